@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# libpinwheel: no MPI, no NIC.
+
+noinst_LTLIBRARIES += libpinwheel.la
+libpinwheel_la_SOURCES =

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The suites. A test is a program or script that prints TAP; HACKING.md says how
+# to add one. `make check` runs all; ./check runs it with a summary.
+
+unit_tests =
+nic_tests =
+mpi_tests =
+build_tests = tests/arrows
+sanitize_tests =
+
+include tests/unit/local.mk
+include tests/nic/local.mk
+if BUILD_MODULE
+include tests/mpi/local.mk
+endif
+include tests/build/local.mk
+
+TESTS += $(unit_tests) $(nic_tests) $(mpi_tests) $(build_tests) $(sanitize_tests)
+EXTRA_DIST += tests/arrows tests/run-tap
+
+# What a test may rely on. Absolute paths, for tests change directory.
+AM_TESTS_ENVIRONMENT = \
+	PW_SRC='$(abs_top_srcdir)'; export PW_SRC; \
+	PW_BUILD='$(abs_top_builddir)'; export PW_BUILD; \
+	PW_MPIRUN='$(MPIRUN)'; export PW_MPIRUN; \
+	PW_MPICC='$(MPICC)'; export PW_MPICC; \
+	PW_OMPI_INFO='$(OMPI_INFO)'; export PW_OMPI_INFO; \
+	OMPI_ALLOW_RUN_AS_ROOT=1; export OMPI_ALLOW_RUN_AS_ROOT; \
+	OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM; \
+	OMPI_MCA_mca_base_component_path='SYSTEM_DEFAULT:$(abs_top_builddir)/components'; \
+	export OMPI_MCA_mca_base_component_path;
+
+LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_COMPILER = $(top_srcdir)/tests/run-tap
+
+# For ./check: the names behind a TESTS given on the command line.
+show-tests:
+	@for t in $(TESTS); do echo $$t; done
+.PHONY: show-tests
