@@ -6,3 +6,36 @@ libpwnic_la_SOURCES =
 
 noinst_LTLIBRARIES += libpwcore.la
 libpwcore_la_SOURCES =
+
+if BUILD_MODULE
+# -z now: Open MPI opens components lazily, and a symbol that is missing is to
+# stop the load, not the first call.
+component_LTLIBRARIES += mca_btl_pinwheel.la
+mca_btl_pinwheel_la_SOURCES =
+mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
+mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
+	-Wl,-z,now -Wl,-z,defs
+mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS)
+
+# The same object under both names: Open MPI finds a component by its file's
+# name. This directory serves jobs that run from the build tree.
+noinst_DATA += components/mca_btl_pinwheel.so components/mca_mpool_pinwheel.so
+CLEANFILES += components/mca_btl_pinwheel.so components/mca_mpool_pinwheel.so
+
+components/mca_btl_pinwheel.so: mca_btl_pinwheel.la
+	$(AM_V_GEN)mkdir -p components && ln -sf ../.libs/mca_btl_pinwheel.so $@
+components/mca_mpool_pinwheel.so: components/mca_btl_pinwheel.so
+	$(AM_V_GEN)ln -sf mca_btl_pinwheel.so $@
+
+clean-local:
+	-rmdir components
+
+install-data-hook:
+	cd '$(DESTDIR)$(componentdir)' && rm -f mca_btl_pinwheel.la && \
+	    ln -sf mca_btl_pinwheel.so mca_mpool_pinwheel.so
+
+# Without the .la file libtool does not know what it had installed.
+uninstall-hook:
+	rm -f '$(DESTDIR)$(componentdir)/mca_btl_pinwheel.so' \
+	      '$(DESTDIR)$(componentdir)/mca_mpool_pinwheel.so'
+endif
