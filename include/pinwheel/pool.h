@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool.h - one shared segment of large pages per process, handed out in pages.
+ *
+ * The segment is anonymous (memfd, or an O_TMPFILE where memfd is refused): it
+ * has no name, is passed to peers as a descriptor, and is gone with its last
+ * user, kill -9 included. Memory handed out is populated, so that touching it
+ * cannot fail later. The allocator's books are private to the process: a peer
+ * that writes where it should not cannot break them.
+ *
+ * All functions may be called by any thread unless said otherwise. None may be
+ * called from a signal handler.
+ */
+#ifndef PINWHEEL_POOL_H
+#define PINWHEEL_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pw_pool;
+
+/* What a struct pw_pool begins with, for pw_pool_contains() alone. */
+struct pw_pool_range {
+    uintptr_t base;
+    size_t size;
+};
+
+/* What backs the segment, best first. AUTO takes the first that works. */
+enum pw_pages {
+    PW_PAGES_AUTO,
+    PW_PAGES_2M,    /* hugetlbfs pages reserved by the administrator */
+    PW_PAGES_THP,   /* transparent huge pages, by MADV_COLLAPSE */
+    PW_PAGES_4K,
+};
+
+struct pw_pool_config {
+    size_t size;            /* bytes of address space; 0 = half of RAM divided
+                             * by sharers. Rounded up to 2 MiB. Pages are only
+                             * taken as they are handed out. */
+    enum pw_pages pages;    /* a fixed kind that this machine refuses is an
+                             * error; AUTO never is */
+    unsigned sharers;       /* processes of this host that open a pool too (0
+                             * counts as 1): reserved hugepages are split */
+    size_t min_size;        /* the least that is of use; reserved hugepages are
+                             * passed over by AUTO when the share is smaller */
+};
+
+struct pw_pool_info {
+    enum pw_pages pages;    /* never AUTO */
+    size_t size, used;      /* bytes */
+    char why[256];          /* why not the better kinds, a sentence; "" if best */
+};
+
+/* Make the segment.
+ * 0, or -EINVAL  size not representable, unknown kind
+ *       -ENOMEM  the kind asked for cannot be had; *out is NULL
+ *       -errno   of memfd_create, ftruncate or mmap; see their manual pages
+ */
+int pw_pool_open(const struct pw_pool_config *config, struct pw_pool **out);
+
+/* Unmap and forget; memory still handed out becomes invalid. NULL is fine.
+ * No other thread may be in a call on this pool. */
+void pw_pool_close(struct pw_pool *pool);
+
+/* size bytes (> 0), starting on a 4 KiB page, or on `align` (a power of two up
+ * to 2 MiB) when that is larger; sizes of 2 MiB and up start on 2 MiB. Contents
+ * are undefined. Populated: a first touch takes no page fault and cannot fail.
+ * NULL when the pool is full, the machine is out of memory, or size is 0. */
+void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align);
+
+/* Give back what pw_pool_alloc() returned; NULL is fine.
+ * 0, or -EINVAL when ptr is not a live allocation (nothing is changed). */
+int pw_pool_free(struct pw_pool *pool, void *ptr);
+
+/* Usable bytes of a live allocation, 0 when it is none. */
+size_t pw_pool_usable(struct pw_pool *pool, const void *ptr);
+
+/* Fixed while the pool is open. The descriptor stays the pool's own. */
+int pw_pool_fd(const struct pw_pool *pool);
+void *pw_pool_base(const struct pw_pool *pool);
+size_t pw_pool_size(const struct pw_pool *pool);
+
+/* Is [addr, addr + len) wholly inside the segment? Inline: on every send. An
+ * address below base wraps round to an offset beyond any size. */
+static inline bool pw_pool_contains(const struct pw_pool *pool, const void *addr,
+                                    size_t len)
+{
+    const struct pw_pool_range *r = (const struct pw_pool_range *)(const void *)pool;
+    uintptr_t offset = (uintptr_t)addr - r->base;
+
+    return offset < r->size && len <= r->size - offset;
+}
+
+void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out);
+
+/* "2 MiB hugepages", "transparent hugepages", "4 KiB pages", "auto". */
+const char *pw_pages_name(enum pw_pages pages);
+
+/* A peer's segment, mapped read and write at an address of our own.
+ * 0, or -EINVAL  fd is smaller than size: touching it would be a SIGBUS
+ *       -errno   of fstat or mmap. fd stays the caller's. */
+int pw_pool_map(int fd, size_t size, void **base);
+void pw_pool_unmap(void *base, size_t size);
+
+/* What AUTO would take on this machine, and why not the rest: for pwinfo. Makes
+ * and closes a small pool. Returns as pw_pool_open(). */
+int pw_pool_probe(struct pw_pool_info *out);
+
+#endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool.c - one shared segment per process, handed out in pages.
+ *
+ * Start at pw_pool_alloc(): the books (books.c) choose page numbers, populate.c
+ * puts memory behind them. Opening chooses the kind of page (pages.c) and makes
+ * the segment (segment.c).
+ *
+ * pool->lock guards the books, nothing else, and is not held while the kernel
+ * populates: zeroing a gigabyte takes a while. What no other thread may see
+ * half done needs no lock: a run belongs to its taker alone from take to give.
+ *
+ * alloc and free do not call malloc: they can serve one.
+ */
+#define _GNU_SOURCE
+#include "pinwheel/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "books.h"
+#include "pages.h"
+#include "pool_sys.h"
+#include "populate.h"
+#include "segment.h"
+
+#define PAGE_SHIFT 12
+
+struct pw_pool {
+    struct pw_pool_range range;     /* first: pw_pool_contains() */
+    struct pw_segment seg;
+    struct pw_populate populate;
+    enum pw_pages pages;
+    struct pw_why why;
+
+    pthread_mutex_t lock;
+    struct pw_books books;
+};
+
+/* Half of RAM for all sharers together, within what the limits let us make and
+ * let every process map: each of them maps all the others' segments too. */
+static size_t size_default(const struct pw_sys *sys, unsigned sharers)
+{
+    const size_t least = (size_t)64 << 20, most = (size_t)64 << 30;
+    size_t size = (size_t)(sys->ram() / 2 / sharers);
+    struct rlimit lim;
+
+    if (size < least)
+        size = least;
+    if (size > most)
+        size = most;
+    if (sys->getrlimit(RLIMIT_FSIZE, &lim) == 0 && size > lim.rlim_cur)
+        size = lim.rlim_cur;
+    if (sys->getrlimit(RLIMIT_AS, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
+        size > lim.rlim_cur / 2 / sharers)
+        size = lim.rlim_cur / 2 / sharers;
+
+    size &= ~(PW_HUGE - 1);
+    return size ? size : PW_HUGE;
+}
+
+/* Reserved hugepages: 0, or -errno and a reason in pool->why. */
+static int segment_hugetlb(struct pw_pool *pool, const struct pw_pool_config *config,
+                           size_t size, const struct pw_sys *sys)
+{
+    unsigned sharers = config->sharers ? config->sharers : 1;
+    size_t share = pw_pages_hugetlb_share(sys, sharers, config->min_size, &pool->why);
+    int err;
+
+    if (share == 0)
+        return -ENOMEM;
+    err = pw_segment_create(sys, size < share ? size : share, true, &pool->seg);
+    if (err)
+        pw_why_add(&pool->why, "2 MiB hugepages refused: %s", strerror(-err));
+    return err;
+}
+
+/* Pages that are taken one by one: transparent huge ones where those work. */
+static int segment_sparse(struct pw_pool *pool, enum pw_pages asked, size_t size,
+                          const struct pw_sys *sys)
+{
+    int huge, err = pw_segment_create(sys, size, false, &pool->seg);
+
+    if (err)
+        return err;
+    pool->pages = PW_PAGES_4K;
+    if (asked == PW_PAGES_4K)
+        return 0;
+
+    huge = pw_populate_try_huge(sys, &pool->seg);
+    if (huge == 0) {
+        pool->pages = PW_PAGES_THP;
+        return 0;
+    }
+    pw_pages_why_no_thp(huge, &pool->why);
+    if (asked == PW_PAGES_AUTO)
+        return 0;
+    pw_segment_destroy(&pool->seg);
+    return -ENOMEM;
+}
+
+static int segment_open(struct pw_pool *pool, const struct pw_pool_config *config,
+                        size_t size, const struct pw_sys *sys)
+{
+    enum pw_pages asked = config->pages;
+
+    if (asked == PW_PAGES_AUTO || asked == PW_PAGES_2M) {
+        pool->pages = PW_PAGES_2M;
+        if (segment_hugetlb(pool, config, size, sys) == 0)
+            return 0;
+        if (asked == PW_PAGES_2M)
+            return -ENOMEM;
+    } else {
+        pw_why_add(&pool->why, "%s were asked for", pw_pages_name(asked));
+    }
+    return segment_sparse(pool, asked, size, sys);
+}
+
+static int config_size(const struct pw_pool_config *config, const struct pw_sys *sys,
+                       size_t *size)
+{
+    switch (config->pages) {
+    case PW_PAGES_AUTO: case PW_PAGES_2M: case PW_PAGES_THP: case PW_PAGES_4K:
+        break;
+    default:
+        return -EINVAL;
+    }
+    if (config->size > (size_t)PW_BOOKS_MAX << PAGE_SHIFT)
+        return -EINVAL;
+    *size = (config->size + PW_HUGE - 1) & ~(PW_HUGE - 1);
+    if (*size == 0)
+        *size = size_default(sys, config->sharers ? config->sharers : 1);
+    return 0;
+}
+
+int pw_pool_open_sys(const struct pw_pool_config *config, const struct pw_sys *sys,
+                     struct pw_pool **out)
+{
+    struct pw_pool *pool;
+    size_t size;
+    int err;
+
+    *out = NULL;
+    err = config_size(config, sys, &size);
+    if (err)
+        return err;
+
+    pool = calloc(1, sizeof *pool);
+    if (!pool)
+        return -ENOMEM;
+
+    err = segment_open(pool, config, size, sys);
+    if (err)
+        goto free;
+    err = pw_populate_init(&pool->populate, sys, &pool->seg, pool->pages);
+    if (err)
+        goto segment;
+    err = pw_books_init(&pool->books, sys, (uint32_t)(pool->seg.size >> PAGE_SHIFT));
+    if (err)
+        goto populate;
+
+    pthread_mutex_init(&pool->lock, NULL);
+    pool->range = (struct pw_pool_range){ (uintptr_t)pool->seg.base, pool->seg.size };
+    *out = pool;
+    return 0;
+
+populate:
+    pw_populate_fini(&pool->populate);
+segment:
+    pw_segment_destroy(&pool->seg);
+free:
+    free(pool);
+    return err;
+}
+
+int pw_pool_open(const struct pw_pool_config *config, struct pw_pool **out)
+{
+    return pw_pool_open_sys(config, &pw_sys_real, out);
+}
+
+void pw_pool_close(struct pw_pool *pool)
+{
+    if (!pool)
+        return;
+    pthread_mutex_destroy(&pool->lock);
+    pw_books_fini(&pool->books);
+    pw_populate_fini(&pool->populate);
+    pw_segment_destroy(&pool->seg);
+    free(pool);
+}
+
+static uint32_t pool_take(struct pw_pool *pool, uint32_t pages, uint32_t align)
+{
+    uint32_t first;
+
+    pthread_mutex_lock(&pool->lock);
+    first = pw_books_take(&pool->books, pages, align);
+    pthread_mutex_unlock(&pool->lock);
+    return first;
+}
+
+static int pool_give(struct pw_pool *pool, uint32_t first)
+{
+    int err;
+
+    pthread_mutex_lock(&pool->lock);
+    err = pw_books_give(&pool->books, first);
+    pthread_mutex_unlock(&pool->lock);
+    return err;
+}
+
+void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align)
+{
+    size_t offset, len;
+    uint32_t first;
+
+    if (size == 0 || size > pool->seg.size || align > PW_HUGE || (align & (align - 1)))
+        return NULL;
+    if (align < PW_PAGE)
+        align = PW_PAGE;
+    if (size >= PW_HUGE)
+        align = PW_HUGE;
+
+    len = (size + PW_PAGE - 1) & ~(PW_PAGE - 1);
+    first = pool_take(pool, (uint32_t)(len >> PAGE_SHIFT), (uint32_t)(align >> PAGE_SHIFT));
+    if (first == PW_BOOKS_NONE)
+        return NULL;
+
+    offset = (size_t)first << PAGE_SHIFT;
+    if (pw_populate(&pool->populate, offset, len)) {
+        pool_give(pool, first);
+        return NULL;
+    }
+    return pool->seg.base + offset;
+}
+
+/* The page that starts at ptr, or PW_BOOKS_NONE. */
+static uint32_t pool_page(const struct pw_pool *pool, const void *ptr)
+{
+    uintptr_t offset = (uintptr_t)ptr - pool->range.base;
+
+    if (offset >= pool->range.size || offset % PW_PAGE)
+        return PW_BOOKS_NONE;
+    return (uint32_t)(offset >> PAGE_SHIFT);
+}
+
+int pw_pool_free(struct pw_pool *pool, void *ptr)
+{
+    return ptr ? pool_give(pool, pool_page(pool, ptr)) : 0;
+}
+
+size_t pw_pool_usable(struct pw_pool *pool, const void *ptr)
+{
+    uint32_t pages;
+
+    pthread_mutex_lock(&pool->lock);
+    pages = pw_books_length(&pool->books, pool_page(pool, ptr));
+    pthread_mutex_unlock(&pool->lock);
+    return (size_t)pages << PAGE_SHIFT;
+}
+
+int pw_pool_fd(const struct pw_pool *pool)
+{
+    return pool->seg.fd;
+}
+
+void *pw_pool_base(const struct pw_pool *pool)
+{
+    return pool->seg.base;
+}
+
+size_t pw_pool_size(const struct pw_pool *pool)
+{
+    return pool->seg.size;
+}
+
+void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out)
+{
+    *out = (struct pw_pool_info){ .pages = pool->pages, .size = pool->seg.size };
+    memcpy(out->why, pool->why.text, sizeof out->why);
+
+    pthread_mutex_lock(&pool->lock);
+    out->used = (size_t)pool->books.used << PAGE_SHIFT;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+int pw_pool_probe_sys(const struct pw_sys *sys, struct pw_pool_info *out)
+{
+    const struct pw_pool_config config = { .size = PW_HUGE };
+    struct pw_pool *pool;
+    int err = pw_pool_open_sys(&config, sys, &pool);
+
+    if (err)
+        return err;
+    pw_pool_describe(pool, out);
+    pw_pool_close(pool);
+    return 0;
+}
+
+int pw_pool_probe(struct pw_pool_info *out)
+{
+    return pw_pool_probe_sys(&pw_sys_real, out);
+}
+
+/* A peer's memory does not belong into our core dump: n ranks would write it n
+ * times. */
+int pw_pool_map_sys(const struct pw_sys *sys, int fd, size_t size, void **base)
+{
+    struct stat st;
+    int err;
+
+    if (fstat(fd, &st))
+        return -errno;
+    if (size == 0 || st.st_size < 0 || (size_t)st.st_size < size)
+        return -EINVAL;
+    err = pw_segment_map(sys, fd, size, true, base);
+    if (err)
+        return err;
+    sys->madvise(*base, size, MADV_DONTDUMP);
+    return 0;
+}
+
+int pw_pool_map(int fd, size_t size, void **base)
+{
+    return pw_pool_map_sys(&pw_sys_real, fd, size, base);
+}
+
+void pw_pool_unmap(void *base, size_t size)
+{
+    munmap(base, size);
+}

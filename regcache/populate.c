@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* populate.c - puts memory behind the pool's pages before they are handed out.
+ *
+ * Start at pw_populate(). A sparse file gets memory at first touch, and where
+ * there is none left that touch is a SIGBUS. So we ask before we hand out, and
+ * the answer is an error code.
+ *
+ * Transparent huge pages: Debian's default for shared memory is `never', but
+ * MADV_COLLAPSE works regardless. It is cheapest on 2 MiB of which one page is
+ * present: the huge page is then zeroed instead of copied together. Measured on
+ * Linux 6.18, a 2-core EPYC virtual machine, microseconds for 2 MiB:
+ *     populate 512 small pages                    1130
+ *     populate 512 small pages, then collapse     1130 + 540
+ *     populate 1 page, collapse, populate         5 + 105 + 0.3
+ * A collapse that fails (no 2 MiB of contiguous memory) leaves small pages,
+ * which the second populate completes. One call collapses a whole range: each
+ * call first drains the page caches of every CPU.
+ *
+ * Always true: a set bit in `done' means the unit has memory. Bits are never
+ * cleared: freed pages stay with the segment and their reuse costs nothing.
+ */
+#define _GNU_SOURCE
+#include "populate.h"
+
+#include <errno.h>
+#include <stdbool.h>
+
+/* Linux before 5.14 has no MADV_POPULATE_WRITE. fallocate() takes the memory;
+ * the touches then only fill the page table. Another thread may be using a part
+ * of a 2 MiB unit already, so they must not change what is there. */
+static int populate_old(const struct pw_populate *p, size_t offset, size_t len)
+{
+    if (p->sys->fallocate(p->seg->fd, 0, (off_t)offset, (off_t)len))
+        return -errno;
+    for (size_t at = offset; at < offset + len; at += PW_PAGE)
+        __atomic_fetch_or(p->seg->base + at, 0, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static int populate_range(const struct pw_populate *p, size_t offset, size_t len)
+{
+    for (int tries = 0; tries < 3; tries++) {
+        if (p->sys->madvise(p->seg->base + offset, len, MADV_POPULATE_WRITE) == 0)
+            return 0;
+        if (errno == EINVAL)
+            return populate_old(p, offset, len);
+        if (errno != EAGAIN && errno != EINTR)
+            break;
+    }
+    return -errno;
+}
+
+/* One page in each 2 MiB, then collapse. 0, or -errno of the first refusal; what
+ * is not huge then is still to be populated. */
+static int collapse_range(const struct pw_populate *p, size_t offset, size_t len)
+{
+    for (size_t at = offset; at < offset + len; at += PW_HUGE) {
+        int err = populate_range(p, at, PW_PAGE);
+
+        if (err)
+            return err;
+    }
+    return p->sys->madvise(p->seg->base + offset, len, MADV_COLLAPSE) ? -errno : 0;
+}
+
+static int populate_units(const struct pw_populate *p, size_t from, size_t to)
+{
+    size_t offset = from << p->shift, len = (to - from) << p->shift;
+
+    if (p->pages == PW_PAGES_THP)
+        collapse_range(p, offset, len);
+    return populate_range(p, offset, len);
+}
+
+static uint64_t done_word(const struct pw_populate *p, size_t word)
+{
+    return __atomic_load_n(&p->done[word], __ATOMIC_RELAXED);
+}
+
+/* The first unit in [from, to) whose bit is `value'; to when there is none. */
+static size_t done_find(const struct pw_populate *p, size_t from, size_t to, bool value)
+{
+    while (from < to) {
+        uint64_t word = done_word(p, from / 64);
+
+        word = (value ? word : ~word) >> (from % 64);
+        if (word) {
+            from += (size_t)__builtin_ctzll(word);
+            return from < to ? from : to;
+        }
+        from = (from / 64 + 1) * 64;
+    }
+    return to;
+}
+
+static void done_set(struct pw_populate *p, size_t from, size_t to)
+{
+    for (; from < to; from++)
+        __atomic_fetch_or(&p->done[from / 64], (uint64_t)1 << (from % 64),
+                          __ATOMIC_RELAXED);
+}
+
+int pw_populate(struct pw_populate *p, size_t offset, size_t len)
+{
+    size_t unit = (size_t)1 << p->shift;
+    size_t to = (offset + len + unit - 1) >> p->shift;
+    size_t from = done_find(p, offset >> p->shift, to, false);
+
+    while (from < to) {
+        size_t end = done_find(p, from, to, true);
+        int err = populate_units(p, from, end);
+
+        if (err)
+            return err;
+        done_set(p, from, end);
+        from = done_find(p, end, to, false);
+    }
+    return 0;
+}
+
+int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg)
+{
+    const struct pw_populate p = { .sys = sys, .seg = seg };
+
+    return collapse_range(&p, 0, PW_HUGE);
+}
+
+int pw_populate_init(struct pw_populate *p, const struct pw_sys *sys,
+                     const struct pw_segment *seg, enum pw_pages pages)
+{
+    unsigned shift = pages == PW_PAGES_4K ? 12 : 21;
+    size_t words = ((seg->size >> shift) + 63) / 64;
+    void *done = sys->mmap(NULL, words * 8, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (done == MAP_FAILED)
+        return -errno;
+    *p = (struct pw_populate){ .sys = sys, .seg = seg, .pages = pages, .shift = shift,
+                               .done = done, .done_size = words * 8 };
+    return 0;
+}
+
+void pw_populate_fini(struct pw_populate *p)
+{
+    munmap(p->done, p->done_size);
+}

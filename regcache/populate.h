@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* populate.h - have the kernel put memory behind a range of a segment, now.
+ *
+ * Any thread, without a lock: populating twice is harmless.
+ */
+#ifndef PINWHEEL_POPULATE_H
+#define PINWHEEL_POPULATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pinwheel/pool.h"
+#include "segment.h"
+#include "sys.h"
+
+struct pw_populate {
+    const struct pw_sys *sys;
+    const struct pw_segment *seg;
+    enum pw_pages pages;
+    unsigned shift;             /* log2 of the unit: 4 KiB, or 2 MiB */
+    uint64_t *done;             /* a bit for each unit that has memory */
+    size_t done_size;           /* bytes */
+};
+
+/* pages: not AUTO. sys and seg must outlive p. 0, or -errno of mmap. */
+int pw_populate_init(struct pw_populate *p, const struct pw_sys *sys,
+                     const struct pw_segment *seg, enum pw_pages pages);
+void pw_populate_fini(struct pw_populate *p);
+
+/* Whole units around [offset, offset + len), len > 0, so that a touch neither
+ * faults nor fails. What was populated before costs no system call and keeps its
+ * contents. 0, or -errno of madvise or fallocate: no memory. */
+int pw_populate(struct pw_populate *p, size_t offset, size_t len);
+
+/* Will 2 MiB of this segment become one huge page? The first 2 MiB are tried
+ * and stay so. 0, or -errno of madvise. */
+int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg);
+
+#endif

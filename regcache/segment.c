@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* segment.c - makes the anonymous file behind a pool, and maps it.
+ *
+ * Start at pw_segment_create(). A file without a name cannot be guessed, and
+ * leaves nothing behind whatever kills its users. memfd_create() makes one;
+ * where a seccomp filter or an old kernel refuses that, an O_TMPFILE in
+ * /dev/shm, or else in $TMPDIR, is nameless too.
+ *
+ * Always true: the file's size is at least the mapping's. A memfd is sealed, so
+ * that no peer can truncate it and turn our next load into SIGBUS.
+ */
+#define _GNU_SOURCE
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int file_memfd(const struct pw_sys *sys, bool huge, int *fd)
+{
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+
+    if (huge)
+        flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+
+    /* vm.memfd_noexec=2 insists on NOEXEC_SEAL; before Linux 6.3 it is EINVAL. */
+    *fd = sys->memfd_create("pinwheel-pool", flags | MFD_NOEXEC_SEAL);
+    if (*fd < 0 && errno == EINVAL)
+        *fd = sys->memfd_create("pinwheel-pool", flags);
+    return *fd < 0 ? -errno : 0;
+}
+
+static int file_tmp(const struct pw_sys *sys, int *fd)
+{
+    int flags = O_TMPFILE | O_EXCL | O_RDWR | O_CLOEXEC;
+    const char *dir = getenv("TMPDIR");
+
+    *fd = sys->open("/dev/shm", flags, 0600);
+    if (*fd < 0)
+        *fd = sys->open(dir && *dir ? dir : "/tmp", flags, 0600);
+    return *fd < 0 ? -errno : 0;
+}
+
+static int file_make(const struct pw_sys *sys, bool huge, bool *memfd, int *fd)
+{
+    int err = file_memfd(sys, huge, fd);
+
+    *memfd = err == 0;
+    if (!huge && (err == -ENOSYS || err == -EPERM || err == -EACCES))
+        err = file_tmp(sys, fd);
+    return err;
+}
+
+/* ftruncate() beyond RLIMIT_FSIZE does not only fail: it raises SIGXFSZ, which
+ * kills. A memfd counts as a file there. */
+static int file_grow(const struct pw_sys *sys, int fd, size_t size)
+{
+    struct rlimit lim;
+
+    if (sys->getrlimit(RLIMIT_FSIZE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
+        lim.rlim_cur < size)
+        return -EFBIG;
+    return sys->ftruncate(fd, (off_t)size) ? -errno : 0;
+}
+
+int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
+                      struct pw_segment *out)
+{
+    void *base;
+    bool memfd;
+    int fd, err = file_make(sys, huge, &memfd, &fd);
+
+    if (err)
+        return err;
+
+    err = file_grow(sys, fd, size);
+    if (err)
+        goto close;
+
+    if (memfd && sys->add_seals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
+        err = -errno;
+        goto close;
+    }
+
+    /* Hugepages are the exception that reserves at mmap: a page that somebody
+     * else took in the meantime would be a SIGBUS at first touch. */
+    err = pw_segment_map(sys, fd, size, !huge, &base);
+    if (err)
+        goto close;
+
+    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size };
+    return 0;
+
+close:
+    close(fd);
+    return err;
+}
+
+void pw_segment_destroy(struct pw_segment *seg)
+{
+    munmap(seg->base, seg->size);
+    close(seg->fd);
+}
+
+/* mmap aligns to 4 KiB only, and a huge page is mapped by one entry only where
+ * address and file offset agree modulo 2 MiB. So take 2 MiB more of address
+ * space than needed, map the file in the middle, give the ends back. */
+int pw_segment_map(const struct pw_sys *sys, int fd, size_t size, bool noreserve,
+                   void **base)
+{
+    int flags = MAP_SHARED | MAP_FIXED | (noreserve ? MAP_NORESERVE : 0);
+    char *room, *at, *end;
+    int err;
+
+    room = sys->mmap(NULL, size + PW_HUGE, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return -errno;
+    end = room + size + PW_HUGE;
+    at = room + (-(uintptr_t)room & (PW_HUGE - 1));
+
+    if (sys->mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
+        err = -errno;
+        munmap(room, size + PW_HUGE);
+        return err;
+    }
+
+    if (at > room)
+        munmap(room, (size_t)(at - room));
+    if (at + size < end)
+        munmap(at + size, (size_t)(end - (at + size)));
+    *base = at;
+    return 0;
+}

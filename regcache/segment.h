@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* segment.h - an anonymous file, mapped on a 2 MiB boundary, shared by fd.
+ *
+ * Any thread; a segment is not changed between create and destroy.
+ */
+#ifndef PINWHEEL_SEGMENT_H
+#define PINWHEEL_SEGMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "sys.h"
+
+#define PW_PAGE ((size_t)4096)
+#define PW_HUGE ((size_t)2 << 20)
+
+struct pw_segment {
+    int fd;             /* close-on-exec, and sealed in size where it can be */
+    char *base;         /* a multiple of PW_HUGE */
+    size_t size;
+};
+
+/* size: a multiple of PW_HUGE. huge: of reserved 2 MiB pages, all of which are
+ * then reserved for this segment. Otherwise sparse: nothing is taken yet.
+ * 0, or -EFBIG   size is beyond RLIMIT_FSIZE
+ *       -ENOMEM  no address space, or not that many hugepages left
+ *       -errno   of memfd_create, open, ftruncate, fcntl or mmap */
+int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
+                      struct pw_segment *out);
+
+/* Unmap and close. The memory goes when the last peer has done so too. */
+void pw_segment_destroy(struct pw_segment *seg);
+
+/* Map [0, size) of fd, read and write, at a multiple of PW_HUGE of the kernel's
+ * choosing. 0, or -errno of mmap. Undo with munmap(). */
+int pw_segment_map(const struct pw_sys *sys, int fd, size_t size, bool noreserve,
+                   void **base);
+
+#endif

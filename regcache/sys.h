@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sys.h - the system calls the pool makes, as a table.
+ *
+ * The pool's error paths only run when the kernel refuses something. Tests hand
+ * in a table whose entries refuse on demand; everyone else uses pw_sys_real.
+ * Entries behave as the manual page of the same name says, -1 and errno
+ * included. Calls that cannot fail in a way anyone handles are not in here.
+ */
+#ifndef PINWHEEL_SYS_H
+#define PINWHEEL_SYS_H
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+/* Newer than some C libraries that we build with; values from Linux
+ * include/uapi/asm-generic/mman-common.h and include/uapi/linux/memfd.h. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U
+#endif
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21U << 26)
+#endif
+
+struct pw_sys {
+    int (*memfd_create)(const char *name, unsigned flags);
+    int (*open)(const char *path, int flags, mode_t mode);
+    int (*ftruncate)(int fd, off_t size);
+    int (*fallocate)(int fd, int mode, off_t offset, off_t len);
+    int (*add_seals)(int fd, int seals);        /* fcntl(F_ADD_SEALS) */
+    void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
+    int (*madvise)(void *addr, size_t len, int advice);
+    int (*getrlimit)(int resource, struct rlimit *out);
+
+    /* The start of a small file as a string. 0, or -errno of open or read. */
+    int (*read_text)(const char *path, char *text, size_t size);
+
+    uint64_t (*ram)(void);                      /* bytes of RAM, 0 if unknown */
+};
+
+extern const struct pw_sys pw_sys_real;
+
+#endif
