@@ -33,7 +33,9 @@ AM_TESTS_ENVIRONMENT = \
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_COMPILER = $(top_srcdir)/tests/run-tap
 
-# For ./check: the names behind a TESTS given on the command line.
+# For ./check: what the tests need, and the names behind a TESTS given on the
+# command line.
+check-programs: $(check_PROGRAMS) $(check_LTLIBRARIES)
 show-tests:
 	@for t in $(TESTS); do echo $$t; done
-.PHONY: show-tests
+.PHONY: check-programs show-tests
