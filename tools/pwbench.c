@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench.c - the command line of pwbench: measure a transport, or compare some.
+ *
+ * A single test (pwbench latency) is an MPI program of two ranks; compare is an
+ * ordinary program that starts such jobs. Options are all checked here, before
+ * anything is run.
+ */
+#include "pwbench.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cores.h"
+#include "pwbench_peers.h"
+
+static const char help[] =
+    "Usage: mpirun -n 2 pwbench TEST [OPTION]...\n"
+    "       pwbench compare [OPTION]...\n"
+    "\n"
+    "Measures MPI between two ranks. TEST is one of\n"
+    "  latency   half a round trip of MPI_Send and MPI_Recv, us\n"
+    "  bw        a window of MPI_Isend, answered once, MB/s\n"
+    "  bibw      the same in both directions at once, MB/s\n"
+    "  put, get  MPI_Put or MPI_Get and MPI_Win_flush, us\n"
+    "\n"
+    "Options of a TEST:\n"
+    "  --sizes LIST         bytes: 8,4K,1M or 1:4M for all powers of two (1:4M)\n"
+    "  --buffers KIND       malloc or alloc_mem (malloc)\n"
+    "  --iterations N       for each size (as many as the OSU benchmarks do)\n"
+    "  --warmup N           untimed iterations before that\n"
+    "  --seconds S          stop a size after about S seconds (2; with\n"
+    "                       --iterations: no limit)\n"
+    "  --batches N          print the median over N batches (1: the mean over all)\n"
+    "  --window N           messages in flight for bw and bibw (64)\n"
+    "  --window-kind KIND   for put and get: create, allocate or dynamic (create)\n"
+    "  --check              verify the data of every size\n"
+    "\n"
+    "pwbench compare is run without mpirun; it starts mpirun itself. Its options:\n"
+    "  --csv FILE           write the results to FILE too\n"
+    "  --tests LIST         some of latency,bw,bibw,put,get (all)\n"
+    "  --sizes LIST         (8,1K,4K,16K,64K,256K,1M,4M)\n"
+    "  --buffers LIST       malloc, alloc_mem or both (both; put and get: alloc_mem)\n"
+    "  --peers LIST         some of vader,ucx,tcp,sm,mpich,pinwheel (vader,ucx,tcp;\n"
+    "                       put and get: sm, which is osc/sm on MPI_Win_allocate)\n"
+    "  --subject NAME       what the peers are compared with (pinwheel)\n"
+    "  --rounds N           medians are over N rounds (5)\n"
+    "  --seconds S          about so long for each size in each round (0.1)\n"
+    "  --bind core|none     each rank on a core of its own (core where there are two)\n"
+    "  --quick              latency and bw of 8,4K,64K,1M, 3 rounds of 0.03 s\n"
+    "  --timeout S          end an mpirun that takes longer (60)\n"
+    "  --mpirun PATH        the mpirun of Open MPI (the one built with)\n"
+    "  --mpich-pwbench PATH pwbench built by mpicc.mpich: adds the peer mpich\n"
+    "\n"
+    "  --help               print this\n"
+    "  --version            print the version\n";
+
+/* mpirun starts two of us: only one should say what is wrong. */
+static bool speaker(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+
+    if (!rank)
+        rank = getenv("PMI_RANK");
+    return !rank || !strcmp(rank, "0");
+}
+
+__attribute__((format(printf, 1, 2), noreturn))
+static void usage_error(const char *format, ...)
+{
+    va_list args;
+
+    if (speaker()) {
+        fputs("pwbench: ", stderr);
+        va_start(args, format);
+        vfprintf(stderr, format, args);
+        va_end(args);
+        fputs("; see pwbench --help\n", stderr);
+    }
+    exit(PW_BENCH_USAGE);
+}
+
+/* ---- values of options ---- */
+
+static long parse_long(const char *option, const char *text, long min, long max)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+
+    if (end == text || *end || value < min || value > max)
+        usage_error("--%s takes a number from %ld to %ld, not \"%s\"", option, min, max, text);
+    return value;
+}
+
+static double parse_seconds(const char *option, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+
+    if (end == text || *end || !(value >= 0.001 && value <= 3600))
+        usage_error("--%s takes seconds from 0.001 to 3600, not \"%s\"", option, text);
+    return value;
+}
+
+static void parse_sizes(const char *text, struct pw_sizes *out)
+{
+    if (pw_sizes_parse(text, out))
+        usage_error("--sizes takes a list like 8,4K,1M or 1:4M of at most %d sizes, not \"%s\"",
+                    PW_SIZES_MAX, text);
+    if (pw_sizes_largest(out) > INT_MAX)
+        usage_error("--sizes takes at most %d bytes, which is what an MPI count holds", INT_MAX);
+}
+
+static int find_name(const char *const names[], int n, const char *name, size_t len)
+{
+    for (int i = 0; i < n; i++)
+        if (strlen(names[i]) == len && !strncmp(names[i], name, len))
+            return i;
+    return -1;
+}
+
+static enum pw_buffers parse_buffers(const char *text, size_t len)
+{
+    int kind = find_name(pw_buffers_name, PW_BUFFERS, text, len);
+
+    if (kind < 0)
+        usage_error("--buffers knows malloc and alloc_mem, not \"%.*s\"", (int)len, text);
+    return (enum pw_buffers)kind;
+}
+
+static enum pw_window_kind parse_window_kind(const char *text)
+{
+    int kind = find_name(pw_window_kind_name, PW_WINDOW_KINDS, text, strlen(text));
+
+    if (kind < 0)
+        usage_error("--window-kind knows create, allocate and dynamic, not \"%s\"", text);
+    return (enum pw_window_kind)kind;
+}
+
+static const struct pw_transport *parse_transport(const char *option, const char *text,
+                                                  size_t len)
+{
+    const struct pw_transport *t = pw_transport_find(text, len);
+
+    if (!t)
+        usage_error("--%s knows %s, not \"%.*s\"", option, pw_transport_names(), (int)len,
+                    text);
+    return t;
+}
+
+/* The next item of a comma-separated list, its length in *len; NULL at the end.
+ * An empty item is one of length 0, which no list knows. */
+static const char *list_next(const char **rest, size_t *len)
+{
+    const char *item = *rest;
+
+    if (!item)
+        return NULL;
+    *len = strcspn(item, ",");
+    *rest = item[*len] ? item + *len + 1 : NULL;
+    return item;
+}
+
+enum {
+    OPT_SIZES = 256, OPT_BUFFERS, OPT_ITERATIONS, OPT_WARMUP, OPT_SECONDS, OPT_BATCHES,
+    OPT_WINDOW, OPT_WINDOW_KIND, OPT_CHECK, OPT_CSV, OPT_TESTS, OPT_PEERS, OPT_SUBJECT,
+    OPT_ROUNDS, OPT_BIND, OPT_QUICK, OPT_TIMEOUT, OPT_MPIRUN, OPT_MPICH, OPT_HELP,
+    OPT_VERSION,
+};
+
+static void print_version(void)
+{
+    puts("pwbench (pinwheel) " PINWHEEL_VERSION);
+    exit(0);
+}
+
+static void print_help(void)
+{
+    fputs(help, stdout);
+    exit(0);
+}
+
+/* The next option as getopt_long() gives it, or -1 at the end. What is wrong,
+ * or no option at all, is a usage error. */
+static int next_option(int argc, char **argv, const struct option *options)
+{
+    int c;
+
+    opterr = 0;
+    c = getopt_long(argc, argv, ":", options, NULL);
+    if (c == OPT_HELP)
+        print_help();
+    if (c == OPT_VERSION)
+        print_version();
+    if (c == ':')
+        usage_error("%s needs a value", argv[optind - 1]);
+    if (c == '?')
+        usage_error("%s has no option %s", argv[0], argv[optind - 1]);
+    if (c == -1 && optind < argc)
+        usage_error("%s takes no argument \"%s\"", argv[0], argv[optind]);
+    return c;
+}
+
+/* ---- the two kinds of command ---- */
+
+static int main_single(enum pw_test test, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "sizes", required_argument, NULL, OPT_SIZES },
+        { "buffers", required_argument, NULL, OPT_BUFFERS },
+        { "iterations", required_argument, NULL, OPT_ITERATIONS },
+        { "warmup", required_argument, NULL, OPT_WARMUP },
+        { "seconds", required_argument, NULL, OPT_SECONDS },
+        { "batches", required_argument, NULL, OPT_BATCHES },
+        { "window", required_argument, NULL, OPT_WINDOW },
+        { "window-kind", required_argument, NULL, OPT_WINDOW_KIND },
+        { "check", no_argument, NULL, OPT_CHECK },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { NULL, 0, NULL, 0 },
+    };
+    struct pw_single_options o = { .test = test, .warmup = -1, .window = 64, .batches = 1,
+                                   .seconds = -1 };
+    int c;
+
+    parse_sizes("1:4M", &o.sizes);
+    while ((c = next_option(argc, argv, options)) != -1) {
+        switch (c) {
+        case OPT_SIZES: parse_sizes(optarg, &o.sizes); break;
+        case OPT_BUFFERS: o.buffers = parse_buffers(optarg, strlen(optarg)); break;
+        case OPT_ITERATIONS: o.iterations = parse_long("iterations", optarg, 1, 1000000000); break;
+        case OPT_WARMUP: o.warmup = parse_long("warmup", optarg, 0, 1000000000); break;
+        case OPT_SECONDS: o.seconds = parse_seconds("seconds", optarg); break;
+        case OPT_BATCHES: o.batches = (int)parse_long("batches", optarg, 1, 1000); break;
+        case OPT_WINDOW: o.window = (int)parse_long("window", optarg, 1, 65536); break;
+        case OPT_WINDOW_KIND: o.window_kind = parse_window_kind(optarg); break;
+        case OPT_CHECK: o.check = true; break;
+        }
+    }
+    if (o.seconds < 0)
+        o.seconds = o.iterations ? 0 : 2;
+    return pw_single_run(&o);
+}
+
+static void parse_tests(const char *list, bool test[PW_TESTS])
+{
+    const char *item;
+    size_t len;
+
+    memset(test, 0, PW_TESTS * sizeof *test);
+    while ((item = list_next(&list, &len)) != NULL) {
+        int t = pw_test_find(item, len);
+
+        if (t < 0)
+            usage_error("--tests knows latency, bw, bibw, put and get, not \"%.*s\"", (int)len,
+                        item);
+        test[t] = true;
+    }
+}
+
+static void parse_buffers_list(const char *list, struct pw_compare_options *o)
+{
+    const char *item;
+    size_t len;
+
+    memset(o->buffers, 0, sizeof o->buffers);
+    while ((item = list_next(&list, &len)) != NULL)
+        o->buffers[parse_buffers(item, len)] = true;
+    o->buffers_given = true;
+}
+
+static void parse_peers(const char *list, struct pw_compare_options *o)
+{
+    const struct pw_transport *t;
+    const char *item;
+    size_t len;
+
+    o->n_peers = 0;
+    while ((item = list_next(&list, &len)) != NULL) {
+        t = parse_transport("peers", item, len);
+        for (int i = 0; i < o->n_peers; i++)
+            if (o->peer[i] == t->name)
+                usage_error("--peers names %s twice", t->name);
+        if (o->n_peers == PW_PEERS_MAX)
+            usage_error("--peers takes at most %d transports", PW_PEERS_MAX);
+        o->peer[o->n_peers++] = t->name;
+    }
+}
+
+static bool parse_bind(const char *text)
+{
+    if (strcmp(text, "core") && strcmp(text, "none"))
+        usage_error("--bind knows core and none, not \"%s\"", text);
+    return !strcmp(text, "core");
+}
+
+/* Before the options are read, so that they have the last word. */
+static void compare_defaults(struct pw_compare_options *o, bool quick)
+{
+    *o = (struct pw_compare_options){
+        .subject = "pinwheel", .mpirun = PW_MPIRUN, .rounds = quick ? 3 : 5,
+        .seconds = quick ? 0.03 : 0.1, .timeout = 60, .bind = pw_cores_usable() >= 2,
+    };
+    parse_tests(quick ? "latency,bw" : "latency,bw,bibw,put,get", o->test);
+    parse_buffers_list("malloc,alloc_mem", o);
+    o->buffers_given = false;
+    parse_sizes(quick ? "8,4K,64K,1M" : "8,1K,4K,16K,64K,256K,1M,4M", &o->sizes);
+}
+
+/* What each option allows is checked; now what they say together. */
+static void compare_check(const struct pw_compare_options *o)
+{
+    const struct pw_transport *subject = pw_transport_find(o->subject, strlen(o->subject));
+    bool mpich = subject->mpich;
+
+    for (int i = 0; i < o->n_peers; i++) {
+        if (o->peer[i] == subject->name)
+            usage_error("%s cannot be subject and peer at once", subject->name);
+        mpich = mpich || !strcmp(o->peer[i], "mpich");
+    }
+    if (mpich && !o->mpich_pwbench)
+        usage_error("mpich needs --mpich-pwbench PATH");
+    for (int t = 0; subject->one_sided_only && t < PW_TESTS; t++)
+        if (o->test[t] && !pw_test_info[t].one_sided)
+            usage_error("%s is for put and get only; give --tests put,get", subject->name);
+    if (getenv("OMPI_COMM_WORLD_RANK") || getenv("PMI_RANK"))
+        usage_error("compare starts mpirun itself; run it without mpirun");
+}
+
+static int main_compare(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "csv", required_argument, NULL, OPT_CSV },
+        { "tests", required_argument, NULL, OPT_TESTS },
+        { "sizes", required_argument, NULL, OPT_SIZES },
+        { "buffers", required_argument, NULL, OPT_BUFFERS },
+        { "peers", required_argument, NULL, OPT_PEERS },
+        { "subject", required_argument, NULL, OPT_SUBJECT },
+        { "rounds", required_argument, NULL, OPT_ROUNDS },
+        { "seconds", required_argument, NULL, OPT_SECONDS },
+        { "bind", required_argument, NULL, OPT_BIND },
+        { "quick", no_argument, NULL, OPT_QUICK },
+        { "timeout", required_argument, NULL, OPT_TIMEOUT },
+        { "mpirun", required_argument, NULL, OPT_MPIRUN },
+        { "mpich-pwbench", required_argument, NULL, OPT_MPICH },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { NULL, 0, NULL, 0 },
+    };
+    struct pw_compare_options o;
+    bool quick = false;
+    int c;
+
+    for (int i = 1; i < argc; i++)
+        quick = quick || !strcmp(argv[i], "--quick");
+    compare_defaults(&o, quick);
+    while ((c = next_option(argc, argv, options)) != -1) {
+        switch (c) {
+        case OPT_CSV: o.csv = optarg; break;
+        case OPT_TESTS: parse_tests(optarg, o.test); break;
+        case OPT_SIZES: parse_sizes(optarg, &o.sizes); break;
+        case OPT_BUFFERS: parse_buffers_list(optarg, &o); break;
+        case OPT_PEERS: parse_peers(optarg, &o); break;
+        case OPT_SUBJECT: o.subject = parse_transport("subject", optarg, strlen(optarg))->name; break;
+        case OPT_ROUNDS: o.rounds = (int)parse_long("rounds", optarg, 1, 1000); break;
+        case OPT_SECONDS: o.seconds = parse_seconds("seconds", optarg); break;
+        case OPT_BIND: o.bind = parse_bind(optarg); break;
+        case OPT_TIMEOUT: o.timeout = parse_seconds("timeout", optarg); break;
+        case OPT_MPIRUN: o.mpirun = optarg; break;
+        case OPT_MPICH: o.mpich_pwbench = optarg; break;
+        }
+    }
+    compare_check(&o);
+    return pw_compare_run(&o);
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    int test = pw_test_find(command, strlen(command));
+
+    if (!strcmp(command, "--help"))
+        print_help();
+    if (!strcmp(command, "--version"))
+        print_version();
+    if (test >= 0)
+        return main_single((enum pw_test)test, argc - 1, argv + 1);
+    if (!strcmp(command, "compare"))
+        return main_compare(argc - 1, argv + 1);
+    if (!*command)
+        usage_error("say what to measure: latency, bw, bibw, put, get or compare");
+    usage_error("there is no test \"%s\"", command);
+}

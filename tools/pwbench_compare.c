@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_compare.c - transports against each other, fairly.
+ *
+ * Start at pw_compare_run(). For each test and kind of buffer, first every
+ * transport runs once with --check: what cannot run, or delivers wrong data, is
+ * reported and left out. Then come the rounds; in each, every transport runs all
+ * sizes once, and another one goes first. So a machine that is busy for a while
+ * is busy for all. What is shown are medians over the rounds.
+ *
+ * This process does no MPI: it starts one mpirun after another.
+ */
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "pwbench_launch.h"
+#include "pwbench_peers.h"
+#include "pwbench_table.h"
+
+enum { REASON_MAX = 320 };
+
+struct runner {
+    const struct pw_transport *transport;
+    bool out[2];                /* left out of tests, [one_sided] */
+    bool told;
+    char reason[REASON_MAX];    /* the last one told */
+};
+
+struct compare {
+    const struct pw_compare_options *o;
+    struct runner runner[PW_COLUMNS_MAX];   /* 0 is the subject */
+    int n_runners;
+    struct pw_table table;
+    double *samples;            /* [runner][size][round] */
+};
+
+static double *samples_of(const struct compare *c, int runner, int size)
+{
+    return c->samples + ((size_t)runner * (size_t)c->o->sizes.n + (size_t)size) *
+           (size_t)c->o->rounds;
+}
+
+/* ---- what went wrong, in a sentence ---- */
+
+/* Open MPI frames its messages in dashes, with blank lines, and puts
+ * [host:pid] before some. The first sentence says what is the matter. */
+static const char *skip_prefix(const char *line)
+{
+    const char *end;
+
+    line += strspn(line, " \t");
+    if (*line == '[' && (end = strstr(line, "] ")) != NULL && end - line < 80)
+        line = end + 2;
+    return line + strspn(line, " \t");
+}
+
+static bool line_is_frame(const char *line)
+{
+    return line[strspn(line, "-=*# \t\r\n")] == '\0';
+}
+
+static void sentence_from(const char *text, char out[REASON_MAX])
+{
+    size_t used = 0;
+
+    while (*text && used < REASON_MAX - 2) {
+        size_t len = strcspn(text, "\n");
+        char line[512];
+
+        snprintf(line, sizeof line, "%.*s", (int)(len < 511 ? len : 511), text);
+        text += len + (text[len] == '\n');
+        if (line_is_frame(line)) {
+            if (used)
+                break;
+            continue;
+        }
+        used += (size_t)snprintf(out + used, REASON_MAX - used, "%s%s", used ? " " : "",
+                                 skip_prefix(line));
+        if (used >= REASON_MAX)
+            used = REASON_MAX - 1;
+        if (strstr(out, ".  ") || out[used - 1] == '.')
+            break;
+    }
+    out[used] = '\0';
+    if (strstr(out, ".  "))
+        strstr(out, ".  ")[1] = '\0';
+}
+
+static void reason_from(const struct pw_launch_result *r, double timeout, char out[REASON_MAX])
+{
+    const char *own = strstr(r->err, "pwbench: ");
+
+    out[0] = '\0';
+    if (r->timed_out)
+        snprintf(out, REASON_MAX, "it did not finish in %g seconds and was ended", timeout);
+    else if (own)
+        snprintf(out, REASON_MAX, "%.*s", (int)strcspn(own + 9, "\n"), own + 9);
+    else
+        sentence_from(r->err, out);
+    if (!out[0])
+        sentence_from(r->out, out);
+    if (!out[0])
+        snprintf(out, REASON_MAX, "it ended with exit code %d and no message",
+                 r->exit_code);
+}
+
+/* ---- one run ---- */
+
+/* Values from the output, one for each size asked for, in order. Fewer, others
+ * or impossible ones are no measurement. */
+static bool values_parse(const char *out, const struct pw_sizes *sizes, double *values)
+{
+    int n = 0;
+
+    while (*out) {
+        size_t len = strcspn(out, "\n"), size;
+        double value;
+
+        if (*out >= '0' && *out <= '9') {
+            if (n == sizes->n || sscanf(out, "%zu %lf", &size, &value) != 2 ||
+                size != sizes->at[n] || !isfinite(value) || value < 0)
+                return false;
+            values[n++] = value;
+        }
+        out += len + (out[len] == '\n');
+    }
+    return n == sizes->n;
+}
+
+/* 0 with all values; -EINTR when asked to stop; else -EIO and a reason. */
+static int run_once(const struct compare *c, const struct runner *runner, enum pw_test test,
+                    enum pw_buffers buffers, bool verify, double *values,
+                    char reason[REASON_MAX])
+{
+    struct pw_launch_result r;
+    struct pw_command command;
+    int err;
+
+    err = pw_command_make(&command, c->o, runner->transport, test, buffers, verify);
+    if (!err)
+        err = pw_launch(command.argv, command.env, c->o->timeout, &r);
+    if (err == -EINTR)
+        return err;
+    if (err) {
+        snprintf(reason, REASON_MAX, "%s could not be started: %s",
+                 command.argv[0] ? command.argv[0] : "mpirun", strerror(-err));
+        return -EIO;
+    }
+
+    if (r.timed_out || r.exit_code != 0)
+        err = -EIO;
+    if (err) {
+        reason_from(&r, c->o->timeout, reason);
+    } else if (!values_parse(r.out, &c->o->sizes, values)) {
+        err = -EIO;
+        snprintf(reason, REASON_MAX, "its output has not the sizes that were asked for");
+    }
+    pw_launch_free(&r);
+    return err;
+}
+
+/* ---- one test with one kind of buffer ---- */
+
+static bool takes_part(const struct compare *c, int i, enum pw_test test)
+{
+    const struct pw_transport *t = c->runner[i].transport;
+    bool one_sided = pw_test_info[test].one_sided;
+
+    if (c->runner[i].out[one_sided] || (t->one_sided_only && !one_sided))
+        return false;
+    return i == 0 || c->o->n_peers > 0 || t->usual[one_sided];
+}
+
+static void leave_out(struct compare *c, int i, enum pw_test test, enum pw_buffers buffers,
+                      const char *reason)
+{
+    struct runner *r = &c->runner[i];
+
+    r->out[pw_test_info[test].one_sided] = true;
+    if (r->told && !strcmp(r->reason, reason))
+        return;
+    r->told = true;
+    snprintf(r->reason, sizeof r->reason, "%s", reason);
+    fflush(stdout);
+    fprintf(stderr, "pwbench: %s is left out (seen at %s, %s): %s\n", r->transport->name,
+            pw_test_info[test].name, pw_buffers_name[buffers], reason);
+}
+
+/* One pass over all that take part; round -1 verifies. False to stop. */
+static bool run_round(struct compare *c, enum pw_test test, enum pw_buffers buffers, int round)
+{
+    double values[PW_SIZES_MAX];
+    char reason[REASON_MAX];
+
+    for (int k = 0; k < c->n_runners; k++) {
+        int i = (k + (round < 0 ? 0 : round)) % c->n_runners, err;
+
+        if (!takes_part(c, i, test))
+            continue;
+        err = run_once(c, &c->runner[i], test, buffers, round < 0, values, reason);
+        if (err == -EINTR)
+            return false;
+        if (err) {
+            leave_out(c, i, test, buffers, reason);
+            if (i == 0)
+                return false;
+            continue;
+        }
+        for (int s = 0; round >= 0 && s < c->o->sizes.n; s++)
+            samples_of(c, i, s)[round] = values[s];
+    }
+    return true;
+}
+
+static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buffers)
+{
+    for (int round = -1; round < c->o->rounds; round++) {
+        if (isatty(STDERR_FILENO))
+            fprintf(stderr, "\r%s %s: %s %d of %d \r", pw_test_info[test].name,
+                    pw_buffers_name[buffers], round < 0 ? "check before" : "round",
+                    round < 0 ? 1 : round + 1, c->o->rounds);
+        if (!run_round(c, test, buffers, round))
+            return false;
+    }
+    for (int s = 0; s < c->o->sizes.n; s++) {
+        struct pw_row row = { test, buffers, c->o->sizes.at[s], { 0 } };
+
+        for (int i = 0; i < c->n_runners; i++)
+            row.value[i] = takes_part(c, i, test)
+                         ? pw_median(samples_of(c, i, s), c->o->rounds) : NAN;
+        if (pw_table_add(&c->table, &row)) {
+            fprintf(stderr, "pwbench: no memory for the table\n");
+            return false;
+        }
+        pw_table_print_row(&c->table, &row, stdout);
+    }
+    return true;
+}
+
+/* ---- all of them ---- */
+
+static void add_runner(struct compare *c, const char *name)
+{
+    const struct pw_transport *t = pw_transport_find(name, strlen(name));
+
+    c->runner[c->n_runners].transport = t;
+    c->table.column[c->n_runners++] = t->name;
+    c->table.n_columns = c->n_runners;
+}
+
+/* The subject, then the peers given or all usual ones. */
+static int compare_open(struct compare *c, const struct pw_compare_options *o)
+{
+    const struct pw_transport *t;
+
+    memset(c, 0, sizeof *c);
+    c->o = o;
+    add_runner(c, o->subject);
+    for (int i = 0; i < o->n_peers; i++)
+        add_runner(c, o->peer[i]);
+    for (int i = 0; !o->n_peers && (t = pw_transport_at(i)) != NULL; i++)
+        if ((t->usual[0] || t->usual[1]) && t != c->runner[0].transport &&
+            (!t->mpich || o->mpich_pwbench))
+            add_runner(c, t->name);
+
+    c->samples = calloc((size_t)c->n_runners * (size_t)o->sizes.n, (size_t)o->rounds *
+                        sizeof *c->samples);
+    return c->samples ? 0 : -ENOMEM;
+}
+
+static bool wanted(const struct pw_compare_options *o, int test, int buffers)
+{
+    if (!o->test[test])
+        return false;
+    /* One-sided access is to memory made for it, unless asked otherwise. */
+    if (pw_test_info[test].one_sided && !o->buffers_given)
+        return buffers == PW_ALLOC_MEM;
+    return o->buffers[buffers];
+}
+
+static bool run_all(struct compare *c)
+{
+    pw_table_print_heading(&c->table, stdout);
+    for (int test = 0; test < PW_TESTS; test++)
+        for (int buffers = 0; buffers < PW_BUFFERS; buffers++)
+            if (wanted(c->o, test, buffers) &&
+                !run_group(c, (enum pw_test)test, (enum pw_buffers)buffers))
+                return false;
+    return true;
+}
+
+/* Die of the signal that stopped us, so that the caller's shell knows. */
+static void die_of(int sig)
+{
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+int pw_compare_run(const struct pw_compare_options *o)
+{
+    struct compare c;
+    FILE *csv = NULL;
+    int exit_code = PW_BENCH_FAILED, err;
+
+    /* Opened first: not to find out after minutes that it cannot be written. */
+    if (o->csv && !(csv = fopen(o->csv, "we"))) {
+        fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(errno));
+        return PW_BENCH_FAILED;
+    }
+    pw_launch_prepare();
+    if (compare_open(&c, o)) {
+        fprintf(stderr, "pwbench: no memory for %d rounds\n", o->rounds);
+        goto close_csv;
+    }
+
+    if (run_all(&c))
+        exit_code = 0;
+    if (exit_code == 0)
+        printf("Data was verified at every size. ratio: time of %s over time of the best "
+               "peer; below 1, %s is faster.\n", o->subject, o->subject);
+    if (csv && !pw_launch_signal()) {
+        err = pw_table_write_csv(&c.table, csv);
+        if (err) {
+            fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(-err));
+            exit_code = PW_BENCH_FAILED;
+        }
+    }
+    pw_table_fini(&c.table);
+    free(c.samples);
+
+close_csv:
+    if (csv)
+        fclose(csv);
+    if (pw_launch_signal())
+        die_of(pw_launch_signal());
+    return exit_code;
+}

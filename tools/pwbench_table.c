@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_table.c - results side by side. See pwbench_table.h. */
+#include "pwbench_table.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double pw_median(double *values, int n)
+{
+    if (n == 0)
+        return NAN;
+    qsort(values, (size_t)n, sizeof *values, compare_doubles);
+    return (values[n / 2] + values[(n - 1) / 2]) / 2;
+}
+
+int pw_row_best_peer(const struct pw_table *table, const struct pw_row *row)
+{
+    bool rate = pw_test_info[row->test].rate;
+    int best = 0;
+
+    for (int c = 1; c < table->n_columns; c++) {
+        if (isnan(row->value[c]))
+            continue;
+        if (!best || (rate ? row->value[c] > row->value[best]
+                           : row->value[c] < row->value[best]))
+            best = c;
+    }
+    return best;
+}
+
+double pw_row_ratio(const struct pw_table *table, const struct pw_row *row)
+{
+    int best = pw_row_best_peer(table, row);
+
+    if (!best || isnan(row->value[0]))
+        return NAN;
+    return pw_test_info[row->test].rate ? row->value[best] / row->value[0]
+                                        : row->value[0] / row->value[best];
+}
+
+int pw_table_add(struct pw_table *table, const struct pw_row *row)
+{
+    struct pw_row *rows = realloc(table->rows, ((size_t)table->n_rows + 1) * sizeof *rows);
+
+    if (!rows)
+        return -ENOMEM;
+    rows[table->n_rows++] = *row;
+    table->rows = rows;
+    return 0;
+}
+
+void pw_table_print_heading(const struct pw_table *table, FILE *to)
+{
+    fprintf(to, "%-8s %8s  %-9s %-4s", "test", "bytes", "buffers", "unit");
+    for (int c = 0; c < table->n_columns; c++)
+        fprintf(to, " %9s", table->column[c]);
+    fprintf(to, " %7s  %s\n", "ratio", "best peer");
+}
+
+static void print_value(double value, FILE *to)
+{
+    if (isnan(value))
+        fprintf(to, " %9s", "-");
+    else
+        fprintf(to, " %9.*f", value < 10 ? 3 : value < 1000 ? 2 : 0, value);
+}
+
+void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, FILE *to)
+{
+    const struct pw_test_info *info = &pw_test_info[row->test];
+    int best = pw_row_best_peer(table, row);
+
+    fprintf(to, "%-8s %8zu  %-9s %-4s", info->name, row->bytes,
+            pw_buffers_name[row->buffers], info->unit);
+    for (int c = 0; c < table->n_columns; c++)
+        print_value(row->value[c], to);
+    if (best)
+        fprintf(to, " %7.2f  %s\n", pw_row_ratio(table, row), table->column[best]);
+    else
+        fprintf(to, " %7s  -\n", "-");
+    fflush(to);
+}
+
+/* An empty field where nothing was measured. */
+static void csv_value(double value, FILE *to)
+{
+    if (isnan(value))
+        fputc(',', to);
+    else
+        fprintf(to, ",%.6g", value);
+}
+
+int pw_table_write_csv(const struct pw_table *table, FILE *to)
+{
+    fprintf(to, "test,bytes,buffers,%s,best_peer,best_peer_name,ratio", table->column[0]);
+    for (int c = 1; c < table->n_columns; c++)
+        fprintf(to, ",%s", table->column[c]);
+    fputc('\n', to);
+
+    for (int i = 0; i < table->n_rows; i++) {
+        const struct pw_row *row = &table->rows[i];
+        int best = pw_row_best_peer(table, row);
+
+        fprintf(to, "%s,%zu,%s", pw_test_info[row->test].name, row->bytes,
+                pw_buffers_name[row->buffers]);
+        csv_value(row->value[0], to);
+        csv_value(best ? row->value[best] : NAN, to);
+        fprintf(to, ",%s", best ? table->column[best] : "");
+        csv_value(pw_row_ratio(table, row), to);
+        for (int c = 1; c < table->n_columns; c++)
+            csv_value(row->value[c], to);
+        fputc('\n', to);
+    }
+    errno = 0;
+    if (fflush(to) || ferror(to))
+        return errno ? -errno : -EIO;
+    return 0;
+}
+
+void pw_table_fini(struct pw_table *table)
+{
+    free(table->rows);
+    table->rows = NULL;
+    table->n_rows = 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_table.h - results side by side, for people and as CSV. */
+#ifndef PWBENCH_TABLE_H
+#define PWBENCH_TABLE_H
+
+#include <stdio.h>
+
+#include "pwbench.h"
+
+enum { PW_COLUMNS_MAX = 1 + PW_PEERS_MAX };
+
+struct pw_row {
+    enum pw_test test;
+    enum pw_buffers buffers;
+    size_t bytes;
+    double value[PW_COLUMNS_MAX];   /* us or MB/s; NAN where not measured */
+};
+
+/* Column 0 is the subject, the others are peers. */
+struct pw_table {
+    int n_columns, n_rows;
+    const char *column[PW_COLUMNS_MAX];
+    struct pw_row *rows;
+};
+
+/* The middle one, or the mean of the middle two; NAN of nothing. Sorts values. */
+double pw_median(double *values, int n);
+
+/* The fastest peer of that row, as a column, or 0 when there is none. */
+int pw_row_best_peer(const struct pw_table *table, const struct pw_row *row);
+
+/* Time of the subject over time of the best peer, for rates the time per byte;
+ * NAN without either. */
+double pw_row_ratio(const struct pw_table *table, const struct pw_row *row);
+
+/* Copies row. 0, or -ENOMEM. */
+int pw_table_add(struct pw_table *table, const struct pw_row *row);
+
+void pw_table_print_heading(const struct pw_table *table, FILE *to);
+void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, FILE *to);
+
+/* 0, or -errno when it could not all be written. */
+int pw_table_write_csv(const struct pw_table *table, FILE *to);
+
+void pw_table_fini(struct pw_table *table);
+
+#endif
