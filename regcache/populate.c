@@ -23,6 +23,7 @@
 #include "populate.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 
 /* Linux before 5.14 has no MADV_POPULATE_WRITE. fallocate() takes the memory;
@@ -63,6 +64,7 @@ static int collapse_range(const struct pw_populate *p, size_t offset, size_t len
     return p->sys->madvise(p->seg->base + offset, len, MADV_COLLAPSE) ? -errno : 0;
 }
 
+/* Whether anything collapsed does not matter: populating says what counts. */
 static int populate_units(const struct pw_populate *p, size_t from, size_t to)
 {
     size_t offset = from << p->shift, len = (to - from) << p->shift;
@@ -100,6 +102,22 @@ static void done_set(struct pw_populate *p, size_t from, size_t to)
                           __ATOMIC_RELAXED);
 }
 
+/* After a failure: what was taken goes back to a machine that is short of it. A
+ * unit that is partly another allocation's may be in use by now: it stays. */
+static void release_units(const struct pw_populate *p, size_t from, size_t to,
+                          size_t offset, size_t len)
+{
+    size_t start = from << p->shift, end = to << p->shift;
+
+    if (start < offset)
+        start += (size_t)1 << p->shift;
+    if (end > offset + len)
+        end -= (size_t)1 << p->shift;
+    if (start < end)
+        p->sys->fallocate(p->seg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          (off_t)start, (off_t)(end - start));
+}
+
 int pw_populate(struct pw_populate *p, size_t offset, size_t len)
 {
     size_t unit = (size_t)1 << p->shift;
@@ -110,8 +128,10 @@ int pw_populate(struct pw_populate *p, size_t offset, size_t len)
         size_t end = done_find(p, from, to, true);
         int err = populate_units(p, from, end);
 
-        if (err)
+        if (err) {
+            release_units(p, from, end, offset, len);
             return err;
+        }
         done_set(p, from, end);
         from = done_find(p, end, to, false);
     }

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_fake_sys.c - a kernel that refuses what a test asks it to refuse. */
+#include "pool_fake_sys.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+struct fake_sys fake;
+
+static struct { int at, err; } plan[FAKE_CALLS], plan_any;
+
+void fake_reset(void)
+{
+    memset(plan, 0, sizeof plan);
+    plan_any.err = 0;
+    fake = (struct fake_sys){
+        .resv_pages = 0, .ram = (uint64_t)8 << 30,
+        .fsize = RLIM_INFINITY, .as = RLIM_INFINITY,
+    };
+}
+
+void fake_fail(enum fake_call call, int nth, int err)
+{
+    plan[call].at = nth == FAKE_ALWAYS ? FAKE_ALWAYS : fake.calls[call] + nth;
+    plan[call].err = err;
+}
+
+void fake_fail_any(int nth, int err)
+{
+    plan_any.at = fake.all + nth;
+    plan_any.err = err;
+}
+
+static bool refused(enum fake_call call)
+{
+    int now = ++fake.calls[call];
+
+    if (++fake.all == plan_any.at && plan_any.err) {
+        errno = plan_any.err;
+        return true;
+    }
+    if (!plan[call].err || (plan[call].at != FAKE_ALWAYS && plan[call].at != now))
+        return false;
+    errno = plan[call].err;
+    return true;
+}
+
+static int fake_memfd_create(const char *name, unsigned flags)
+{
+    bool huge = flags & MFD_HUGETLB;
+
+    fake.memfd_flags = flags;
+    if (refused(huge ? FAKE_MEMFD_HUGE : FAKE_MEMFD))
+        return -1;
+    if (huge)
+        flags &= ~(MFD_HUGETLB | MFD_HUGE_2MB);
+    return pw_sys_real.memfd_create(name, flags);
+}
+
+static int fake_open(const char *path, int flags, mode_t mode)
+{
+    snprintf(fake.opened, sizeof fake.opened, "%s", path);
+    return refused(FAKE_OPEN) ? -1 : pw_sys_real.open(path, flags, mode);
+}
+
+static int fake_ftruncate(int fd, off_t size)
+{
+    return refused(FAKE_FTRUNCATE) ? -1 : pw_sys_real.ftruncate(fd, size);
+}
+
+static int fake_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    return refused(FAKE_FALLOCATE) ? -1 : pw_sys_real.fallocate(fd, mode, offset, len);
+}
+
+static int fake_add_seals(int fd, int seals)
+{
+    return refused(FAKE_SEALS) ? -1 : pw_sys_real.add_seals(fd, seals);
+}
+
+static void *fake_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    if (refused(FAKE_MMAP))
+        return MAP_FAILED;
+    return pw_sys_real.mmap(addr, len, prot, flags, fd, offset);
+}
+
+static int fake_madvise(void *addr, size_t len, int advice)
+{
+    enum fake_call call = advice == MADV_POPULATE_WRITE ? FAKE_POPULATE
+                        : advice == MADV_COLLAPSE ? FAKE_COLLAPSE : FAKE_DONTDUMP;
+
+    return refused(call) ? -1 : pw_sys_real.madvise(addr, len, advice);
+}
+
+static int fake_getrlimit(int resource, struct rlimit *out)
+{
+    out->rlim_max = RLIM_INFINITY;
+    out->rlim_cur = resource == RLIMIT_FSIZE ? fake.fsize : fake.as;
+    return 0;
+}
+
+static int fake_read_text(const char *path, char *text, size_t size)
+{
+    bool is_free = strstr(path, "free_hugepages");
+    int count = is_free ? fake.free_pages : fake.resv_pages;
+
+    if (count < 0)
+        return -ENOENT;
+    if (is_free && fake.free_text)
+        snprintf(text, size, "%s", fake.free_text);
+    else
+        snprintf(text, size, "%d\n", count);
+    return 0;
+}
+
+static uint64_t fake_ram(void)
+{
+    return fake.ram;
+}
+
+const struct pw_sys fake_sys = {
+    .memfd_create = fake_memfd_create,
+    .open = fake_open,
+    .ftruncate = fake_ftruncate,
+    .fallocate = fake_fallocate,
+    .add_seals = fake_add_seals,
+    .mmap = fake_mmap,
+    .madvise = fake_madvise,
+    .getrlimit = fake_getrlimit,
+    .read_text = fake_read_text,
+    .ram = fake_ram,
+};

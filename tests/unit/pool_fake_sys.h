@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pool_fake_sys.h - a kernel that refuses what a test asks it to refuse.
+ *
+ * Calls go to the real kernel unless told otherwise. Hugepages are pretended:
+ * the flag is dropped, so that the path runs on machines without any.
+ */
+#ifndef PW_POOL_FAKE_SYS_H
+#define PW_POOL_FAKE_SYS_H
+
+#include <stdint.h>
+
+#include "regcache/sys.h"
+
+enum fake_call {
+    FAKE_MEMFD, FAKE_MEMFD_HUGE, FAKE_OPEN, FAKE_FTRUNCATE, FAKE_FALLOCATE, FAKE_SEALS,
+    FAKE_MMAP, FAKE_POPULATE, FAKE_COLLAPSE, FAKE_DONTDUMP, FAKE_CALLS
+};
+
+#define FAKE_ALWAYS 0
+
+struct fake_sys {
+    int free_pages, resv_pages;     /* -1: no such file */
+    const char *free_text;          /* instead of free_pages, when not NULL */
+    uint64_t ram;
+    rlim_t fsize, as;
+
+    int calls[FAKE_CALLS];          /* made so far, refused ones included */
+    unsigned memfd_flags;           /* of the last memfd_create */
+    char opened[64];                /* path of the last open */
+    int all;                        /* calls of any kind so far */
+};
+
+extern struct fake_sys fake;
+extern const struct pw_sys fake_sys;
+
+/* No refusals, no hugepages, 8 GiB of RAM, no limits. */
+void fake_reset(void);
+
+/* The nth call from now fails with err (> 0), or each one: FAKE_ALWAYS. */
+void fake_fail(enum fake_call call, int nth, int err);
+
+/* The nth call from now of whatever kind fails with err. */
+void fake_fail_any(int nth, int err);
+
+#endif
