@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* connect.c - addresses, and endpoints opened and closed.
+ *
+ * Start at pw_endpoint_open(). An endpoint is opened and closed under
+ * e->progress. When another thread is in there, or we are in an upcall of it,
+ * that is left for progress to do (pw_endpoints_chores()): nobody waits for that
+ * lock.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core.h"
+#include "guard.h"
+#include "path.h"
+
+/* An engine's address: for each NIC its name's length and bytes, its address's
+ * length and bytes. */
+enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 1 };
+
+int pw_engine_address(struct pw_engine *e, void *out, size_t room)
+{
+    uint8_t *p = out, nic_addr[PW_NIC_ADDRESS_MAX];
+    size_t at = 3;
+
+    if (room < at)
+        return -ENOSPC;
+    p[0] = PW_ADDRESS_MAGIC;
+    p[1] = PW_ADDRESS_VERSION;
+    p[2] = (uint8_t)e->n_nics;
+    for (int i = 0; i < e->n_nics; i++) {
+        const struct pw_nic_ops *ops = e->nics[i]->ops;
+        size_t name = strlen(ops->name), len = ops->address(e->nics[i], nic_addr);
+
+        if (at + 2 + name + len > room)
+            return -ENOSPC;
+        p[at++] = (uint8_t)name;
+        memcpy(p + at, ops->name, name);
+        at += name;
+        p[at++] = (uint8_t)len;
+        memcpy(p + at, nic_addr, len);
+        at += len;
+    }
+    return (int)at;
+}
+
+/* The part of an engine's address that is for `nic`; NULL when there is none
+ * or the address is malformed (then *bad). */
+static const uint8_t *address_part(const struct pw_nic *nic, const void *addr,
+                                   size_t len, size_t *part_len, bool *bad)
+{
+    const uint8_t *p = addr, *end = p + len, *found = NULL;
+
+    *bad = true;
+    if (len < 3 || p[0] != PW_ADDRESS_MAGIC || p[1] != PW_ADDRESS_VERSION)
+        return NULL;
+    int n = p[2];
+    p += 3;
+    while (n--) {
+        const uint8_t *name = p + 1;
+        if (p == end || (size_t)(end - p) < 2u + *p)
+            return NULL;
+        const uint8_t *part = name + *p;
+        if ((size_t)(end - part) < 1u + *part)
+            return NULL;
+        if (*p == strlen(nic->ops->name) && !memcmp(name, nic->ops->name, *p)) {
+            found = part + 1;
+            *part_len = *part;
+        }
+        p = part + 1 + *part;
+    }
+    *bad = false;
+    return found;
+}
+
+bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
+{
+    for (int i = 0; i < e->n_nics; i++) {
+        size_t n;
+        bool bad;
+        const uint8_t *part = address_part(e->nics[i], addr, len, &n, &bad);
+        if (part && e->nics[i]->ops->reachable(e->nics[i], part, n))
+            return true;
+    }
+    return false;
+}
+
+/* Under e->progress. */
+static void count_local(struct pw_endpoint *ep, bool here)
+{
+    struct pw_engine *e = ep->e;
+
+    if (ep->local == here)
+        return;
+    ep->local = here;
+    e->n_local += here ? 1 : -1u;
+    e->crowded = e->config.cores && e->n_local + 1 > e->config.cores;
+}
+
+/* Connect what each NIC can. Under e->progress. */
+int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
+{
+    struct pw_engine *e = ep->e;
+    bool guarded = false;
+    int err = -EHOSTUNREACH;
+
+    snprintf(why, PW_NIC_WHY_MAX, "no NIC of this process reaches it");
+    for (int i = 0; i < e->n_nics; i++) {
+        struct pw_nic *nic = e->nics[i];
+        struct pw_path *path = &ep->paths[ep->n_paths];
+        size_t n;
+        bool bad;
+        const uint8_t *part = address_part(nic, ep->addr, ep->addr_len, &n, &bad);
+
+        if (bad)
+            return -EINVAL;
+        if (!part || !nic->ops->reachable(nic, part, n))
+            continue;
+        *path = (struct pw_path){ .ep = ep, .nic = nic };
+        err = nic->ops->connect(nic, part, n, path, &path->peer);
+        if (err) {
+            snprintf(why, PW_NIC_WHY_MAX, "%s: %s", nic->ops->name, strerror(-err));
+            continue;
+        }
+        path->alive = true;
+        if (nic->info.flags & PW_NIC_SAME_HOST)
+            count_local(ep, true);
+        guarded |= !(nic->info.flags & PW_NIC_LOSSLESS) || ep->n_paths;
+        ep->n_paths++;
+    }
+    if (!ep->n_paths)
+        return err;
+    if (guarded) {
+        err = pw_guard_open(ep, &ep->guard);
+        if (err)
+            return err;
+        e->guarded = true;
+    }
+    __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
+    return 0;
+}
+
+static struct pw_endpoint *endpoint_new(struct pw_engine *e, const void *addr,
+                                        size_t len, void *cookie)
+{
+    struct pw_endpoint *ep = calloc(1, sizeof(*ep));
+
+    if (!ep)
+        return NULL;
+    ep->e = e;
+    ep->cookie = cookie;
+    ep->queue_end = &ep->queue;
+    ep->streams_end = &ep->streams;
+    memcpy(ep->addr, addr, len);
+    ep->addr_len = len;
+    return ep;
+}
+
+static void endpoint_list(struct pw_endpoint *ep)
+{
+    struct pw_engine *e = ep->e;
+
+    pw_lock(e);
+    ep->next = e->endpoints;
+    e->endpoints = ep;
+    pw_unlock(e);
+}
+
+int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *cookie,
+                     struct pw_endpoint **out, char why[PW_NIC_WHY_MAX])
+{
+    struct pw_endpoint *ep;
+    int err = 0;
+
+    *out = NULL;
+    why[0] = '\0';
+    if (len > sizeof(ep->addr))
+        return -EINVAL;
+    ep = endpoint_new(e, addr, len, cookie);
+    if (!ep)
+        return -ENOMEM;
+    if (pw_progress_enter(e)) {
+        err = pw_endpoint_connect(ep, why);
+        pw_progress_leave(e);
+        if (err) {
+            pw_endpoint_free(ep);
+            return err;
+        }
+    } else {
+        pw_lock(e);
+        e->n_chores++;     /* progress has something to look for */
+        pw_unlock(e);
+    }
+    endpoint_list(ep);
+    *out = ep;
+    return 0;
+}
+
+static void endpoint_unlist(struct pw_endpoint *ep)
+{
+    struct pw_engine *e = ep->e;
+
+    pw_lock(e);
+    for (struct pw_endpoint **at = &e->endpoints; *at; at = &(*at)->next)
+        if (*at == ep) {
+            *at = ep->next;
+            break;
+        }
+    pw_unlock(e);
+}
+
+void pw_endpoint_close(struct pw_endpoint *ep)
+{
+    struct pw_engine *e;
+
+    if (!ep)
+        return;
+    e = ep->e;
+    if (!pw_progress_enter(e)) {
+        pw_lock(e);
+        ep->closing = true;
+        e->n_chores++;
+        pw_unlock(e);
+        return;
+    }
+    while (ep->waiting && pw_endpoint_alive(ep) && pw_endpoint_pump(ep) > 0)
+        ;
+    count_local(ep, false);
+    endpoint_unlist(ep);
+    pw_endpoint_free(ep);
+    pw_progress_leave(e);
+}
+
+/* What open and close left to do. Under e->progress. */
+void pw_endpoints_chores(struct pw_engine *e)
+{
+    struct pw_endpoint *next;
+
+    pw_lock(e);
+    e->n_chores = 0;
+    pw_unlock(e);
+    for (struct pw_endpoint *ep = e->endpoints; ep; ep = next) {
+        char why[PW_NIC_WHY_MAX];
+
+        next = ep->next;
+        if (ep->closing) {
+            count_local(ep, false);
+            endpoint_unlist(ep);
+            pw_endpoint_free(ep);
+        } else if (!ep->n_paths && !ep->dead) {
+            int err = pw_endpoint_connect(ep, why);
+            if (err)
+                pw_endpoint_kill(ep, err, why);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* core.h - the core's own structures, shared by its files and nobody else.
+ *
+ *     engine.c    NICs, progress
+ *     connect.c   addresses, endpoints opened and closed
+ *     endpoint.c  one peer: messages, what waits for room, its death
+ *     path.c      which path, and which way for a transfer
+ *     transfer.c  get, put and atomic, as the asking side
+ *     serve.c     the same, as the side whose memory it is
+ *     ops.c       what is pending, by number
+ *     regions.c   memory that peers may reach, by number
+ *     guard.c     copies until acknowledged, replay on another path
+ *     idle.c      spin, give way, sleep
+ *
+ * Locks, when there are threads. e->progress: held by the one thread that makes
+ * progress or opens and closes endpoints; only ever tried, never waited for,
+ * because upcalls made under it take locks of Open MPI that callers may hold.
+ * e->lock: guards lists and tables, held for a few instructions, never across an
+ * upcall, a callback or a NIC operation that could upcall.
+ */
+#ifndef PW_CORE_H
+#define PW_CORE_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "engine.h"
+#include "pinwheel/pool.h"
+
+/* The immediate data of a frame: what it is, the message's tag, its number. */
+enum pw_kind {
+    PW_F_MESSAGE, PW_F_GET, PW_F_GET_DATA, PW_F_PUT, PW_F_PUT_DATA, PW_F_ATOMIC,
+    PW_F_DONE, PW_F_ACK, PW_F_KINDS,
+};
+enum { PW_F_NUMBERED = 0x80 };      /* seq counts: see guard.c */
+
+static inline uint32_t pw_imm(unsigned kind, uint8_t tag, uint16_t seq)
+{
+    return (uint32_t)kind << 24 | (uint32_t)tag << 16 | seq;
+}
+
+static inline unsigned pw_imm_kind(uint32_t imm)
+{
+    return imm >> 24 & 0x7f;
+}
+
+/* What travels in frames; doc/wire.md has it for people. Same host or same
+ * architecture on both sides, so no byte swapping. */
+struct pw_f_request {       /* GET, PUT */
+    uint64_t id;            /* the asker's, comes back in DONE and DATA */
+    uint64_t remote, len;   /* in the receiver's memory */
+    uint64_t key;
+    uint64_t offer;         /* the asker's buffer when its pool holds it: the
+                             * receiver may reach it there. 0: send DATA */
+};
+struct pw_f_data {          /* GET_DATA, PUT_DATA; the bytes follow */
+    uint64_t id;
+    uint64_t offset;
+    uint8_t pad[40];        /* with a NIC's 8-byte word, bytes start on a line */
+};
+struct pw_f_atomic {
+    uint64_t id, remote, key;
+    uint32_t op, type;
+    uint64_t operand, compare;
+};
+struct pw_f_done {
+    uint64_t id;
+    int64_t status;
+    uint64_t result;
+};
+
+enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC, PW_OP_FRAME };
+
+/* One get, put or atomic of ours that is not done; or a frame that a NIC has
+ * not read to its end (FRAME, see guard.c). */
+struct pw_op {
+    uint64_t id;            /* generation << 32 | index */
+    enum pw_op_kind kind;
+    struct pw_op *next;     /* free list */
+    struct pw_endpoint *ep;
+    void *local;
+    uint64_t remote;
+    size_t len, moved;
+    uint64_t key;
+    uint64_t *result;
+    unsigned width;
+    pw_done_fn done;
+    void *arg;
+};
+
+/* Bytes being sent as DATA frames. */
+struct pw_stream {
+    struct pw_stream *next;
+    enum pw_kind kind;
+    uint64_t id;
+    const char *from;
+    size_t len, sent;
+};
+
+/* A put of the peer that arrives as DATA frames. */
+struct pw_incoming {
+    struct pw_incoming *next;
+    uint64_t id;
+    char *to;
+    size_t len, moved;
+};
+
+struct pw_region {
+    uint64_t id;            /* generation << 32 | index; 0 free */
+    char *base;
+    size_t len;
+    unsigned access;
+    uint32_t next_free;
+};
+
+struct pw_path {
+    struct pw_endpoint *ep;
+    struct pw_nic *nic;
+    struct pw_nic_peer *peer;
+    bool alive;
+};
+
+struct pw_guard;
+
+struct pw_endpoint {
+    struct pw_engine *e;
+    struct pw_endpoint *next;
+    void *cookie;
+    struct pw_path *path;           /* in use for frames; NULL until opened */
+    struct pw_path paths[PW_KEY_NICS];
+    int n_paths;
+    bool dead;                      /* atomic */
+    bool closing;
+    bool local;                     /* counted in n_local */
+    bool waiting;                   /* atomic: something below waits for room */
+    struct pw_message *queue, **queue_end;
+    struct pw_stream *streams, **streams_end;
+    struct pw_incoming *incoming;
+    struct pw_guard *guard;         /* NULL: one lossless path, nothing to guard */
+    int cause;                      /* of the last path's death */
+    char why[PW_NIC_WHY_MAX];
+    uint8_t addr[PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16)];
+    size_t addr_len;
+};
+
+struct pw_idle {
+    unsigned polls;
+    uint64_t since_ns;
+    unsigned sleep_us;
+};
+
+struct pw_engine {
+    struct pw_engine_config config;
+    struct pw_nic *nics[PW_KEY_NICS];
+    int n_nics;
+    size_t frame_max;
+    struct pw_endpoint *endpoints;
+    unsigned n_local;               /* endpoints on this host */
+    bool crowded;                   /* with us, more than there are cores */
+    unsigned n_waiting;             /* endpoints with `waiting` set */
+    unsigned n_chores;             /* endpoints to open or close in progress */
+    bool guarded;                   /* some endpoint has a guard */
+
+    pthread_mutex_t progress, lock;
+    bool in_progress;               /* under progress */
+    pthread_t progress_thread;
+
+    struct pw_op **ops;
+    uint32_t n_ops, n_pending;
+    struct pw_op *free_ops;
+    struct pw_region *regions;
+    uint32_t n_regions, free_region;
+
+    struct pw_idle idle;
+    struct pw_stats stats;
+};
+
+static inline void pw_lock(struct pw_engine *e)
+{
+    if (e->config.threads)
+        pthread_mutex_lock(&e->lock);
+}
+
+static inline void pw_unlock(struct pw_engine *e)
+{
+    if (e->config.threads)
+        pthread_mutex_unlock(&e->lock);
+}
+
+/* Statistics may lose a count when threads race; they never tear. */
+static inline void pw_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
+                     __ATOMIC_RELAXED);
+}
+
+/* endpoint.c: frames of ours. Control frames are never lost for lack of room:
+ * they are copied and wait. 0 or -EPIPE, -ENOMEM. */
+int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
+                  const struct pw_iov *iov, int n);
+int pw_control_send(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len);
+void pw_endpoint_free(struct pw_endpoint *ep);
+void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why);
+void pw_endpoint_wait_room(struct pw_endpoint *ep);
+int pw_endpoint_pump(struct pw_endpoint *ep);
+void pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s);
+void pw_endpoint_unstream(struct pw_endpoint *ep, uint64_t id);
+
+/* connect.c */
+int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX]);
+void pw_endpoints_chores(struct pw_engine *e);
+
+/* engine.c */
+bool pw_progress_enter(struct pw_engine *e);
+void pw_progress_leave(struct pw_engine *e);
+/* the upcalls that NICs get */
+extern const struct pw_nic_upcalls pw_engine_nic_upcalls;
+
+/* serve.c */
+void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len);
+void pw_serve_forget(struct pw_endpoint *ep);
+
+/* transfer.c */
+void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len);
+void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len);
+void pw_transfer_complete(struct pw_engine *e, struct pw_op *op, int status);
+void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status);
+void pw_transfer_fail_all(struct pw_endpoint *ep, int status);
+
+/* ops.c */
+struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
+                        struct pw_endpoint *ep);
+struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id);
+void pw_op_free(struct pw_engine *e, struct pw_op *op);
+void pw_ops_fini(struct pw_engine *e);
+
+/* regions.c */
+int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
+                    unsigned access);
+void pw_regions_fini(struct pw_engine *e);
+
+#endif

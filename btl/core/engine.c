@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* engine.c - the NICs and progress.
+ *
+ * Start at pw_engine_progress(). Frames come in through engine_recv(), which
+ * hands messages to btl/ and everything else to transfer.c and serve.c.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core.h"
+#include "guard.h"
+#include "idle.h"
+#include "path.h"
+
+bool pw_progress_enter(struct pw_engine *e)
+{
+    if (e->config.threads && pthread_mutex_trylock(&e->progress))
+        return false;
+    if (e->in_progress) {   /* without threads: an upcall called us */
+        if (e->config.threads)
+            pthread_mutex_unlock(&e->progress);
+        return false;
+    }
+    e->in_progress = true;
+    e->progress_thread = pthread_self();
+    return true;
+}
+
+void pw_progress_leave(struct pw_engine *e)
+{
+    e->in_progress = false;
+    if (e->config.threads)
+        pthread_mutex_unlock(&e->progress);
+}
+
+static bool name_listed(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+
+    if (!list || !*list)
+        return true;
+    for (const char *p = list; p; p = strchr(p, ',')) {
+        p += *p == ',';
+        if (!strncmp(p, name, n) && (p[n] == ',' || !p[n]))
+            return true;
+    }
+    return false;
+}
+
+static bool backend_known(const struct pw_nic_ops *const *backends, const char *name,
+                          size_t len)
+{
+    for (; *backends; backends++)
+        if (strlen((*backends)->name) == len && !strncmp((*backends)->name, name, len))
+            return true;
+    return false;
+}
+
+static int names_check(const struct pw_engine_config *c, char why[PW_NIC_WHY_MAX])
+{
+    const char *p = c->nics ? c->nics : "";
+
+    while (*p) {
+        size_t n = strcspn(p, ",");
+        if (!backend_known(c->backends, p, n)) {
+            int at = snprintf(why, PW_NIC_WHY_MAX, "there is no NIC backend \"%.*s\"; "
+                              "there are:", (int)(n < 40 ? n : 40), p);
+            for (int i = 0; c->backends[i] && at < PW_NIC_WHY_MAX; i++)
+                at += snprintf(why + at, (size_t)(PW_NIC_WHY_MAX - at), " %s",
+                               c->backends[i]->name);
+            return -EINVAL;
+        }
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
+{
+    struct pw_nic_config nc = {
+        .pool = e->config.pool, .up = &pw_engine_nic_upcalls, .ctx = e,
+        .job = e->config.job, .threads = e->config.threads,
+        .local_peers = e->config.local_peers, .queue_bytes = e->config.queue_bytes,
+        .kernel_copy = e->config.kernel_copy,
+    };
+    int at = 0;
+
+    why[0] = '\0';
+    for (int i = 0; e->config.backends[i] && e->n_nics < PW_KEY_NICS; i++) {
+        const struct pw_nic_ops *ops = e->config.backends[i];
+        struct pw_nic_info info;
+        char reason[PW_NIC_WHY_MAX] = "";
+        int err;
+
+        if (!name_listed(e->config.nics, ops->name))
+            continue;
+        err = ops->probe(&info, reason);
+        if (!err)
+            err = ops->open(&nc, &e->nics[e->n_nics]);
+        if (!err)
+            e->n_nics++;
+        else if (at < PW_NIC_WHY_MAX)
+            at += snprintf(why + at, (size_t)(PW_NIC_WHY_MAX - at), "%s%s: %s",
+                           at ? "; " : "", ops->name, *reason ? reason : strerror(-err));
+    }
+    return e->n_nics ? 0 : -ENODEV;
+}
+
+int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
+                   char why[PW_NIC_WHY_MAX])
+{
+    struct pw_engine *e = calloc(1, sizeof(*e));
+    int err;
+
+    *out = NULL;
+    why[0] = '\0';
+    if (!e)
+        return -ENOMEM;
+    e->config = *config;
+    if (!e->config.backends)
+        e->config.backends = pw_nic_backends;
+    pthread_mutex_init(&e->progress, NULL);
+    pthread_mutex_init(&e->lock, NULL);
+    err = names_check(&e->config, why);
+    if (!err)
+        err = nics_open(e, why);
+    if (err) {
+        pw_engine_close(e);
+        return err;
+    }
+    e->frame_max = e->nics[0]->info.frame_max;
+    for (int i = 1; i < e->n_nics; i++)
+        if (e->nics[i]->info.frame_max < e->frame_max)
+            e->frame_max = e->nics[i]->info.frame_max;
+    *out = e;
+    return 0;
+}
+
+void pw_engine_close(struct pw_engine *e)
+{
+    if (!e)
+        return;
+    while (e->endpoints) {
+        struct pw_endpoint *ep = e->endpoints;
+        e->endpoints = ep->next;
+        pw_endpoint_free(ep);
+    }
+    while (e->n_nics) {
+        struct pw_nic *nic = e->nics[--e->n_nics];
+        nic->ops->close(nic);
+    }
+    pw_ops_fini(e);
+    pw_regions_fini(e);
+    pthread_mutex_destroy(&e->progress);
+    pthread_mutex_destroy(&e->lock);
+    free(e);
+}
+
+size_t pw_engine_message_max(const struct pw_engine *e)
+{
+    return e->frame_max;
+}
+
+static int progress_waiting(struct pw_engine *e)
+{
+    int n = 0;
+
+    for (struct pw_endpoint *ep = e->endpoints; ep; ep = ep->next) {
+        if (ep->waiting)
+            n += pw_endpoint_pump(ep);
+        if (ep->guard)
+            n += pw_guard_step(ep->guard);
+    }
+    return n;
+}
+
+int pw_engine_progress(struct pw_engine *e)
+{
+    int n = 0;
+
+    if (__builtin_expect(!pw_progress_enter(e), 0))
+        return 0;
+    for (int i = 0; i < e->n_nics; i++)
+        n += e->nics[i]->ops->progress(e->nics[i]);
+    if (__builtin_expect(e->n_chores, 0))
+        pw_endpoints_chores(e);
+    if (__builtin_expect(e->n_waiting | e->guarded, 0))
+        n += progress_waiting(e);
+    pw_idle(e, n);
+    pw_progress_leave(e);
+    return n;
+}
+
+void pw_engine_flush(struct pw_engine *e)
+{
+    while (__atomic_load_n(&e->n_pending, __ATOMIC_RELAXED)) {
+        /* From an upcall: the progress that called it goes on afterwards. */
+        if (e->in_progress && pthread_equal(e->progress_thread, pthread_self()))
+            return;
+        pw_engine_progress(e);
+    }
+}
+
+void pw_engine_stats(struct pw_engine *e, struct pw_stats *out)
+{
+    *out = e->stats;
+}
+
+static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
+                        size_t len)
+{
+    struct pw_engine *e = ctx;
+    struct pw_endpoint *ep = ((struct pw_path *)cookie)->ep;
+    unsigned kind = pw_imm_kind(imm);
+
+    if (__builtin_expect(imm >> 24 & PW_F_NUMBERED, 0) &&
+        (!ep->guard || !pw_guard_accept(ep->guard, imm)))
+        return;
+    if (__builtin_expect(kind == PW_F_MESSAGE, 1))
+        e->config.up->recv(e->config.ctx, ep->cookie, (uint8_t)(imm >> 16), data, len);
+    else if (kind == PW_F_GET_DATA)
+        pw_transfer_data(ep, data, len);
+    else if (kind == PW_F_DONE)
+        pw_transfer_done(ep, data, len);
+    else if (kind == PW_F_ACK && ep->guard)
+        pw_guard_acked(ep->guard, data, len);
+    else
+        pw_serve(ep, kind, data, len);
+}
+
+static void engine_complete(void *ctx, void *op, int status)
+{
+    struct pw_engine *e = ctx;
+
+    pw_transfer_nic_done(e, op, status);
+}
+
+static void engine_down(void *ctx, void *cookie, int cause, const char *why)
+{
+    struct pw_path *path = cookie, *best;
+    struct pw_endpoint *ep = path->ep;
+
+    (void)ctx;
+    path->alive = false;
+    best = pw_path_best(ep);
+    __atomic_store_n(&ep->path, best, __ATOMIC_RELEASE);
+    if (!best)
+        pw_endpoint_kill(ep, cause, why);
+    else if (ep->guard)
+        pw_guard_replay(ep->guard);
+}
+
+const struct pw_nic_upcalls pw_engine_nic_upcalls = {
+    .recv = engine_recv,
+    .complete = engine_complete,
+    .down = engine_down,
+};

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* engine.h - what btl/ asks of the core: one engine, an endpoint for each peer.
+ *
+ * The engine owns the NICs. An endpoint owns the paths to one peer and offers
+ * messages, and get, put and atomics on any memory that the peer registered;
+ * how they travel (mapped memory, the kernel, a NIC, frames through a ring) is
+ * decided here from what the paths cost.
+ *
+ * Threads: everything may be called by any thread when the engine was opened
+ * with `threads`; else by one at a time. Upcalls and callbacks come from
+ * pw_engine_progress(), pw_engine_flush() or, for what is done at once, not at
+ * all. They may call anything but progress, flush, wait and close.
+ *
+ * Errors are negative errno values. The core does not print.
+ */
+#ifndef PW_ENGINE_H
+#define PW_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pinwheel/nic.h"
+
+struct pw_engine;
+struct pw_endpoint;
+
+struct pw_engine_upcalls {
+    /* A message; data is valid during the call. cookie: the endpoint's. */
+    void (*recv)(void *ctx, void *cookie, uint8_t tag, const void *data, size_t len);
+
+    /* The last path to the peer is dead; everything pending has failed before
+     * with -EPIPE. cause: 0 when it left in good order; why: a sentence. */
+    void (*dead)(void *ctx, void *cookie, int cause, const char *why);
+};
+
+/* What moving bytes costs; see path.h. */
+struct pw_costs {
+    unsigned kernel_ns, stream_ns;          /* per transfer */
+    unsigned kernel_mb_s, stream_mb_s;      /* 10^6 bytes per second */
+};
+
+struct pw_engine_config {
+    struct pw_pool *pool;
+    const struct pw_engine_upcalls *up;
+    void *ctx;
+    const char *nics;           /* names, comma-separated; NULL or "" = all */
+    uint64_t job;
+    bool threads;
+    unsigned local_peers;       /* expected on this host */
+    size_t queue_bytes;         /* per peer; 0 = chosen by the NIC */
+    bool kernel_copy;
+    size_t chunk;               /* bytes of a piece of a streamed transfer */
+    struct pw_costs costs;
+    unsigned cores;             /* with more ranks on this host than that, idle
+                                 * ones give way early; 0 = not known */
+    unsigned sleep_us;          /* longest sleep when idle; 0 = never sleep */
+    const struct pw_nic_ops *const *backends;   /* NULL = pw_nic_backends */
+};
+
+/* 0, or -ENODEV  no NIC could be opened; why says for each what is missing
+ *       -EINVAL  a name in nics that no backend has; why names it
+ *       -ENOMEM */
+int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
+                   char why[PW_NIC_WHY_MAX]);
+
+/* Closes endpoints and NICs. Callbacks of what is pending do not come. */
+void pw_engine_close(struct pw_engine *e);
+
+/* What peers need to know: at most `room` bytes into out; the length, or
+ * -ENOSPC. */
+int pw_engine_address(struct pw_engine *e, void *out, size_t room);
+
+/* The largest message, in bytes. */
+size_t pw_engine_message_max(const struct pw_engine *e);
+
+/* Returns the number of things that happened. Gives way or sleeps when there
+ * have been none for a while, see idle.h. Returns 0 at once when another thread
+ * is in it, or when called from an upcall. */
+int pw_engine_progress(struct pw_engine *e);
+
+/* Progress until every get, put and atomic of this process is done. */
+void pw_engine_flush(struct pw_engine *e);
+
+/* Could there be a path to that address? */
+bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len);
+
+/* An endpoint for the peer with that address. Does not wait for the peer.
+ * 0, or -EINVAL not an address; -EHOSTUNREACH no NIC reaches it, why says so;
+ * -ENOMEM; else the last path's error. */
+int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *cookie,
+                     struct pw_endpoint **out, char why[PW_NIC_WHY_MAX]);
+
+/* What was sent still arrives. Pending callbacks come with -ECANCELED. */
+void pw_endpoint_close(struct pw_endpoint *ep);
+
+bool pw_endpoint_alive(const struct pw_endpoint *ep);
+
+/* One message: all bytes of iov[0..n), n <= 2. 0 when it is on its way and the
+ * memory is the caller's again; -EAGAIN no room now (try after progress, or
+ * queue it); -EMSGSIZE; -EPIPE the peer is dead. */
+int pw_endpoint_send(struct pw_endpoint *ep, uint8_t tag, const struct pw_iov *iov,
+                     int n);
+
+/* A message that waits for room. The caller keeps it and what iov points to
+ * until done(): 0, -EPIPE or -ECANCELED. */
+struct pw_message {
+    struct pw_message *next;            /* the queue's */
+    uint32_t imm;                       /* the queue's */
+    int n;
+    struct pw_iov iov[2];
+    void (*done)(struct pw_message *m, int status);
+};
+void pw_endpoint_queue(struct pw_endpoint *ep, uint8_t tag, struct pw_message *m);
+
+/* Memory that peers may reach, as they name it. Sent to them as bytes; `len` of
+ * them are in use (pw_engine_key_size()). */
+enum { PW_KEY_NICS = 4 };
+struct pw_key {
+    uint64_t id;                        /* checked by the owner on each frame */
+    uint32_t access;                    /* enum pw_access */
+    uint32_t passive;                   /* its owner may be busy computing:
+                                         * prefer ways that need no help */
+    struct pw_nic_key nic[PW_KEY_NICS];
+};
+size_t pw_engine_key_size(const struct pw_engine *e);
+
+/* 0, or -ENOMEM, -EFAULT. Give back with the key that was filled. */
+int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                       bool passive, struct pw_key *key);
+void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key);
+
+/* Called once when a get, put or atomic that returned PW_NIC_PENDING ended. */
+typedef void (*pw_done_fn)(void *arg, int status);
+
+/* Copy between local memory and the peer's [remote, remote + len), which lies
+ * in memory registered under key. 0 done (done is not called), PW_NIC_PENDING,
+ * or -EAGAIN, -ENOMEM, -EPIPE, -EACCES (key does not allow it), -EFAULT. What
+ * the owner refuses comes as the callback's status. */
+int pw_endpoint_get(struct pw_endpoint *ep, void *local, uint64_t remote, size_t len,
+                    const struct pw_key *key, pw_done_fn done, void *arg);
+int pw_endpoint_put(struct pw_endpoint *ep, const void *local, uint64_t remote,
+                    size_t len, const struct pw_key *key, pw_done_fn done, void *arg);
+
+/* *result (may be NULL) gets the previous value, by the time of 0 or done.
+ * Errors as above, and -EINVAL (unaligned), -EOPNOTSUPP (op and type). */
+int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
+                       uint64_t remote, uint64_t *result, const struct pw_key *key,
+                       pw_done_fn done, void *arg);
+
+/* For people: name of the NIC in use, bytes by each way, ... see stats.h. */
+struct pw_stats {
+    uint64_t messages, message_bytes;
+    uint64_t direct_bytes, kernel_bytes, push_bytes, stream_bytes;
+    uint64_t atomics_direct, atomics_frame, queued;
+};
+void pw_engine_stats(struct pw_engine *e, struct pw_stats *out);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* guard.h - frames that survive the path they were sent on.
+ *
+ * An endpoint whose only path is lossless (shared memory) has no guard and pays
+ * nothing. Any other numbers its frames, keeps copies until they are
+ * acknowledged, sends them again in order when a path failed or an answer is
+ * overdue, and drops what it has seen. One guard for each endpoint; the caller
+ * holds nothing.
+ */
+#ifndef PW_GUARD_H
+#define PW_GUARD_H
+
+#include "core.h"
+
+/* Frames kept at most; a full window answers -EAGAIN. */
+enum { PW_GUARD_WINDOW = 1024 };
+
+/* 0 or -ENOMEM. */
+int pw_guard_open(struct pw_endpoint *ep, struct pw_guard **out);
+void pw_guard_close(struct pw_guard *g);
+
+/* Number, copy and send. As pw_frame_send(): 0, -EAGAIN, -EPIPE, -ENOMEM. */
+int pw_guard_send(struct pw_guard *g, unsigned kind, uint8_t tag,
+                  const struct pw_iov *iov, int n);
+
+/* A numbered frame came: true when it is the next one and is to be served;
+ * false when it is to be dropped (seen before, or others are missing). */
+bool pw_guard_accept(struct pw_guard *g, uint32_t imm);
+
+/* An ACK frame came. */
+void pw_guard_acked(struct pw_guard *g, const void *data, size_t len);
+
+/* A NIC is through with the copy it was given. */
+void pw_guard_sent(struct pw_guard *g, void *op);
+
+/* The path changed: send everything again that is not acknowledged. */
+void pw_guard_replay(struct pw_guard *g);
+
+/* From progress: send what waits, acknowledge, look at overdue answers.
+ * Returns the number of frames sent. */
+int pw_guard_step(struct pw_guard *g);
+
+/* Nothing of ours waits for an acknowledgement. */
+bool pw_guard_quiet(const struct pw_guard *g);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* idle.c - what a rank does while it waits: spin, give way, sleep.
+ *
+ * Start at pw_idle(). The clock is read once in PW_LOOK polls: a poll is some
+ * 50 ns, a look at the clock as much.
+ *
+ * Sleeping ends with a frame's arrival (the NIC's wait) or the time. Open MPI's
+ * other progress functions stand still meanwhile, so the bound is short.
+ */
+#include <sched.h>
+#include <time.h>
+
+#include "idle.h"
+
+enum { PW_LOOK = 32, PW_LOOK_CROWDED = 8 };
+
+/* Since the last event, ns. Crowded: two or three switches' worth of spinning,
+ * then give way some times (cheaper than a sleep when the partner is the next
+ * to run), then sleep. */
+enum {
+    PW_SPIN_NS = 200 * 1000, PW_YIELD_NS = 10 * 1000 * 1000,
+    PW_SPIN_CROWDED_NS = 2 * 1000, PW_YIELD_CROWDED_NS = 50 * 1000,
+};
+enum { PW_SLEEP_FIRST_US = 50 };
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void idle_sleep(struct pw_engine *e)
+{
+    struct pw_idle *idle = &e->idle;
+
+    if (!idle->sleep_us)
+        idle->sleep_us = PW_SLEEP_FIRST_US;
+    if (idle->sleep_us > e->config.sleep_us)
+        idle->sleep_us = e->config.sleep_us;
+    /* Several NICs: none can wake us for all, so only give way. */
+    if (e->n_nics == 1)
+        e->nics[0]->ops->wait(e->nics[0], idle->sleep_us);
+    else
+        sched_yield();
+    idle->sleep_us *= 2;
+}
+
+static void idle_look(struct pw_engine *e)
+{
+    struct pw_idle *idle = &e->idle;
+    bool crowded = e->crowded;
+    uint64_t now = now_ns(), idle_ns;
+
+    if (!idle->since_ns)
+        idle->since_ns = now;
+    idle_ns = now - idle->since_ns;
+    if (idle_ns < (crowded ? PW_SPIN_CROWDED_NS : PW_SPIN_NS))
+        return;
+    if (idle_ns < (crowded ? PW_YIELD_CROWDED_NS : PW_YIELD_NS) || !e->config.sleep_us)
+        sched_yield();
+    else
+        idle_sleep(e);
+    /* Having given way, look at every poll from now on. */
+    idle->polls = PW_LOOK;
+}
+
+void pw_idle(struct pw_engine *e, int events)
+{
+    struct pw_idle *idle = &e->idle;
+
+    if (events) {
+        *idle = (struct pw_idle){ 0 };
+        return;
+    }
+    if (e->n_waiting)
+        return;
+    if (++idle->polls >= (e->crowded ? PW_LOOK_CROWDED : PW_LOOK))
+        idle_look(e);
+}

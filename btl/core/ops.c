@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ops.c - gets, puts and atomics that are not done, found by number.
+ *
+ * The number travels to the peer and comes back, so it carries a generation: an
+ * answer that comes late, twice or from nowhere finds nothing.
+ */
+#include <stdlib.h>
+
+#include "core.h"
+
+static struct pw_op *pw_op_grow(struct pw_engine *e)
+{
+    struct pw_op **ops, *op;
+
+    if (!(e->n_ops & (e->n_ops + 1))) {
+        ops = realloc(e->ops, 2 * ((size_t)e->n_ops + 1) * sizeof(struct pw_op *));
+        if (!ops)
+            return NULL;
+        e->ops = ops;
+    }
+    op = calloc(1, sizeof(*op));
+    if (!op)
+        return NULL;
+    op->id = (uint64_t)1 << 32 | e->n_ops;
+    e->ops[e->n_ops++] = op;
+    return op;
+}
+
+struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
+                        struct pw_endpoint *ep)
+{
+    struct pw_op *op;
+
+    pw_lock(e);
+    op = e->free_ops;
+    if (op)
+        e->free_ops = op->next;
+    else
+        op = pw_op_grow(e);
+    if (op) {
+        op->kind = kind;
+        op->ep = ep;
+        op->moved = 0;
+        op->result = NULL;
+        e->n_pending++;
+    }
+    pw_unlock(e);
+    return op;
+}
+
+struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id)
+{
+    uint32_t i = (uint32_t)id;
+    struct pw_op *op = NULL;
+
+    pw_lock(e);
+    if (i < e->n_ops && e->ops[i]->id == id && e->ops[i]->kind != PW_OP_FREE)
+        op = e->ops[i];
+    pw_unlock(e);
+    return op;
+}
+
+void pw_op_free(struct pw_engine *e, struct pw_op *op)
+{
+    pw_lock(e);
+    op->kind = PW_OP_FREE;
+    op->id += (uint64_t)1 << 32;
+    op->next = e->free_ops;
+    e->free_ops = op;
+    e->n_pending--;
+    pw_unlock(e);
+}
+
+void pw_ops_fini(struct pw_engine *e)
+{
+    for (uint32_t i = 0; i < e->n_ops; i++)
+        free(e->ops[i]);
+    free(e->ops);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* path.c - which path carries frames, and which way a transfer takes.
+ *
+ * Start at pw_way_choose().
+ */
+#include "path.h"
+
+const struct pw_costs pw_costs_default = {
+    .kernel_ns = 900, .kernel_mb_s = 13500,
+    .stream_ns = 500, .stream_mb_s = 40000,
+};
+
+static uint64_t pw_cost_ns(unsigned ns, unsigned mb_s, size_t len)
+{
+    return ns + (mb_s ? (uint64_t)len * 1000 / mb_s : UINT64_MAX / 2);
+}
+
+enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *c)
+{
+    if (c->reach == PW_REACH_DIRECT)
+        return PW_WAY_DIRECT;
+    /* Every other way but the kernel's needs the owner's help. */
+    if (c->passive && c->reach == PW_REACH_KERNEL)
+        return PW_WAY_KERNEL;
+    if (c->in_pool)
+        return PW_WAY_PUSH;
+    if (c->reach == PW_REACH_KERNEL &&
+        pw_cost_ns(costs->kernel_ns, costs->kernel_mb_s, c->len) <
+        pw_cost_ns(costs->stream_ns, costs->stream_mb_s, c->len))
+        return PW_WAY_KERNEL;
+    return PW_WAY_STREAM;
+}
+
+struct pw_path *pw_path_best(struct pw_endpoint *ep)
+{
+    struct pw_path *best = NULL;
+
+    for (int i = 0; i < ep->n_paths; i++) {
+        struct pw_path *p = &ep->paths[i];
+        if (p->alive &&
+            (!best || p->nic->info.latency_ns < best->nic->info.latency_ns))
+            best = p;
+    }
+    return best;
+}
+
+static int pw_nic_index(const struct pw_engine *e, const struct pw_nic *nic)
+{
+    for (int i = 0; i < e->n_nics; i++)
+        if (e->nics[i] == nic)
+            return i;
+    return 0;
+}
+
+struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
+                              const struct pw_key *key, enum pw_reach *reach)
+{
+    struct pw_path *best = NULL;
+
+    *reach = PW_REACH_NONE;
+    for (int i = 0; i < ep->n_paths; i++) {
+        struct pw_path *p = &ep->paths[i];
+        const struct pw_nic_key *k = key ? &key->nic[pw_nic_index(ep->e, p->nic)] : NULL;
+        enum pw_reach r;
+
+        if (!p->alive)
+            continue;
+        r = p->nic->ops->reach(p->peer, remote, len, k);
+        if (!best || r > *reach) {
+            best = p;
+            *reach = r;
+        }
+        if (r == PW_REACH_DIRECT)
+            break;
+    }
+    return best;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* path.h - which path carries frames, and which way a transfer takes.
+ *
+ * Pure decisions from measured costs; no state, no side effects.
+ */
+#ifndef PW_PATH_H
+#define PW_PATH_H
+
+#include "core.h"
+
+enum pw_way {
+    PW_WAY_DIRECT,      /* the NIC reaches the memory by itself */
+    PW_WAY_KERNEL,      /* through a system call for each transfer */
+    PW_WAY_PUSH,        /* the other side copies straight into or from our pool */
+    PW_WAY_STREAM,      /* as frames, copied twice, both sides at work */
+};
+
+/* What is known about one transfer when its way is chosen. */
+struct pw_choice {
+    size_t len;
+    enum pw_reach reach;    /* of the remote memory */
+    bool in_pool;           /* our buffer is in our pool, and the peer maps it */
+    bool passive;           /* the owner of the memory may be computing */
+};
+
+enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *c);
+
+/* The alive path with the least latency; NULL when none is alive. */
+struct pw_path *pw_path_best(struct pw_endpoint *ep);
+
+/* The path whose NIC reaches that memory best, and how. NULL: none is alive. */
+struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
+                              const struct pw_key *key, enum pw_reach *reach);
+
+/* The costs used where nothing was measured: pwbench latency on two cores of
+ * one socket; see doc/costs.md for how they were taken. */
+extern const struct pw_costs pw_costs_default;
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* serve.c - gets, puts and atomics of a peer on our memory, asked by frames.
+ *
+ * Start at pw_serve(). Every address that arrives is checked against the region
+ * whose number came with it before anything is touched. The asking side and the
+ * picture of the exchange are in transfer.c.
+ */
+#include <stdlib.h>
+
+#include "core.h"
+#include "path.h"
+#include "pinwheel/atomic.h"
+
+static void answer(struct pw_endpoint *ep, uint64_t id, int status, uint64_t result)
+{
+    struct pw_f_done f = { .id = id, .status = status, .result = result };
+
+    /* Fails only when the peer is dead, or for lack of memory; then the asker
+     * fails with us. */
+    (void)pw_control_send(ep, PW_F_DONE, &f, sizeof(f));
+}
+
+/* Copy between our memory and the asker's offered buffer. 0, -EOPNOTSUPP. */
+static int meet_offer(struct pw_endpoint *ep, const struct pw_f_request *r, bool put)
+{
+    void *mine = (void *)(uintptr_t)r->remote;
+    enum pw_reach reach;
+    struct pw_path *path = pw_path_reach(ep, r->offer, r->len, NULL, &reach);
+
+    if (!path || reach != PW_REACH_DIRECT || !(path->nic->info.flags & PW_NIC_PROMPT))
+        return -EOPNOTSUPP;
+    return put ? path->nic->ops->get(path->peer, mine, r->offer, r->len, NULL, NULL)
+               : path->nic->ops->put(path->peer, mine, r->offer, r->len, NULL, NULL);
+}
+
+static int serve_get(struct pw_endpoint *ep, const struct pw_f_request *r)
+{
+    int err = pw_region_check(ep->e, r->key, r->remote, r->len, PW_READ);
+    struct pw_stream *s;
+
+    if (err)
+        return err;
+    if (r->offer)
+        return meet_offer(ep, r, false);
+    s = malloc(sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    *s = (struct pw_stream){ .kind = PW_F_GET_DATA, .id = r->id, .len = r->len,
+                             .from = (const char *)(uintptr_t)r->remote };
+    pw_endpoint_stream(ep, s);
+    pw_endpoint_pump(ep);
+    return PW_NIC_PENDING;
+}
+
+static int serve_put(struct pw_endpoint *ep, const struct pw_f_request *r)
+{
+    int err = pw_region_check(ep->e, r->key, r->remote, r->len, PW_WRITE);
+    struct pw_incoming *in;
+
+    if (err)
+        return err;
+    if (r->offer)
+        return meet_offer(ep, r, true);
+    in = malloc(sizeof(*in));
+    if (!in)
+        return -ENOMEM;
+    *in = (struct pw_incoming){ .next = ep->incoming, .id = r->id, .len = r->len,
+                                .to = (char *)(uintptr_t)r->remote };
+    ep->incoming = in;
+    return PW_NIC_PENDING;
+}
+
+static void serve_request(struct pw_endpoint *ep, unsigned kind, const void *data,
+                          size_t len)
+{
+    struct pw_f_request r;
+    int err;
+
+    if (len != sizeof(r))
+        return;
+    memcpy(&r, data, sizeof(r));
+    err = !r.len ? -EINVAL : kind == PW_F_GET ? serve_get(ep, &r) : serve_put(ep, &r);
+    if (err != PW_NIC_PENDING)
+        answer(ep, r.id, err, 0);
+}
+
+/* DATA of a put that was refused finds no record and is dropped. */
+static void serve_data(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_incoming **at = &ep->incoming, *in;
+    struct pw_f_data head;
+
+    if (len < sizeof(head))
+        return;
+    memcpy(&head, data, sizeof(head));
+    len -= sizeof(head);
+    while (*at && (*at)->id != head.id)
+        at = &(*at)->next;
+    in = *at;
+    if (!in || head.offset != in->moved || len > in->len - in->moved)
+        return;
+    memcpy(in->to + in->moved, (const char *)data + sizeof(head), len);
+    in->moved += len;
+    if (in->moved < in->len)
+        return;
+    *at = in->next;
+    answer(ep, in->id, 0, 0);
+    free(in);
+}
+
+static void serve_atomic(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_f_atomic f;
+    struct pw_atomic a;
+    uint64_t result = 0;
+    int err = -EINVAL;
+
+    if (len != sizeof(f))
+        return;
+    memcpy(&f, data, sizeof(f));
+    if (f.op <= PW_ATOMIC_CSWAP && f.type <= PW_DOUBLE) {
+        a = (struct pw_atomic){ .op = (enum pw_atomic_op)f.op,
+                                .type = (enum pw_atomic_type)f.type,
+                                .operand = f.operand, .compare = f.compare };
+        err = pw_region_check(ep->e, f.key, f.remote, pw_atomic_width(a.type),
+                              PW_ATOMIC);
+        if (!err)
+            err = pw_atomic_apply(&a, (void *)(uintptr_t)f.remote, &result);
+    }
+    answer(ep, f.id, err, result);
+}
+
+void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len)
+{
+    switch (kind) {
+    case PW_F_GET:
+    case PW_F_PUT:
+        serve_request(ep, kind, data, len);
+        break;
+    case PW_F_PUT_DATA:
+        serve_data(ep, data, len);
+        break;
+    case PW_F_ATOMIC:
+        serve_atomic(ep, data, len);
+        break;
+    default:    /* of a newer peer, or nonsense: nobody waits for an answer */
+        break;
+    }
+}
+
+void pw_serve_forget(struct pw_endpoint *ep)
+{
+    while (ep->incoming) {
+        struct pw_incoming *in = ep->incoming;
+        ep->incoming = in->next;
+        free(in);
+    }
+}

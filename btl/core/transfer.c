@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transfer.c - get, put and atomic, as the side that asks.
+ *
+ * Start at pw_endpoint_get(). What a NIC reaches is done by the NIC. Everything
+ * else is asked for with a frame; the other side's half is in serve.c:
+ *
+ *     get  GET ------->            our buffer in our pool: copied there, DONE
+ *          <---- GET_DATA ...      else streamed; the last byte completes it
+ *     put  PUT ------->            our buffer in our pool: taken there, DONE
+ *          PUT_DATA ... ->  <- DONE   else streamed
+ *     atomic  ATOMIC -> <- DONE
+ */
+#include <stdlib.h>
+
+#include "core.h"
+#include "guard.h"
+#include "path.h"
+
+static bool access_allowed(const struct pw_key *key, unsigned access)
+{
+    return !key || (key->access & access) == access;
+}
+
+/* -EOPNOTSUPP from a NIC means "not by me": the caller goes on by frames. */
+static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind kind,
+                  void *local, uint64_t remote, size_t len, const struct pw_key *key,
+                  pw_done_fn done, void *arg)
+{
+    const struct pw_nic_ops *ops = path->nic->ops;
+    const struct pw_nic_key *k = key ? key->nic : NULL;
+    struct pw_op *op = NULL;
+    int err;
+
+    if (!(path->nic->info.flags & PW_NIC_PROMPT)) {
+        op = pw_op_new(ep->e, kind, ep);
+        if (!op)
+            return -ENOMEM;
+        op->local = local;
+        op->remote = remote;
+        op->len = len;
+        op->key = key ? key->id : 0;
+        op->done = done;
+        op->arg = arg;
+    }
+    err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
+                            : ops->put(path->peer, local, remote, len, k, op);
+    if (op && err != PW_NIC_PENDING)
+        pw_op_free(ep->e, op);
+    return err;
+}
+
+static int ask(struct pw_endpoint *ep, struct pw_op *op, bool offer)
+{
+    struct pw_f_request r = {
+        .id = op->id, .remote = op->remote, .len = op->len, .key = op->key,
+        .offer = offer ? (uint64_t)(uintptr_t)op->local : 0,
+    };
+
+    return pw_control_send(ep, op->kind == PW_OP_GET ? PW_F_GET : PW_F_PUT, &r,
+                           sizeof(r));
+}
+
+static int stream_out(struct pw_endpoint *ep, struct pw_op *op)
+{
+    struct pw_stream *s = malloc(sizeof(*s));
+
+    if (!s)
+        return -ENOMEM;
+    *s = (struct pw_stream){ .kind = PW_F_PUT_DATA, .id = op->id,
+                             .from = op->local, .len = op->len };
+    pw_endpoint_stream(ep, s);
+    return 0;
+}
+
+static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                     uint64_t remote, size_t len, const struct pw_key *key,
+                     bool offer, pw_done_fn done, void *arg)
+{
+    struct pw_op *op;
+    int err;
+
+    if (!pw_endpoint_alive(ep))
+        return -EPIPE;
+    op = pw_op_new(ep->e, kind, ep);
+    if (!op)
+        return -ENOMEM;
+    op->local = local;
+    op->remote = remote;
+    op->len = len;
+    op->key = key ? key->id : 0;
+    op->done = done;
+    op->arg = arg;
+    err = ask(ep, op, offer);
+    if (!err && kind == PW_OP_PUT && !offer)
+        err = stream_out(ep, op);
+    if (err) {
+        pw_op_free(ep->e, op);
+        return err;
+    }
+    return PW_NIC_PENDING;
+}
+
+static void count_way(struct pw_engine *e, enum pw_way way, size_t len)
+{
+    struct pw_stats *s = &e->stats;
+
+    if (way != PW_WAY_STREAM)
+        pw_count(way == PW_WAY_DIRECT ? &s->direct_bytes :
+                 way == PW_WAY_KERNEL ? &s->kernel_bytes : &s->push_bytes, len);
+}
+
+static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                    uint64_t remote, size_t len, const struct pw_key *key,
+                    pw_done_fn done, void *arg)
+{
+    struct pw_choice c = { .len = len, .passive = !key || key->passive };
+    struct pw_path *path;
+    enum pw_way way;
+    int err;
+
+    if (__builtin_expect(!access_allowed(key, kind == PW_OP_GET ? PW_READ : PW_WRITE), 0))
+        return -EACCES;
+    if (!len)
+        return 0;
+    path = pw_path_reach(ep, remote, len, key, &c.reach);
+    if (!path)
+        return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
+    c.in_pool = path->nic->info.flags & PW_NIC_SAME_HOST &&
+                pw_pool_contains(ep->e->config.pool, local, len);
+    way = pw_way_choose(&ep->e->config.costs, &c);
+    if (way == PW_WAY_DIRECT || way == PW_WAY_KERNEL) {
+        err = by_nic(ep, path, kind, local, remote, len, key, done, arg);
+        if (err >= 0)
+            count_way(ep->e, way, len);
+        if (err != -EOPNOTSUPP)
+            return err;
+        way = PW_WAY_STREAM;
+    }
+    err = by_frames(ep, kind, local, remote, len, key, way == PW_WAY_PUSH, done, arg);
+    if (err >= 0)
+        count_way(ep->e, way, len);
+    return err;
+}
+
+int pw_endpoint_get(struct pw_endpoint *ep, void *local, uint64_t remote, size_t len,
+                    const struct pw_key *key, pw_done_fn done, void *arg)
+{
+    return transfer(ep, PW_OP_GET, local, remote, len, key, done, arg);
+}
+
+int pw_endpoint_put(struct pw_endpoint *ep, const void *local, uint64_t remote,
+                    size_t len, const struct pw_key *key, pw_done_fn done, void *arg)
+{
+    return transfer(ep, PW_OP_PUT, (void *)(uintptr_t)local, remote, len, key, done,
+                    arg);
+}
+
+static int atomic_by_frame(struct pw_endpoint *ep, const struct pw_atomic *what,
+                           uint64_t remote, uint64_t *result,
+                           const struct pw_key *key, pw_done_fn done, void *arg)
+{
+    struct pw_f_atomic f = {
+        .remote = remote, .key = key ? key->id : 0, .op = what->op,
+        .type = what->type, .operand = what->operand, .compare = what->compare,
+    };
+    struct pw_op *op;
+    int err;
+
+    if (!pw_endpoint_alive(ep))
+        return -EPIPE;
+    op = pw_op_new(ep->e, PW_OP_ATOMIC, ep);
+    if (!op)
+        return -ENOMEM;
+    op->result = result;
+    op->done = done;
+    op->arg = arg;
+    f.id = op->id;
+    err = pw_control_send(ep, PW_F_ATOMIC, &f, sizeof(f));
+    if (err) {
+        pw_op_free(ep->e, op);
+        return err;
+    }
+    pw_count(&ep->e->stats.atomics_frame, 1);
+    return PW_NIC_PENDING;
+}
+
+int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
+                       uint64_t remote, uint64_t *result, const struct pw_key *key,
+                       pw_done_fn done, void *arg)
+{
+    struct pw_path *path;
+    enum pw_reach reach;
+    int err;
+
+    if (!access_allowed(key, PW_ATOMIC))
+        return -EACCES;
+    path = pw_path_reach(ep, remote, what->type == PW_INT32 || what->type == PW_FLOAT ? 4 : 8,
+                         key, &reach);
+    if (!path)
+        return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
+    /* A path that can fail would leave it open whether the atomic happened; as
+     * a numbered frame it happens once. */
+    if (reach == PW_REACH_DIRECT && path->nic->info.flags & PW_NIC_ATOMIC &&
+        path->nic->info.flags & PW_NIC_PROMPT) {
+        err = path->nic->ops->atomic(path->peer, what, remote, result,
+                                     key ? key->nic : NULL, NULL);
+        if (!err)
+            pw_count(&ep->e->stats.atomics_direct, 1);
+        if (err != -EOPNOTSUPP)
+            return err;
+    }
+    return atomic_by_frame(ep, what, remote, result, key, done, arg);
+}
+
+void pw_transfer_complete(struct pw_engine *e, struct pw_op *op, int status)
+{
+    pw_done_fn done = op->done;
+    void *arg = op->arg;
+
+    pw_op_free(e, op);
+    done(arg, status);
+}
+
+/* GET_DATA: bytes that we asked for. What does not fit what was asked is
+ * dropped; the peer is broken and its DONE will not come. */
+void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_f_data head;
+    struct pw_op *op;
+
+    if (len < sizeof(head))
+        return;
+    memcpy(&head, data, sizeof(head));
+    len -= sizeof(head);
+    op = pw_op_find(ep->e, head.id);
+    if (!op || op->ep != ep || op->kind != PW_OP_GET || head.offset != op->moved ||
+        len > op->len - op->moved)
+        return;
+    memcpy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
+    op->moved += len;
+    if (op->moved == op->len)
+        pw_transfer_complete(ep->e, op, 0);
+}
+
+/* The peer could not reach what we offered: the long way then. */
+static int ask_again(struct pw_endpoint *ep, struct pw_op *op)
+{
+    int err = ask(ep, op, false);
+
+    if (!err && op->kind == PW_OP_PUT)
+        err = stream_out(ep, op);
+    return err;
+}
+
+/* A NIC finished, or failed and may be replaced: copying again does no harm
+ * before the callback came, so frames on another path take over. */
+void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status)
+{
+    struct pw_endpoint *ep = op->ep;
+
+    if (op->kind == PW_OP_FRAME) {
+        pw_guard_sent(ep->guard, op);
+        return;
+    }
+    if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
+        pw_endpoint_alive(ep) && !ask_again(ep, op))
+        return;
+    pw_transfer_complete(e, op, status);
+}
+
+void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_f_done f;
+    struct pw_op *op;
+    int status;
+
+    if (len != sizeof(f))
+        return;
+    memcpy(&f, data, sizeof(f));
+    op = pw_op_find(ep->e, f.id);
+    if (!op || op->ep != ep)
+        return;
+    status = f.status > 0 || f.status < -4095 ? -EPROTO : (int)f.status;
+    if (status == -EOPNOTSUPP && op->kind != PW_OP_ATOMIC) {
+        status = ask_again(ep, op);
+        if (!status)
+            return;
+    }
+    if (op->kind == PW_OP_PUT)
+        pw_endpoint_unstream(ep, op->id);
+    if (!status && op->result)
+        *op->result = f.result;
+    pw_transfer_complete(ep->e, op, status);
+}
+
+void pw_transfer_fail_all(struct pw_endpoint *ep, int status)
+{
+    struct pw_engine *e = ep->e;
+
+    for (uint32_t i = 0; i < __atomic_load_n(&e->n_ops, __ATOMIC_RELAXED); i++) {
+        struct pw_op *op;
+
+        pw_lock(e);
+        op = e->ops[i];
+        if (op->kind == PW_OP_FREE || op->ep != ep)
+            op = NULL;
+        pw_unlock(e);
+        if (op)
+            pw_transfer_complete(e, op, status);
+    }
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* shm.c - the NIC that is the host's own memory.
+ *
+ * Start at shm_send() and shm_progress(). Each process writes the frames for a
+ * peer into a ring in its own segment, and the peer, to which the segment's
+ * descriptor was passed (shm_link.c), reads them there. So a send never waits
+ * for the peer to show up, and what was sent outlives the sender.
+ *
+ * Sleeping: the reader sets bell->sleeping, makes every CPU that runs one of us
+ * pass a barrier (membarrier(2)), looks at its rings once more and waits on the
+ * futex. The writer therefore needs no fence between publishing a frame and
+ * looking at the bell.
+ */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "shm.h"
+
+extern const struct pw_nic_ops pw_nic_shm;
+
+/* Frames taken from one peer before the next has its turn. */
+enum { SHM_BATCH = 32 };
+
+/* Progress calls between two looks at the sockets: while a hello is awaited,
+ * and otherwise. A look is one system call. */
+enum { SHM_POLLS_BUSY = 64, SHM_POLLS_QUIET = 8192 };
+
+static bool shm_membarrier_join(void)
+{
+    return !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+}
+
+static size_t shm_ring_choose(const struct pw_nic_config *config)
+{
+    unsigned peers = config->local_peers ? config->local_peers : 1;
+    size_t share = ((size_t)8 << 20) / peers, size = (size_t)256 << 10;
+
+    if (config->queue_bytes)
+        return config->queue_bytes;
+    while (size > share && size > (size_t)64 << 10)
+        size /= 2;
+    return size;
+}
+
+static void shm_describe(struct pw_nic_info *info, size_t ring_size)
+{
+    *info = (struct pw_nic_info){
+        .flags = PW_NIC_LOSSLESS | PW_NIC_SAME_HOST | PW_NIC_PUT | PW_NIC_ATOMIC |
+                 PW_NIC_PROMPT,
+        .frame_max = shm_ring_frame_max(ring_size),
+        .inline_max = 1024,
+        .latency_ns = 70,
+        .bytes_per_s = (uint64_t)40e9,
+        .what = "shared memory of this host",
+    };
+}
+
+static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
+{
+    struct shm_nic nic = { .listen_fd = -1, .epoll_fd = -1 };
+    int err = shm_link_open(&nic);
+
+    shm_link_close(&nic);
+    if (err) {
+        snprintf(why, PW_NIC_WHY_MAX, "abstract UNIX sockets cannot be used here (%s): "
+                 "allow socket(AF_UNIX, SOCK_SEQPACKET) and epoll in this container",
+                 strerror(-err));
+        return err;
+    }
+    why[0] = '\0';
+    shm_describe(info, shm_ring_choose(&(struct pw_nic_config){ 0 }));
+    return 0;
+}
+
+static void shm_free(struct shm_nic *nic)
+{
+    shm_link_close(nic);
+    pw_pool_free(nic->config.pool, nic->bell);
+    free(nic->peers);
+    free(nic);
+}
+
+static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
+{
+    size_t ring = shm_ring_choose(config);
+    struct shm_nic *nic;
+    int err;
+
+    *out = NULL;
+    if (!config->pool || !config->up || ring < SHM_RING_MIN || ring > SHM_RING_MAX ||
+        (ring & (ring - 1)))
+        return -EINVAL;
+    nic = calloc(1, sizeof(*nic));
+    if (!nic)
+        return -ENOMEM;
+    nic->nic.ops = &pw_nic_shm;
+    nic->config = *config;
+    nic->ring_size = ring;
+    nic->listen_fd = nic->epoll_fd = -1;
+    nic->membarrier = shm_membarrier_join();
+    shm_describe(&nic->nic.info, ring);
+
+    err = -ENOMEM;
+    nic->bell = pw_pool_alloc(config->pool, sizeof(*nic->bell), SHM_LINE);
+    if (!nic->bell)
+        goto fail;
+    nic->bell->sleeping = 0;
+    err = shm_link_open(nic);
+    if (err)
+        goto fail;
+    *out = &nic->nic;
+    return 0;
+
+fail:
+    shm_free(nic);
+    return err;
+}
+
+static void shm_close(struct pw_nic *nic)
+{
+    struct shm_nic *n = (struct shm_nic *)nic;
+
+    if (!n)
+        return;
+    while (n->n_peers)
+        shm_disconnect(&n->peers[n->n_peers - 1]->peer);
+    shm_free(n);
+}
+
+static void shm_tx_lock(struct shm_peer *p)
+{
+    if (!p->nic->config.threads)
+        return;
+    while (__atomic_exchange_n(&p->tx_lock, 1, __ATOMIC_ACQUIRE))
+        __builtin_ia32_pause();
+}
+
+static void shm_tx_unlock(struct shm_peer *p)
+{
+    if (p->nic->config.threads)
+        __atomic_store_n(&p->tx_lock, 0, __ATOMIC_RELEASE);
+}
+
+static void shm_ring_bell(struct shm_bell *bell)
+{
+    uint32_t one = 1;
+
+    if (__atomic_compare_exchange_n(&bell->sleeping, &one, 0, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED))
+        syscall(SYS_futex, &bell->sleeping, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* After publishing: does the reader sleep? Pairs with shm_wait(). */
+static inline void shm_wake(struct shm_peer *p)
+{
+    if (!__atomic_load_n(&p->heard, __ATOMIC_ACQUIRE))
+        return;
+    if (__builtin_expect(p->fenced_wake, 0))
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(__atomic_load_n(&p->bell->sleeping, __ATOMIC_RELAXED), 0))
+        shm_ring_bell(p->bell);
+}
+
+static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
+                    int n, void *op)
+{
+    struct shm_peer *p = (struct shm_peer *)peer;
+    size_t len = 0;
+    int err;
+
+    (void)op;
+    for (int i = 0; i < n; i++)
+        len += iov[i].len;
+    if (__builtin_expect(__atomic_load_n(&p->down, __ATOMIC_RELAXED), 0))
+        return -EPIPE;
+    shm_tx_lock(p);
+    err = shm_tx_send(&p->tx, imm, iov, n, len);
+    shm_tx_unlock(p);
+    if (!err)
+        shm_wake(p);
+    return err;
+}
+
+static int shm_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data,
+                           size_t len)
+{
+    struct pw_iov iov = { data, len };
+
+    if (len > peer->nic->info.inline_max)
+        return -EMSGSIZE;
+    return shm_send(peer, imm, &iov, 1, NULL);
+}
+
+static int shm_pin(struct pw_nic *nic, void *addr, size_t len, unsigned access,
+                   struct pw_nic_key *key)
+{
+    (void)nic;
+    (void)addr;
+    (void)len;
+    (void)access;
+    memset(key, 0, sizeof(*key));
+    return 0;
+}
+
+static void shm_unpin(struct pw_nic *nic, void *addr, size_t len,
+                      const struct pw_nic_key *key)
+{
+    (void)nic;
+    (void)addr;
+    (void)len;
+    (void)key;
+}
+
+static int shm_deliver(struct shm_nic *nic, struct shm_peer *p)
+{
+    const void *data;
+    uint32_t imm;
+    size_t len;
+    int n = 0, got = 0;
+
+    for (; n < SHM_BATCH; n++) {
+        got = shm_rx_peek(&p->rx, &imm, &data, &len);
+        if (got <= 0)
+            break;
+        nic->config.up->recv(nic->config.ctx, p->cookie, imm, data, len);
+        shm_rx_done(&p->rx, len);
+    }
+    if (got < 0)
+        shm_distrust(p);
+    return n;
+}
+
+static int shm_progress(struct pw_nic *nic)
+{
+    struct shm_nic *n = (struct shm_nic *)nic;
+    int events = 0;
+
+    /* connect() in an upcall may move the array: index it anew each time. */
+    for (unsigned i = 0; i < n->n_peers; i++) {
+        struct shm_peer *p = n->peers[i];
+        if (p->rx.ring && !shm_rx_empty(&p->rx))
+            events += shm_deliver(n, p);
+    }
+    if (++n->polls >= (n->n_unheard | n->n_leaving ? SHM_POLLS_BUSY : SHM_POLLS_QUIET))
+        events += shm_link_progress(n);
+    return events;
+}
+
+static bool shm_anything(struct shm_nic *nic)
+{
+    for (unsigned i = 0; i < nic->n_peers; i++)
+        if (nic->peers[i]->rx.ring && !shm_rx_empty(&nic->peers[i]->rx))
+            return true;
+    return false;
+}
+
+static void shm_wait(struct pw_nic *nic, unsigned timeout_us)
+{
+    struct shm_nic *n = (struct shm_nic *)nic;
+    struct timespec t;
+
+    /* A peer that has not heard of us cannot ring: look at the sockets soon. */
+    if (n->n_unheard && timeout_us > 1000)
+        timeout_us = 1000;
+    t.tv_sec = timeout_us / 1000000;
+    t.tv_nsec = (long)(timeout_us % 1000000) * 1000;
+
+    __atomic_store_n(&n->bell->sleeping, 1, __ATOMIC_SEQ_CST);
+    /* Pairs with shm_wake(): after this, a writer that saw us awake has its
+     * frame visible to us. Where it is refused, hello.fenced_wake made the
+     * writers fence. */
+    if (n->membarrier)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+    else
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!shm_anything(n))
+        syscall(SYS_futex, &n->bell->sleeping, FUTEX_WAIT, 1, &t, NULL, 0);
+    __atomic_store_n(&n->bell->sleeping, 0, __ATOMIC_RELAXED);
+    n->polls = SHM_POLLS_QUIET;
+}
+
+const struct pw_nic_ops pw_nic_shm = {
+    .name = "shm",
+    .probe = shm_probe,
+    .open = shm_open,
+    .close = shm_close,
+    .address = shm_address,
+    .reachable = shm_reachable,
+    .connect = shm_connect,
+    .disconnect = shm_disconnect,
+    .send = shm_send,
+    .send_inline = shm_send_inline,
+    .reach = shm_reach,
+    .put = shm_put,
+    .get = shm_get,
+    .atomic = shm_atomic,
+    .pin = shm_pin,
+    .unpin = shm_unpin,
+    .progress = shm_progress,
+    .wait = shm_wait,
+};

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* shm.h - the shm backend's own structures; nobody else includes this.
+ *
+ *     shm.c        open, close, frames, progress, sleeping and waking
+ *     shm_link.c   who is there: addresses, descriptors passed, departures
+ *     shm_reach.c  put, get, atomic: by the mapped segment or by the kernel
+ *     shm_ring.h   frames from one process to another
+ */
+#ifndef PW_SHM_H
+#define PW_SHM_H
+
+#include <sys/types.h>
+
+#include "pinwheel/nic.h"
+#include "pinwheel/pool.h"
+#include "shm_ring.h"
+
+enum { SHM_ID = 16 };
+
+/* In every segment: who sends to its owner looks here, and wakes it. */
+struct shm_bell {
+    uint32_t sleeping __attribute__((aligned(SHM_LINE)));   /* a futex */
+};
+
+/* Published to peers through address(). Peers of one build only: `version`
+ * changes with any change here, in struct shm_hello or in shm_ring.h. */
+struct shm_address {
+    uint32_t magic;
+    uint32_t version;
+    uint8_t id[SHM_ID];         /* the socket's abstract name; visible to all */
+    uint8_t secret[SHM_ID];     /* who knows it got this address from us */
+    uint8_t boot[SHM_ID];       /* the host, and the kernel it runs since boot */
+    uint64_t net;               /* network namespace: where the name is valid */
+    uint64_t job;
+    uint32_t uid;
+    uint32_t pad;
+};
+
+/* The first message to a peer's socket, with our segment's descriptor. */
+struct shm_hello {
+    uint32_t magic;
+    uint32_t version;
+    uint8_t secret[SHM_ID];     /* the receiver's: proves we know its address */
+    uint8_t from[SHM_ID];
+    uint64_t base, size;        /* our segment, as we address it */
+    uint64_t ring, ring_size;   /* offset of the ring that we write for you */
+    uint64_t bell;              /* offset of our struct shm_bell */
+    uint32_t fenced_wake;       /* we cannot membarrier: fence before you look */
+    uint32_t pad;
+};
+
+/* A hello that came before the connect() for its sender. */
+struct shm_stranger {
+    struct shm_stranger *next;
+    struct shm_hello hello;
+    pid_t pid;
+    int fd;                     /* its connection to us */
+    int segment;                /* its descriptor */
+};
+
+enum shm_link_state {
+    SHM_CALLING,    /* its backlog was full; trying again */
+    SHM_CALLED,     /* our hello is sent */
+    SHM_LEAVING,    /* it is gone; its ring may still hold frames */
+    SHM_DOWN,       /* the down upcall was made */
+};
+
+struct shm_peer {
+    struct pw_nic_peer peer;
+    struct shm_nic *nic;
+    void *cookie;
+
+    struct shm_tx tx;           /* under tx_lock when the NIC has threads */
+    int tx_lock;
+    bool down;                  /* atomic: sends answer -EPIPE */
+
+    bool heard;                 /* atomic: its hello came, what follows is set */
+    bool fenced_wake;
+    struct shm_rx rx;
+    char *base;                 /* its segment, as we map it */
+    struct shm_bell *bell;      /* in its segment */
+    uint64_t remote_base, remote_size;  /* its segment, as it addresses it */
+
+    enum shm_link_state state;
+    int cause;                  /* of LEAVING */
+    bool bye;                   /* it said that it leaves */
+    struct shm_address address;
+    int out_fd, in_fd;          /* our call, its call; -1 none */
+    pid_t pid;                  /* as our kernel names it; 0 not known */
+    int kernel;                 /* process_vm_readv: 0 untried, 1 works, -1 not */
+};
+
+struct shm_nic {
+    struct pw_nic nic;
+    struct pw_nic_config config;
+    struct shm_address address;
+    size_t ring_size;
+    struct shm_bell *bell;      /* in our segment */
+    bool membarrier;            /* this process takes part in membarrier(2) */
+    int listen_fd, epoll_fd;
+
+    struct shm_peer **peers;
+    unsigned n_peers, cap_peers;
+    unsigned n_unheard;         /* connected to, hello not yet here */
+    unsigned n_leaving;         /* to be reported down */
+    struct shm_stranger *strangers;
+    unsigned polls;             /* progress calls since the sockets were looked at */
+};
+
+/* shm_link.c */
+int shm_link_open(struct shm_nic *nic);
+void shm_link_close(struct shm_nic *nic);
+int shm_link_progress(struct shm_nic *nic);
+/* Its ring holds what no writer of ours wrote: believe nothing more. */
+void shm_distrust(struct shm_peer *p);
+size_t shm_address(struct pw_nic *nic, void *out);
+bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len);
+int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
+                struct pw_nic_peer **out);
+void shm_disconnect(struct pw_nic_peer *peer);
+
+/* shm_reach.c */
+enum pw_reach shm_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,
+                        const struct pw_nic_key *key);
+int shm_put(struct pw_nic_peer *peer, const void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key, void *op);
+int shm_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key, void *op);
+int shm_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,
+               uint64_t remote, uint64_t *result, const struct pw_nic_key *key,
+               void *op);
+
+#endif

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* shm_link.c - who is there: finding peers, passing segments, seeing them go.
+ *
+ * Start at shm_connect(). Each process listens on an abstract UNIX socket with
+ * a random name; abstract, so that nothing is left behind by kill -9. To connect
+ * means to call the peer's socket and leave a hello with our segment's
+ * descriptor there; nobody waits for an answer. The peer does the same towards
+ * us. So there are two sockets for a pair, each telling its caller and its
+ * callee of the other's end:
+ *
+ *     a.out ------------> b.in     hello of a, its segment; later BYE of either
+ *     a.in  <------------ b.out    hello of b, its segment; later BYE of either
+ *
+ * A hello is believed when the kernel says that the caller is of our user and
+ * when it names our secret, which only the holders of our address know.
+ *
+ * Always true: what a peer sent before its socket closed is in its ring when we
+ * see the close, so the ring is emptied before the peer is reported down.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "shm.h"
+
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 1, SHM_BYE = 'b' };
+
+/* Events handled in one look at the sockets. */
+enum { SHM_EVENTS = 32 };
+
+static void shm_socket_name(const uint8_t id[SHM_ID], struct sockaddr_un *sa,
+                            socklen_t *len)
+{
+    char *p = sa->sun_path + 1;
+
+    memset(sa, 0, sizeof(*sa));
+    sa->sun_family = AF_UNIX;
+    p += sprintf(p, "pinwheel-");
+    for (int i = 0; i < SHM_ID; i++)
+        p += sprintf(p, "%02x", id[i]);
+    *len = (socklen_t)(p - (char *)sa);
+}
+
+static int shm_random(void *out, size_t len)
+{
+    return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO;
+}
+
+/* Two processes that name the same boot and the same network namespace can
+ * reach each other's abstract sockets. Unreadable files leave zeros: alike. */
+static void shm_host(struct shm_address *a)
+{
+    struct stat st;
+    char text[64] = "";
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    unsigned n = 0;
+
+    if (fd >= 0) {
+        if (read(fd, text, sizeof(text) - 1) > 0)
+            for (const char *p = text; *p && n < 2 * SHM_ID; p++) {
+                int c = *p >= 'a' ? *p - 'a' + 10 : *p - '0';
+                if (c < 0 || c > 15)
+                    continue;
+                a->boot[n / 2] = (uint8_t)(a->boot[n / 2] << 4 | c);
+                n++;
+            }
+        close(fd);
+    }
+    if (!stat("/proc/self/ns/net", &st))
+        a->net = st.st_ino;
+}
+
+static int shm_epoll(struct shm_nic *nic, int fd)
+{
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.fd = fd };
+
+    return epoll_ctl(nic->epoll_fd, EPOLL_CTL_ADD, fd, &ev) ? -errno : 0;
+}
+
+int shm_link_open(struct shm_nic *nic)
+{
+    struct sockaddr_un sa;
+    socklen_t len;
+    int err;
+
+    nic->address = (struct shm_address){
+        .magic = SHM_MAGIC, .version = SHM_VERSION,
+        .uid = (uint32_t)geteuid(), .job = nic->config.job,
+    };
+    shm_host(&nic->address);
+    err = shm_random(nic->address.id, SHM_ID);
+    if (!err)
+        err = shm_random(nic->address.secret, SHM_ID);
+    if (err)
+        return err;
+
+    nic->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    nic->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (nic->listen_fd < 0 || nic->epoll_fd < 0)
+        return -errno;
+    shm_socket_name(nic->address.id, &sa, &len);
+    if (bind(nic->listen_fd, (struct sockaddr *)&sa, len) ||
+        listen(nic->listen_fd, 4096))
+        return -errno;
+    return shm_epoll(nic, nic->listen_fd);
+}
+
+static void shm_fd_close(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void shm_stranger_free(struct shm_stranger *s)
+{
+    shm_fd_close(&s->fd);
+    shm_fd_close(&s->segment);
+    free(s);
+}
+
+void shm_link_close(struct shm_nic *nic)
+{
+    while (nic->strangers) {
+        struct shm_stranger *s = nic->strangers;
+        nic->strangers = s->next;
+        shm_stranger_free(s);
+    }
+    shm_fd_close(&nic->listen_fd);
+    shm_fd_close(&nic->epoll_fd);
+}
+
+size_t shm_address(struct pw_nic *nic, void *out)
+{
+    memcpy(out, &((struct shm_nic *)nic)->address, sizeof(struct shm_address));
+    return sizeof(struct shm_address);
+}
+
+static bool shm_address_parse(const void *addr, size_t len, struct shm_address *a)
+{
+    if (len != sizeof(*a))
+        return false;
+    memcpy(a, addr, sizeof(*a));
+    return a->magic == SHM_MAGIC && a->version == SHM_VERSION;
+}
+
+static bool shm_same_place(const struct shm_nic *nic, const struct shm_address *a)
+{
+    const struct shm_address *me = &nic->address;
+
+    return a->net == me->net && a->job == me->job &&
+           !memcmp(a->boot, me->boot, SHM_ID);
+}
+
+bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len)
+{
+    struct shm_nic *n = (struct shm_nic *)nic;
+    struct shm_address a;
+
+    return shm_address_parse(addr, len, &a) && shm_same_place(n, &a) &&
+           a.uid == n->address.uid;
+}
+
+static int shm_same_user(int fd, pid_t *pid)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+        return -errno;
+    *pid = cred.pid;
+    return cred.uid == geteuid() ? 0 : -EACCES;
+}
+
+static void shm_hello_fill(struct shm_peer *p, struct shm_hello *h)
+{
+    struct shm_nic *nic = p->nic;
+    char *base = pw_pool_base(nic->config.pool);
+
+    *h = (struct shm_hello){
+        .magic = SHM_MAGIC, .version = SHM_VERSION,
+        .base = (uint64_t)(uintptr_t)base, .size = pw_pool_size(nic->config.pool),
+        .ring = (uint64_t)((char *)p->tx.ring - base), .ring_size = p->tx.size,
+        .bell = (uint64_t)((char *)nic->bell - base),
+        .fenced_wake = !nic->membarrier,
+    };
+    memcpy(h->secret, p->address.secret, SHM_ID);
+    memcpy(h->from, nic->address.id, SHM_ID);
+}
+
+static int shm_hello_send(struct shm_peer *p)
+{
+    struct shm_hello h;
+    struct iovec iov = { &h, sizeof(h) };
+    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+                        .msg_control = &control, .msg_controllen = sizeof(control) };
+    struct cmsghdr *c;
+    int fd = pw_pool_fd(p->nic->config.pool);
+
+    shm_hello_fill(p, &h);
+    memset(&control, 0, sizeof(control));
+    c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    return sendmsg(p->out_fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+/* Call the peer and leave our hello. 0 also when its backlog is full: then the
+ * state stays CALLING and progress tries again. */
+static int shm_call(struct shm_peer *p)
+{
+    struct sockaddr_un sa;
+    socklen_t len;
+    int err;
+
+    if (p->out_fd < 0)
+        p->out_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (p->out_fd < 0)
+        return -errno;
+    shm_socket_name(p->address.id, &sa, &len);
+    if (connect(p->out_fd, (struct sockaddr *)&sa, len))
+        return errno == EAGAIN ? 0 : -errno;
+    err = shm_same_user(p->out_fd, &p->pid);
+    if (!err)
+        err = shm_hello_send(p);
+    if (!err)
+        err = shm_epoll(p->nic, p->out_fd);
+    if (!err)
+        p->state = SHM_CALLED;
+    return err;
+}
+
+static bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
+{
+    uint64_t ring_bytes = shm_ring_bytes(h->ring_size);
+
+    return h->magic == SHM_MAGIC && h->version == SHM_VERSION &&
+           !memcmp(h->secret, nic->address.secret, SHM_ID) &&
+           h->ring_size >= SHM_RING_MIN && h->ring_size <= SHM_RING_MAX &&
+           !(h->ring_size & (h->ring_size - 1)) &&
+           h->ring <= h->size && ring_bytes <= h->size - h->ring &&
+           h->ring % SHM_LINE == 0 && h->bell % SHM_LINE == 0 &&
+           h->bell <= h->size && sizeof(struct shm_bell) <= h->size - h->bell;
+}
+
+/* The peer's hello is here: from now on its frames can be read and its memory
+ * reached. Takes the stranger, whatever happens. */
+static int shm_hear(struct shm_peer *p, struct shm_stranger *s)
+{
+    void *base;
+    int err = pw_pool_map(s->segment, s->hello.size, &base);
+
+    if (!err) {
+        p->base = base;
+        p->remote_base = s->hello.base;
+        p->remote_size = s->hello.size;
+        p->bell = (struct shm_bell *)(void *)(p->base + s->hello.bell);
+        p->fenced_wake = s->hello.fenced_wake || !p->nic->membarrier;
+        p->in_fd = s->fd;
+        p->pid = s->pid;
+        s->fd = -1;
+        shm_rx_init(&p->rx, p->base + s->hello.ring, s->hello.ring_size);
+        p->nic->n_unheard--;
+        /* Pairs with the acquire loads of heard in shm.c and shm_reach.c. */
+        __atomic_store_n(&p->heard, true, __ATOMIC_RELEASE);
+    }
+    shm_stranger_free(s);
+    return err;
+}
+
+static struct shm_peer *shm_peer_unheard(struct shm_nic *nic, const uint8_t *id)
+{
+    for (unsigned i = 0; i < nic->n_peers; i++) {
+        struct shm_peer *p = nic->peers[i];
+        if (!p->heard && p->state <= SHM_CALLED &&
+            !memcmp(p->address.id, id, SHM_ID))
+            return p;
+    }
+    return NULL;
+}
+
+static struct shm_stranger *shm_stranger_take(struct shm_nic *nic, const uint8_t *id)
+{
+    for (struct shm_stranger **at = &nic->strangers; *at; at = &(*at)->next) {
+        struct shm_stranger *s = *at;
+        if (memcmp(s->hello.from, id, SHM_ID))
+            continue;
+        *at = s->next;
+        return s;
+    }
+    return NULL;
+}
+
+static int shm_peer_keep(struct shm_nic *nic, struct shm_peer *p)
+{
+    if (nic->n_peers == nic->cap_peers) {
+        unsigned cap = nic->cap_peers ? 2 * nic->cap_peers : 16;
+        struct shm_peer **peers = realloc(nic->peers, cap * sizeof(struct shm_peer *));
+        if (!peers)
+            return -ENOMEM;
+        nic->peers = peers;
+        nic->cap_peers = cap;
+    }
+    nic->peers[nic->n_peers++] = p;
+    nic->n_unheard++;
+    return 0;
+}
+
+static void shm_peer_free(struct shm_peer *p)
+{
+    shm_fd_close(&p->out_fd);
+    shm_fd_close(&p->in_fd);
+    if (p->heard)
+        pw_pool_unmap(p->base, p->remote_size);
+    pw_pool_free(p->nic->config.pool, p->tx.ring);
+    free(p);
+}
+
+int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
+                struct pw_nic_peer **out)
+{
+    struct shm_nic *n = (struct shm_nic *)nic;
+    struct shm_stranger *s;
+    struct shm_address a;
+    struct shm_peer *p;
+    void *ring;
+    int err;
+
+    *out = NULL;
+    if (!shm_address_parse(addr, len, &a))
+        return -EINVAL;
+    if (!shm_same_place(n, &a))
+        return -EHOSTUNREACH;
+    p = aligned_alloc(SHM_LINE, (sizeof(*p) + SHM_LINE - 1) & ~(size_t)(SHM_LINE - 1));
+    if (!p)
+        return -ENOMEM;
+    *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
+                            .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
+    err = -ENOMEM;
+    ring = pw_pool_alloc(n->config.pool, shm_ring_bytes(n->ring_size), SHM_LINE);
+    if (!ring)
+        goto fail;
+    shm_tx_init(&p->tx, ring, n->ring_size);
+    err = shm_call(p);
+    if (err)
+        goto fail;
+    err = shm_peer_keep(n, p);
+    if (err)
+        goto fail;
+    s = shm_stranger_take(n, a.id);
+    if (s && (err = shm_hear(p, s))) {
+        shm_disconnect(&p->peer);
+        return err;
+    }
+    *out = &p->peer;
+    return 0;
+
+fail:
+    shm_peer_free(p);
+    return err;
+}
+
+static void shm_say_bye(int fd)
+{
+    char bye = SHM_BYE;
+
+    if (fd >= 0)
+        (void)!send(fd, &bye, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void shm_disconnect(struct pw_nic_peer *peer)
+{
+    struct shm_peer *p = (struct shm_peer *)peer;
+    struct shm_nic *nic = p->nic;
+
+    shm_say_bye(p->out_fd);
+    shm_say_bye(p->in_fd);
+    if (!p->heard && p->state <= SHM_CALLED)
+        nic->n_unheard--;
+    if (p->state == SHM_LEAVING)
+        nic->n_leaving--;
+    for (unsigned i = 0; i < nic->n_peers; i++)
+        if (nic->peers[i] == p) {
+            nic->peers[i] = nic->peers[--nic->n_peers];
+            break;
+        }
+    shm_peer_free(p);
+}
+
+/* The caller's first message: its hello, or nonsense. */
+static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
+{
+    struct iovec iov = { &s->hello, sizeof(s->hello) };
+    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+                        .msg_control = &control, .msg_controllen = sizeof(control) };
+    ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return -EAGAIN;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&s->segment, CMSG_DATA(c), sizeof(int));
+    if (n != (ssize_t)sizeof(s->hello) || s->segment < 0 ||
+        !shm_hello_sane(nic, &s->hello))
+        return -EPROTO;
+    return 0;
+}
+
+/* Callers wait in the list of strangers until their hello is read and a
+ * connect() for them is made. */
+static void shm_accept(struct shm_nic *nic)
+{
+    for (int i = 0; i < SHM_EVENTS; i++) {
+        struct shm_stranger *s;
+        int fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd < 0)
+            return;
+        s = calloc(1, sizeof(*s));
+        if (!s) {
+            close(fd);
+            return;
+        }
+        s->fd = fd;
+        s->segment = -1;
+        if (shm_same_user(fd, &s->pid) || shm_epoll(nic, fd)) {
+            shm_stranger_free(s);
+            continue;
+        }
+        s->next = nic->strangers;
+        nic->strangers = s;
+    }
+}
+
+static void shm_leaving(struct shm_peer *p, int cause)
+{
+    if (p->state > SHM_CALLED)
+        return;
+    if (!p->heard)
+        p->nic->n_unheard--;
+    p->state = SHM_LEAVING;
+    p->cause = cause;
+    p->nic->n_leaving++;
+    __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
+}
+
+/* Read what a peer's socket holds. true when its end is closed. */
+static bool shm_socket_drain(struct shm_peer *p, int fd)
+{
+    char c;
+    ssize_t n;
+
+    while (fd >= 0) {
+        n = recv(fd, &c, 1, MSG_DONTWAIT);
+        if (n == 1) {
+            p->bye |= c == SHM_BYE;
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        return n == 0 || errno != EAGAIN;
+    }
+    return false;
+}
+
+static void shm_peer_event(struct shm_peer *p)
+{
+    bool out_closed = shm_socket_drain(p, p->out_fd);
+    bool in_closed = shm_socket_drain(p, p->in_fd);
+
+    if (p->bye)
+        shm_leaving(p, 0);
+    else if (out_closed || in_closed)
+        shm_leaving(p, -ECONNRESET);
+    if (p->state > SHM_CALLED) {
+        shm_fd_close(&p->out_fd);
+        shm_fd_close(&p->in_fd);
+    }
+}
+
+static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
+{
+    struct shm_stranger *s = *at;
+    struct shm_peer *p;
+    int err = -ECONNRESET;      /* had said hello: this is its end */
+
+    if (s->segment < 0) {
+        err = shm_hello_recv(nic, s);
+        if (err == -EAGAIN)
+            return;
+    }
+    if (err) {
+        *at = s->next;
+        shm_stranger_free(s);
+        return;
+    }
+    p = shm_peer_unheard(nic, s->hello.from);
+    if (!p)
+        return;
+    *at = s->next;
+    if (shm_hear(p, s))
+        shm_leaving(p, -ENOMEM);
+}
+
+static void shm_fd_event(struct shm_nic *nic, int fd)
+{
+    if (fd == nic->listen_fd) {
+        shm_accept(nic);
+        return;
+    }
+    for (struct shm_stranger **at = &nic->strangers; *at; at = &(*at)->next)
+        if ((*at)->fd == fd) {
+            shm_stranger_event(nic, at);
+            return;
+        }
+    for (unsigned i = 0; i < nic->n_peers; i++)
+        if (nic->peers[i]->out_fd == fd || nic->peers[i]->in_fd == fd) {
+            shm_peer_event(nic->peers[i]);
+            return;
+        }
+}
+
+static void shm_report_down(struct shm_nic *nic, struct shm_peer *p)
+{
+    char why[PW_NIC_WHY_MAX];
+
+    p->state = SHM_DOWN;
+    nic->n_leaving--;
+    switch (p->cause) {
+    case 0:
+        snprintf(why, sizeof(why), "process %d left", (int)p->pid);
+        break;
+    case -ECONNRESET:
+        snprintf(why, sizeof(why), "process %d of this host died", (int)p->pid);
+        break;
+    case -ENOMEM:
+        snprintf(why, sizeof(why), "the segment of process %d cannot be mapped: is "
+                 "the address space limited (ulimit -v)?", (int)p->pid);
+        break;
+    default:
+        snprintf(why, sizeof(why), "shared memory of process %d: %s", (int)p->pid,
+                 strerror(-p->cause));
+    }
+    nic->config.up->down(nic->config.ctx, p->cookie, p->cause, why);
+}
+
+static int shm_peers_step(struct shm_nic *nic)
+{
+    int events = 0;
+
+    for (unsigned i = 0; i < nic->n_peers; i++) {
+        struct shm_peer *p = nic->peers[i];
+        int err = p->state == SHM_CALLING ? shm_call(p) : 0;
+
+        if (err)
+            shm_leaving(p, err == -ECONNREFUSED ? -ECONNRESET : err);
+        if (p->state == SHM_LEAVING && (!p->rx.ring || shm_rx_empty(&p->rx))) {
+            shm_report_down(nic, p);
+            events++;
+        }
+    }
+    return events;
+}
+
+/* Returns the number of upcalls made. */
+int shm_link_progress(struct shm_nic *nic)
+{
+    struct epoll_event ev[SHM_EVENTS];
+    int n = epoll_wait(nic->epoll_fd, ev, SHM_EVENTS, 0);
+
+    nic->polls = 0;
+    for (int i = 0; i < n; i++)
+        shm_fd_event(nic, ev[i].data.fd);
+    return shm_peers_step(nic);
+}
+
+void shm_distrust(struct shm_peer *p)
+{
+    shm_leaving(p, -EPROTO);
+    p->rx.ring = NULL;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* nic.h - what a NIC backend promises, and what it may ask for.
+ *
+ * A backend is one const table (struct pw_nic_ops) and same-named functions; it
+ * exports nothing else. Shared code calls the table and never asks which
+ * backend it has. Passing tests/nic/conformance is what makes one usable.
+ *
+ * A NIC carries frames between this process and its peers, in order per peer,
+ * and, where it can, reaches into a peer's memory by itself (put, get, atomic).
+ * What it cannot reach is carried by frames instead; that is btl/core's work.
+ *
+ * Threads. open, close, connect, disconnect, progress and wait: one thread at a
+ * time per NIC; the caller sees to it. send, send_inline, put, get, atomic, pin,
+ * unpin, reach: any thread when the NIC was opened with `threads`, else one at a
+ * time. Upcalls come from progress, on the thread that called it, with no lock
+ * of the NIC held: they may call any operation but progress, wait, close and
+ * disconnect.
+ *
+ * Errors are negative errno values. Backends do not print.
+ */
+#ifndef PINWHEEL_NIC_H
+#define PINWHEEL_NIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pw_pool;
+struct pw_nic;          /* a backend embeds it first in its own struct */
+struct pw_nic_peer;     /* likewise: one NIC's view of one peer */
+
+enum {
+    PW_NIC_ADDRESS_MAX = 192,   /* bytes of an address, see address() */
+    PW_NIC_KEY_MAX = 32,        /* bytes of a remote key, see pin() */
+    PW_NIC_WHY_MAX = 256,       /* a sentence for people */
+};
+
+/* Returned by operations that finish later: the complete upcall follows, once. */
+enum { PW_NIC_PENDING = 1 };
+
+enum pw_nic_flag {
+    PW_NIC_LOSSLESS = 1 << 0,   /* an accepted frame arrives as long as the
+                                 * peer lives, and send is never PENDING:
+                                 * nobody needs to keep a copy */
+    PW_NIC_SAME_HOST = 1 << 1,  /* reaches peers on this host only */
+    PW_NIC_PUT = 1 << 2,        /* has put and get for some memory, see reach() */
+    PW_NIC_ATOMIC = 1 << 3,     /* has atomic for some memory */
+    PW_NIC_PROMPT = 1 << 4,     /* put, get and atomic are never PENDING */
+};
+
+enum pw_access { PW_READ = 1, PW_WRITE = 2, PW_ATOMIC = 4 };
+
+/* How this NIC gets at [remote, remote + len) of a peer. */
+enum pw_reach {
+    PW_REACH_NONE,      /* it does not: use frames */
+    PW_REACH_KERNEL,    /* through a system call for each transfer */
+    PW_REACH_DIRECT,    /* at memory or wire speed, no call, no help from the peer */
+};
+
+enum pw_atomic_op {
+    PW_ATOMIC_ADD, PW_ATOMIC_AND, PW_ATOMIC_OR, PW_ATOMIC_XOR,
+    PW_ATOMIC_LAND, PW_ATOMIC_LOR, PW_ATOMIC_LXOR,
+    PW_ATOMIC_SWAP, PW_ATOMIC_MIN, PW_ATOMIC_MAX, PW_ATOMIC_CSWAP,
+};
+
+enum pw_atomic_type { PW_INT32, PW_INT64, PW_FLOAT, PW_DOUBLE };
+
+struct pw_atomic {
+    enum pw_atomic_op op;
+    enum pw_atomic_type type;   /* MIN and MAX compare signed */
+    uint64_t operand;           /* low 4 bytes for the 32-bit types */
+    uint64_t compare;           /* CSWAP: what must be there */
+};
+
+struct pw_iov {
+    const void *base;
+    size_t len;
+};
+
+/* Registered memory as a peer names it. Filled by pin(), sent to peers as bytes. */
+struct pw_nic_key {
+    uint8_t bytes[PW_NIC_KEY_MAX];
+};
+
+struct pw_nic_info {
+    uint32_t flags;             /* enum pw_nic_flag */
+    size_t frame_max;           /* largest send, bytes */
+    size_t inline_max;          /* largest send_inline, bytes */
+    size_t key_size;            /* bytes of a remote key in use; 0 = peers need
+                                 * none, and pin and unpin need not be called */
+    uint32_t latency_ns;        /* one way, small frame; a first guess */
+    uint64_t bytes_per_s;       /* a first guess */
+    char what[96];              /* device and link, for people */
+};
+
+struct pw_nic_upcalls {
+    /* A frame from peer (the cookie given to connect). data is valid during the
+     * call only and need not be aligned. len may be 0. */
+    void (*recv)(void *ctx, void *peer, uint32_t imm, const void *data, size_t len);
+
+    /* An operation that returned PW_NIC_PENDING ended: 0 or -errno. */
+    void (*complete)(void *ctx, void *op, int status);
+
+    /* The peer cannot be reached any more. All frames that had arrived before
+     * were delivered. Comes once per peer, after complete(-ECONNRESET) for all
+     * that was pending. cause: 0 when it left in good order, -ECONNRESET when
+     * its process died, another errno else; why: a sentence. */
+    void (*down)(void *ctx, void *peer, int cause, const char *why);
+};
+
+struct pw_nic_config {
+    struct pw_pool *pool;           /* not NULL; outlives the NIC */
+    const struct pw_nic_upcalls *up;
+    void *ctx;                      /* handed to the upcalls */
+    uint64_t job;                   /* frames of another job are refused */
+    bool threads;                   /* see Threads above */
+    unsigned local_peers;           /* expected on this host; a hint for sizes */
+    size_t queue_bytes;             /* per-peer send queue; 0 = chosen by the NIC */
+    bool kernel_copy;               /* may use process_vm_readv and the like */
+};
+
+struct pw_nic {
+    const struct pw_nic_ops *ops;
+    struct pw_nic_info info;        /* fixed after open */
+};
+
+struct pw_nic_peer {
+    struct pw_nic *nic;
+};
+
+struct pw_nic_ops {
+    const char *name;       /* a value of the parameter btl_pinwheel_nics */
+
+    /* Could this machine run it? No lasting effect. 0 fills info; else -errno
+     * (-ENODEV nothing there, -EACCES no privilege, -ENOSYS kernel or library
+     * lacks it) and why says what is missing and what would mend it. */
+    int (*probe)(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX]);
+
+    /* 0, or -EINVAL for a config out of range, -ENOMEM when the pool cannot
+     * give the queues, or as probe(). */
+    int (*open)(const struct pw_nic_config *config, struct pw_nic **out);
+
+    /* Peers still connected are told that we left. What peers were sent before
+     * still arrives. Pending operations are dropped without an upcall. */
+    void (*close)(struct pw_nic *nic);
+
+    /* Bytes by which peers reach us; PW_NIC_ADDRESS_MAX room, returns length. */
+    size_t (*address)(struct pw_nic *nic, void *out);
+
+    /* Does that address name a peer this NIC could reach (same host, same
+     * network, same version)? Decides without talking to it. */
+    bool (*reachable)(struct pw_nic *nic, const void *addr, size_t len);
+
+    /* Never waits for the peer: frames may be sent at once, and arrive when the
+     * peer connects to us in turn. cookie is handed to the upcalls.
+     * 0, or -EINVAL   not an address of this backend and version
+     *       -EHOSTUNREACH  reachable() would say no
+     *       -ECONNREFUSED  nobody is there (any more)
+     *       -EACCES   the peer is another user's
+     *       -ENOMEM */
+    int (*connect)(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
+                   struct pw_nic_peer **out);
+
+    /* Tell the peer that we left; frames sent before still arrive. No upcall
+     * for this peer follows. */
+    void (*disconnect)(struct pw_nic_peer *peer);
+
+    /* One frame of imm and all bytes of iov[0..n), n <= 3, at most frame_max.
+     * 0 sent, the memory is the caller's again;
+     * PW_NIC_PENDING: keep the memory until complete(op);
+     * -EAGAIN: no room now, nothing was sent, try after progress;
+     * -EMSGSIZE: over frame_max; -EPIPE: the peer is down. */
+    int (*send)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
+                int n, void *op);
+
+    /* The same for one small piece, at most inline_max; never PENDING. */
+    int (*send_inline)(struct pw_nic_peer *peer, uint32_t imm, const void *data,
+                       size_t len);
+
+    /* How put, get and atomic would get at this memory of the peer. */
+    enum pw_reach (*reach)(struct pw_nic_peer *peer, uint64_t remote, size_t len,
+                           const struct pw_nic_key *key);
+
+    /* Copy len bytes to or from the peer's address remote. Ordered with later
+     * sends to that peer: who gets the frame sees the data.
+     * 0 done, PW_NIC_PENDING, -EAGAIN as in send;
+     * -EOPNOTSUPP  not in reach now (it may come into reach later);
+     * -EFAULT      the peer has no such memory; -EPIPE the peer is down. */
+    int (*put)(struct pw_nic_peer *peer, const void *local, uint64_t remote,
+               size_t len, const struct pw_nic_key *key, void *op);
+    int (*get)(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
+               const struct pw_nic_key *key, void *op);
+
+    /* Atomic with every other atomic on that memory, this CPU's included.
+     * result (may be NULL) gets what was there before, in the low bytes.
+     * Errors as put, and -EINVAL when remote is not aligned to its type. */
+    int (*atomic)(struct pw_nic_peer *peer, const struct pw_atomic *what,
+                  uint64_t remote, uint64_t *result, const struct pw_nic_key *key,
+                  void *op);
+
+    /* Make [addr, addr + len) usable for peers, with access (enum pw_access).
+     * 0 fills key, or -EFAULT, -ENOMEM (pin limit). unpin with the same range. */
+    int (*pin)(struct pw_nic *nic, void *addr, size_t len, unsigned access,
+               struct pw_nic_key *key);
+    void (*unpin)(struct pw_nic *nic, void *addr, size_t len,
+                  const struct pw_nic_key *key);
+
+    /* Deliver what arrived, finish what is pending, look for new and dead
+     * peers. Returns the number of upcalls made. Never blocks. */
+    int (*progress)(struct pw_nic *nic);
+
+    /* Sleep until a frame may have arrived, at most timeout_us. Returns at once
+     * when one is there already. May return early, never late. */
+    void (*wait)(struct pw_nic *nic, unsigned timeout_us);
+};
+
+/* The backends that were built, NULL-terminated, best first. Defined in
+ * btl/nic/backends.c. */
+extern const struct pw_nic_ops *const pw_nic_backends[];
+
+#endif
