@@ -5,7 +5,7 @@
 unit_tests =
 nic_tests =
 mpi_tests =
-build_tests = tests/arrows
+build_tests =
 sanitize_tests =
 
 include tests/unit/local.mk

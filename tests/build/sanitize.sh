@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# sanitize.sh - run the unit and nic suites in a sanitized build of their own,
+# kept under the build tree so that only what changed is built again.
+
+give_up() {             # LOG WHY
+    tail -n 30 "$1"
+    echo "Bail out! $2"
+    exit 1
+}
+
+# The TAP of an inner run, each test named for its program.
+retell() {              # TESTS...
+    local t
+    for t; do
+        grep -Eq '^(not )?ok' "$t.log" 2>/dev/null ||
+            { echo "not ok - $t gave no result"; continue; }
+        sed -E -e '/^(not )?ok/!{/^1\.\./d; s/^/# /}' \
+            -e "s,^((not )?ok) ?[0-9]* *-? *,\1 - $t: ," "$t.log"
+    done | awk '/^(not )?ok/ { n++ } { print } END { print "1.." n + 0 }'
+}
+
+sanitized() {           # SANITIZERS
+    local dir=$PW_BUILD/sanitize-${1%%,*} tests
+    mkdir -p "$dir" && cd "$dir" || exit 1
+    [ -e Makefile ] || "$PW_SRC/configure" --enable-sanitize="$1" CFLAGS="-O1 -g" \
+        >configure.out 2>&1 || give_up configure.out "configure --enable-sanitize=$1 failed"
+    make -j2 all check-programs >make.out 2>&1 ||
+        give_up make.out "the build with -fsanitize=$1 failed"
+
+    export UBSAN_OPTIONS=print_stacktrace=1
+    export TSAN_OPTIONS=second_deadlock_stack=1
+    mapfile -t tests < <(make -s show-tests)
+    [ ${#tests[@]} != 0 ] || { echo "1..0 # SKIP no unit tests (Debian package libcriterion-dev)"; return; }
+    for t in "${tests[@]}"; do rm -f "$t.log"; done
+    make -k check >check.out 2>&1
+    retell "${tests[@]}"
+}
