@@ -17,4 +17,16 @@ tools_pwbench_SOURCES = \
 	tools/sizes.c tools/sizes.h
 tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) -DPW_MPIRUN='"$(MPIRUN)"'
 tools_pwbench_LDADD = $(OMPI_LIBS) -lm
+
+bin_PROGRAMS += tools/pwinfo
+tools_pwinfo_SOURCES = \
+	tools/cores.c tools/cores.h \
+	tools/json.c tools/json.h \
+	tools/pwinfo.c tools/pwinfo.h \
+	tools/pwinfo_devices.c \
+	tools/pwinfo_facts.c \
+	tools/pwinfo_json.c \
+	tools/pwinfo_probe.c \
+	tools/pwinfo_text.c
+tools_pwinfo_LDADD = libpwnic.la libpinwheel.la
 endif

@@ -36,6 +36,7 @@ struct compare {
     int n_runners;
     struct pw_table table;
     double *samples;            /* [runner][size][round] */
+    struct pw_command command;  /* the last one run */
 };
 
 static double *samples_of(const struct compare *c, int runner, int size)
@@ -132,22 +133,22 @@ static bool values_parse(const char *out, const struct pw_sizes *sizes, double *
 }
 
 /* 0 with all values; -EINTR when asked to stop; else -EIO and a reason. */
-static int run_once(const struct compare *c, const struct runner *runner, enum pw_test test,
+static int run_once(struct compare *c, const struct runner *runner, enum pw_test test,
                     enum pw_buffers buffers, bool verify, double *values,
                     char reason[REASON_MAX])
 {
+    struct pw_command *command = &c->command;
     struct pw_launch_result r;
-    struct pw_command command;
     int err;
 
-    err = pw_command_make(&command, c->o, runner->transport, test, buffers, verify);
+    err = pw_command_make(command, c->o, runner->transport, test, buffers, verify);
     if (!err)
-        err = pw_launch(command.argv, command.env, c->o->timeout, &r);
+        err = pw_launch(command->argv, command->env, c->o->timeout, &r);
     if (err == -EINTR)
         return err;
     if (err) {
         snprintf(reason, REASON_MAX, "%s could not be started: %s",
-                 command.argv[0] ? command.argv[0] : "mpirun", strerror(-err));
+                 command->argv[0] ? command->argv[0] : "mpirun", strerror(-err));
         return -EIO;
     }
 
@@ -175,6 +176,17 @@ static bool takes_part(const struct compare *c, int i, enum pw_test test)
     return i == 0 || c->o->n_peers > 0 || t->usual[one_sided];
 }
 
+/* For whoever wants to see all that the subject had to say. */
+static void show_command(const struct pw_command *c)
+{
+    fputs("pwbench: the command was:", stderr);
+    for (int i = 0; c->env[i]; i++)
+        fprintf(stderr, " %s", c->env[i]);
+    for (int i = 0; c->argv[i]; i++)
+        fprintf(stderr, " %s", c->argv[i]);
+    fputc('\n', stderr);
+}
+
 static void leave_out(struct compare *c, int i, enum pw_test test, enum pw_buffers buffers,
                       const char *reason)
 {
@@ -186,8 +198,11 @@ static void leave_out(struct compare *c, int i, enum pw_test test, enum pw_buffe
     r->told = true;
     snprintf(r->reason, sizeof r->reason, "%s", reason);
     fflush(stdout);
-    fprintf(stderr, "pwbench: %s is left out (seen at %s, %s): %s\n", r->transport->name,
-            pw_test_info[test].name, pw_buffers_name[buffers], reason);
+    fprintf(stderr, "pwbench: %s %s (%s, %s): %s\n", r->transport->name,
+            i == 0 ? "cannot be measured" : "is left out", pw_test_info[test].name,
+            pw_buffers_name[buffers], reason);
+    if (i == 0)
+        show_command(&c->command);
 }
 
 /* One pass over all that take part; round -1 verifies. False to stop. */

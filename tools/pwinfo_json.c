@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwinfo_json.c - the facts for programs. Unknown is null; pwinfo(1) lists the
+ * members. */
+#include <string.h>
+
+#include "json.h"
+#include "pwinfo.h"
+
+/* Numbers are unknown when negative, texts when empty. */
+static void number(struct pw_json *j, const char *key, long long value)
+{
+    if (value < 0)
+        pw_json_null(j, key);
+    else
+        pw_json_integer(j, key, value);
+}
+
+static void text(struct pw_json *j, const char *key, const char *value)
+{
+    if (value[0])
+        pw_json_string(j, key, value);
+    else
+        pw_json_null(j, key);
+}
+
+/* Members of an object that is open. */
+static void verdict_members(struct pw_json *j, const char *key, const struct pw_verdict *v)
+{
+    pw_json_bool(j, key, v->ok);
+    text(j, "why", v->why);
+}
+
+static void verdict(struct pw_json *j, const char *key, const struct pw_verdict *v)
+{
+    pw_json_open(j, key, '{');
+    verdict_members(j, "ok", v);
+    pw_json_close(j, '}');
+}
+
+static void json_host(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "host", '{');
+    text(j, "kernel", f->kernel);
+    text(j, "machine", f->machine);
+    pw_json_integer(j, "cores", f->cores);
+    pw_json_integer(j, "hardware_threads", f->cpus);
+    number(j, "numa_nodes", f->numa_nodes);
+    number(j, "memory_bytes", f->memory);
+    pw_json_close(j, '}');
+}
+
+static void json_hugepages(struct pw_json *j, const char *key,
+                           const struct pw_fact_hugepages *h)
+{
+    pw_json_open(j, key, '{');
+    number(j, "total", h->total);
+    number(j, "free", h->free);
+    number(j, "promised", h->reserved);
+    pw_json_close(j, '}');
+}
+
+static void json_memory(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "pool", '{');
+    pw_json_bool(j, "ok", f->pool_error == 0);
+    text(j, "pages", f->pool_error ? "" : pw_pages_name(f->pool.pages));
+    text(j, "why", f->pool_error ? strerror(-f->pool_error) : f->pool.why);
+    pw_json_close(j, '}');
+
+    pw_json_open(j, "hugepages", '{');
+    json_hugepages(j, "2MiB", &f->huge_2m);
+    json_hugepages(j, "1GiB", &f->huge_1g);
+    pw_json_close(j, '}');
+
+    pw_json_open(j, "transparent_hugepages", '{');
+    text(j, "enabled", f->thp);
+    text(j, "shmem_enabled", f->thp_shmem);
+    pw_json_close(j, '}');
+
+    pw_json_open(j, "memlock", '{');
+    pw_json_bool(j, "unlimited", f->memlock == -1);
+    number(j, "bytes", f->memlock);
+    text(j, "why", f->memlock_why);
+    pw_json_close(j, '}');
+}
+
+static void json_probes(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "cma", '{');
+    verdict_members(j, "ok", &f->cma);
+    number(j, "yama_ptrace_scope", f->yama);
+    pw_json_close(j, '}');
+    verdict(j, "memfd", &f->memfd);
+    verdict(j, "membarrier", &f->membarrier);
+    pw_json_open(j, "dev_shm", '{');
+    verdict_members(j, "ok", &f->dev_shm);
+    number(j, "free_bytes", f->dev_shm_free);
+    pw_json_close(j, '}');
+    verdict(j, "driver", &f->driver);
+}
+
+static void json_nics(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "nics", '[');
+    for (int i = 0; i < f->n_nics; i++) {
+        const struct pw_fact_nic *n = &f->nics[i];
+
+        pw_json_open(j, NULL, '{');
+        pw_json_string(j, "name", n->name);
+        verdict_members(j, "usable", &n->usable);
+        if (n->usable.ok) {
+            text(j, "what", n->info.what);
+            pw_json_bool(j, "same_host", n->info.flags & PW_NIC_SAME_HOST);
+            pw_json_bool(j, "lossless", n->info.flags & PW_NIC_LOSSLESS);
+            pw_json_bool(j, "put", n->info.flags & PW_NIC_PUT);
+            pw_json_bool(j, "atomic", n->info.flags & PW_NIC_ATOMIC);
+            pw_json_integer(j, "frame_max_bytes", (long long)n->info.frame_max);
+            pw_json_integer(j, "inline_max_bytes", (long long)n->info.inline_max);
+            pw_json_integer(j, "guess_latency_ns", n->info.latency_ns);
+            pw_json_integer(j, "guess_bytes_per_s", (long long)n->info.bytes_per_s);
+        }
+        pw_json_close(j, '}');
+    }
+    pw_json_close(j, ']');
+}
+
+static void json_libraries(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "libraries", '[');
+    for (int i = 0; i < PW_LIBRARIES; i++) {
+        pw_json_open(j, NULL, '{');
+        pw_json_string(j, "name", f->libraries[i].name);
+        verdict_members(j, "loads", &f->libraries[i].loads);
+        text(j, "version", f->libraries[i].running);
+        text(j, "built_with", f->libraries[i].built);
+        pw_json_close(j, '}');
+    }
+    pw_json_close(j, ']');
+}
+
+static void json_devices(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "rdma", '[');
+    for (int i = 0; i < f->n_rdma; i++) {
+        pw_json_open(j, NULL, '{');
+        pw_json_string(j, "device", f->rdma[i].name);
+        pw_json_integer(j, "port", f->rdma[i].port);
+        text(j, "state", f->rdma[i].state);
+        text(j, "rate", f->rdma[i].rate);
+        text(j, "link_layer", f->rdma[i].layer);
+        pw_json_close(j, '}');
+    }
+    pw_json_close(j, ']');
+
+    pw_json_open(j, "interfaces", '[');
+    for (int i = 0; i < f->n_interfaces; i++) {
+        const struct pw_fact_interface *n = &f->interfaces[i];
+
+        pw_json_open(j, NULL, '{');
+        pw_json_string(j, "name", n->name);
+        text(j, "state", n->state);
+        number(j, "mbit_per_s", n->mbit_per_s);
+        number(j, "mtu", n->mtu);
+        pw_json_bool(j, "loopback", n->loopback);
+        pw_json_bool(j, "hardware", n->hardware);
+        pw_json_close(j, '}');
+    }
+    pw_json_close(j, ']');
+}
+
+void pw_facts_print_json(const struct pw_facts *f, FILE *to)
+{
+    struct pw_json j = { .to = to };
+
+    pw_json_open(&j, NULL, '{');
+    pw_json_string(&j, "version", PINWHEEL_VERSION);
+    json_host(&j, f);
+    json_memory(&j, f);
+    json_probes(&j, f);
+    json_nics(&j, f);
+    json_libraries(&j, f);
+    json_devices(&j, f);
+    pw_json_close(&j, '}');
+}
