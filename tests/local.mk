@@ -33,9 +33,11 @@ AM_TESTS_ENVIRONMENT = \
 LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_COMPILER = $(top_srcdir)/tests/run-tap
 
-# For ./check: what the tests need, and the names behind a TESTS given on the
-# command line.
-check-programs: $(check_PROGRAMS) $(check_LTLIBRARIES)
+# For ./check: everything that make builds, the tests' programs too, in one make
+# so that nothing is built twice at once; and the names behind a TESTS given on
+# the command line.
+check-programs: config.h
+	$(AM_V_at)$(MAKE) $(AM_MAKEFLAGS) all-am $(check_PROGRAMS) $(check_LTLIBRARIES)
 show-tests:
 	@for t in $(TESTS); do echo $$t; done
 .PHONY: check-programs show-tests

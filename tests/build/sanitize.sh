@@ -24,7 +24,7 @@ sanitized() {           # SANITIZERS
     mkdir -p "$dir" && cd "$dir" || exit 1
     [ -e Makefile ] || "$PW_SRC/configure" --enable-sanitize="$1" CFLAGS="-O1 -g" \
         >configure.out 2>&1 || give_up configure.out "configure --enable-sanitize=$1 failed"
-    make -j2 all check-programs >make.out 2>&1 ||
+    make -j2 check-programs >make.out 2>&1 ||
         give_up make.out "the build with -fsanitize=$1 failed"
 
     export UBSAN_OPTIONS=print_stacktrace=1
