@@ -10,6 +10,7 @@ tools_pwbench_SOURCES = \
 	tools/pwbench_check.c \
 	tools/pwbench_compare.c \
 	tools/pwbench_launch.c tools/pwbench_launch.h \
+	tools/pwbench_names.c \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_single.c \
 	tools/pwbench_table.c tools/pwbench_table.h \

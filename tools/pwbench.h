@@ -2,6 +2,7 @@
 /* pwbench.h - what the files of pwbench share.
  *
  * pwbench.c          the command line
+ * pwbench_names.c    what tests, buffers and windows are called
  * pwbench_single.c   one test between two ranks, under mpirun
  * pwbench_tests.c    the tests themselves: what is timed
  * pwbench_check.c    the patterns by which --check knows right data from wrong

@@ -267,6 +267,17 @@ static void add_runner(struct compare *c, const char *name)
     c->table.n_columns = c->n_runners;
 }
 
+/* Is t measured without being asked for, in some test that is wanted? */
+static bool usual_somewhere(const struct pw_compare_options *o, const struct pw_transport *t)
+{
+    if (t->mpich && !o->mpich_pwbench)
+        return false;
+    for (int test = 0; test < PW_TESTS; test++)
+        if (o->test[test] && t->usual[pw_test_info[test].one_sided])
+            return true;
+    return false;
+}
+
 /* The subject, then the peers given or all usual ones. */
 static int compare_open(struct compare *c, const struct pw_compare_options *o)
 {
@@ -278,8 +289,7 @@ static int compare_open(struct compare *c, const struct pw_compare_options *o)
     for (int i = 0; i < o->n_peers; i++)
         add_runner(c, o->peer[i]);
     for (int i = 0; !o->n_peers && (t = pw_transport_at(i)) != NULL; i++)
-        if ((t->usual[0] || t->usual[1]) && t != c->runner[0].transport &&
-            (!t->mpich || o->mpich_pwbench))
+        if (usual_somewhere(o, t) && t != c->runner[0].transport)
             add_runner(c, t->name);
 
     c->samples = calloc((size_t)c->n_runners * (size_t)o->sizes.n, (size_t)o->rounds *
