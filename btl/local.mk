@@ -2,16 +2,47 @@
 # The NIC backends, the core, and the Open MPI components made of both.
 
 noinst_LTLIBRARIES += libpwnic.la
-libpwnic_la_SOURCES =
+libpwnic_la_SOURCES = \
+	btl/nic/backends.c \
+	btl/nic/shm.c \
+	btl/nic/shm.h \
+	btl/nic/shm_link.c \
+	btl/nic/shm_reach.c \
+	btl/nic/shm_ring.h
 
 noinst_LTLIBRARIES += libpwcore.la
-libpwcore_la_SOURCES =
+libpwcore_la_SOURCES = \
+	btl/core/connect.c \
+	btl/core/core.h \
+	btl/core/endpoint.c \
+	btl/core/engine.c \
+	btl/core/engine.h \
+	btl/core/guard.c \
+	btl/core/guard.h \
+	btl/core/idle.c \
+	btl/core/idle.h \
+	btl/core/ops.c \
+	btl/core/path.c \
+	btl/core/path.h \
+	btl/core/regions.c \
+	btl/core/serve.c \
+	btl/core/transfer.c
 
 if BUILD_MODULE
 # -z now: Open MPI opens components lazily, and a symbol that is missing is to
 # stop the load, not the first call.
 component_LTLIBRARIES += mca_btl_pinwheel.la
-mca_btl_pinwheel_la_SOURCES =
+mca_btl_pinwheel_la_SOURCES = \
+	btl/compat.h \
+	btl/component.c \
+	btl/module.c \
+	btl/mpool.c \
+	btl/params.c \
+	btl/params.h \
+	btl/pinwheel.h \
+	btl/procs.c \
+	btl/rdma.c \
+	btl/send.c
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
 mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
 	-Wl,-z,now -Wl,-z,defs

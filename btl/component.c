@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* component.c - found, opened and closed by Open MPI.
+ *
+ * Start at component_init(). Open MPI opens every component it finds, asks it
+ * once for modules, and closes those that gave none. We give one module, or say
+ * in one line why not.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "opal/util/proc.h"
+#include "pinwheel.h"
+
+static int component_register(void)
+{
+    return pw_params_register();
+}
+
+static int component_open(void)
+{
+    if (!pw_ompi_is_ours(opal_version_string)) {
+        pw_say(true, "this pinwheel was built for Open MPI %s and is being loaded by %s: "
+               "build it against this Open MPI (./configure --with-ompi=PREFIX). It is "
+               "not used.", PW_OMPI_SERIES, opal_version_string);
+        return OPAL_ERR_NOT_SUPPORTED;
+    }
+    return OPAL_SUCCESS;
+}
+
+static int component_close(void)
+{
+    pw_module_close();
+    return OPAL_SUCCESS;
+}
+
+static mca_btl_base_module_t **component_init(int *n, bool progress_threads, bool threads)
+{
+    mca_btl_base_module_t **modules;
+    char why[PW_NIC_WHY_MAX];
+
+    (void)progress_threads;
+    *n = 0;
+    if (pw_params_check(&pw_params, why, sizeof(why))) {
+        pw_say(true, "%s. pinwheel is not used.", why);
+        return NULL;
+    }
+    modules = calloc(1, sizeof(*modules));
+    if (!modules || pw_module_open(threads || opal_using_threads()) ||
+        pw_procs_publish()) {
+        pw_module_close();
+        free(modules);
+        return NULL;
+    }
+    modules[0] = &pw_module.super;
+    *n = 1;
+    return modules;
+}
+
+static int component_progress(void)
+{
+    return pw_engine_progress(pw_module.engine);
+}
+
+void pw_say(bool once, const char *format, ...)
+{
+    char line[1024];
+    va_list ap;
+
+    if (once && opal_process_info.my_local_rank > 0)
+        return;
+    va_start(ap, format);
+    vsnprintf(line, sizeof(line), format, ap);
+    va_end(ap);
+    opal_output(0, "pinwheel: %s", line);
+}
+
+void pw_tell(int level, const char *format, ...)
+{
+    char line[1024];
+    va_list ap;
+
+    va_start(ap, format);
+    vsnprintf(line, sizeof(line), format, ap);
+    va_end(ap);
+    opal_output_verbose(level, opal_btl_base_framework.framework_output, "pinwheel: %s",
+                        line);
+}
+
+int pw_opal_error(int err)
+{
+    switch (err) {
+    case 0:            return OPAL_SUCCESS;
+    case -EAGAIN:
+    case -ENOMEM:      return OPAL_ERR_OUT_OF_RESOURCE;
+    case -EOPNOTSUPP:  return OPAL_ERR_NOT_SUPPORTED;
+    case -EPIPE:
+    case -ECONNRESET:
+    case -EHOSTUNREACH: return OPAL_ERR_UNREACH;
+    case -EINVAL:
+    case -EACCES:
+    case -EFAULT:      return OPAL_ERR_BAD_PARAM;
+    default:           return OPAL_ERROR;
+    }
+}
+
+__attribute__((visibility("default")))
+mca_btl_base_component_3_0_0_t mca_btl_pinwheel_component = {
+    .btl_version = {
+        MCA_BTL_DEFAULT_VERSION("pinwheel"),
+        .mca_open_component = component_open,
+        .mca_close_component = component_close,
+        .mca_register_component_params = component_register,
+    },
+    .btl_data = {
+        MCA_BASE_METADATA_PARAM_NONE
+    },
+    .btl_init = component_init,
+    .btl_progress = component_progress,
+};

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* module.c - the table that Open MPI calls, and what is behind it.
+ *
+ * Start at pw_module_open(): pool, engine, free lists, in this order; closed in
+ * reverse. The pool outlives the engine when the program still holds memory of
+ * MPI_Alloc_mem.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "core/path.h"
+#include "opal/util/proc.h"
+#include "pinwheel.h"
+
+static int module_register_error(struct mca_btl_base_module_t *btl,
+                                 mca_btl_base_module_error_cb_fn_t cb)
+{
+    ((struct pw_module *)btl)->error_cb = cb;
+    return OPAL_SUCCESS;
+}
+
+static int module_finalize(struct mca_btl_base_module_t *btl)
+{
+    (void)btl;
+    pw_module_close();
+    return OPAL_SUCCESS;
+}
+
+/* Above vader and every network: with several BTLs loaded, the ranks that we
+ * reach are ours alone. */
+enum { PW_EXCLUSIVITY = MCA_BTL_EXCLUSIVITY_HIGH + 1 };
+
+struct pw_module pw_module = {
+    .super = {
+        .btl_component = &mca_btl_pinwheel_component,
+        .btl_rdma_pipeline_send_length = 0,
+        .btl_rdma_pipeline_frag_size = SIZE_MAX,
+        /* ob1 would otherwise cut long messages into its own pipeline. */
+        .btl_min_rdma_pipeline_size = SIZE_MAX,
+        .btl_exclusivity = PW_EXCLUSIVITY,
+        .btl_latency = 1,
+        .btl_bandwidth = 40000,
+        /* Not SEND_INPLACE: so sendi serves every message up to the limit. */
+        .btl_flags = MCA_BTL_FLAGS_SEND | MCA_BTL_FLAGS_RDMA |
+                     MCA_BTL_FLAGS_ATOMIC_OPS | MCA_BTL_FLAGS_ATOMIC_FOPS |
+                     MCA_BTL_FLAGS_RDMA_FLUSH,
+        .btl_atomic_flags = MCA_BTL_ATOMIC_SUPPORTS_ADD | MCA_BTL_ATOMIC_SUPPORTS_AND |
+                            MCA_BTL_ATOMIC_SUPPORTS_OR | MCA_BTL_ATOMIC_SUPPORTS_XOR |
+                            MCA_BTL_ATOMIC_SUPPORTS_LAND | MCA_BTL_ATOMIC_SUPPORTS_LOR |
+                            MCA_BTL_ATOMIC_SUPPORTS_LXOR | MCA_BTL_ATOMIC_SUPPORTS_SWAP |
+                            MCA_BTL_ATOMIC_SUPPORTS_MIN | MCA_BTL_ATOMIC_SUPPORTS_MAX |
+                            MCA_BTL_ATOMIC_SUPPORTS_32BIT |
+                            MCA_BTL_ATOMIC_SUPPORTS_FLOAT |
+                            MCA_BTL_ATOMIC_SUPPORTS_CSWAP | MCA_BTL_ATOMIC_SUPPORTS_GLOB,
+        .btl_get_limit = SIZE_MAX,
+        .btl_put_limit = SIZE_MAX,
+        /* The origin's memory needs no registration; without this osc/rdma
+         * copies through a buffer of its own. */
+        .btl_get_local_registration_threshold = SIZE_MAX,
+        .btl_put_local_registration_threshold = SIZE_MAX,
+        .btl_add_procs = pw_add_procs,
+        .btl_del_procs = pw_del_procs,
+        .btl_finalize = module_finalize,
+        .btl_alloc = pw_alloc,
+        .btl_free = pw_free,
+        .btl_prepare_src = pw_prepare_src,
+        .btl_send = pw_send,
+        .btl_sendi = pw_sendi,
+        .btl_put = pw_put,
+        .btl_get = pw_get,
+        .btl_dump = mca_btl_base_dump,
+        .btl_atomic_op = pw_atomic_op,
+        .btl_atomic_fop = pw_atomic_fop,
+        .btl_atomic_cswap = pw_atomic_cswap,
+        .btl_register_mem = pw_register_mem,
+        .btl_deregister_mem = pw_deregister_mem,
+        .btl_register_error = module_register_error,
+        .btl_flush = pw_flush,
+    },
+};
+
+static unsigned local_ranks(void)
+{
+    return opal_process_info.num_local_peers + 1u;
+}
+
+static int pool_open(struct pw_module *m)
+{
+    struct pw_pool_config config = {
+        .size = pw_params.pool_size, .pages = pw_params.pool_pages,
+        .sharers = local_ranks(), .min_size = (size_t)16 << 20,
+    };
+    struct pw_pool_info info;
+    int err = pw_pool_open(&config, &m->pool);
+
+    /* Too large for this machine: the transport needs little, and the program
+     * can have its memory elsewhere. */
+    if (err) {
+        pw_say(true, "no shared pool of the size and pages asked for (%s): MPI_Alloc_mem "
+               "gives ordinary memory", strerror(-err));
+        config = (struct pw_pool_config){ .size = (size_t)64 << 20,
+                                          .pages = PW_PAGES_4K };
+        err = pw_pool_open(&config, &m->pool);
+    }
+    if (err) {
+        pw_say(true, "no shared memory to be had (%s): memfd_create(2) or a file in "
+               "/dev/shm must be allowed. pinwheel is not used.", strerror(-err));
+        return err;
+    }
+    pw_pool_describe(m->pool, &info);
+    pw_tell(1, "pool of %zu MiB, %s%s%s", info.size >> 20, pw_pages_name(info.pages),
+            *info.why ? "; " : "", info.why);
+    return 0;
+}
+
+static int engine_open(struct pw_module *m, bool threads)
+{
+    static const struct pw_engine_upcalls up = { .recv = pw_recv, .dead = pw_procs_dead };
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    struct pw_engine_config config = {
+        .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
+        .job = (uint64_t)geteuid(), .threads = threads,
+        .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
+        .kernel_copy = pw_params.cma, .chunk = pw_params.chunk,
+        .costs = pw_costs_default, .cores = cores > 0 ? (unsigned)cores : 0,
+        .sleep_us = pw_params.sleep_us,
+    };
+    char why[PW_NIC_WHY_MAX];
+    int err = pw_engine_open(&config, &m->engine, why);
+
+    if (err == -EINVAL)
+        pw_say(true, "btl_pinwheel_nics=%s: %s. pinwheel is not used.", pw_params.nics,
+               *why ? why : "not possible with these parameters");
+    else if (err)
+        pw_say(true, "no NIC can be used: %s. pinwheel is not used.",
+               *why ? why : strerror(-err));
+    return err;
+}
+
+/* A message must fit a frame, whatever was asked for. */
+static void set_limits(struct pw_module *m)
+{
+    size_t most = pw_engine_message_max(m->engine);
+    size_t eager = pw_params.eager_limit, frag = pw_params.max_send_size;
+
+    if (eager > most || frag > most)
+        pw_tell(1, "eager_limit and max_send_size are cut to %zu, a quarter of the queue",
+                most);
+    m->super.btl_eager_limit = eager < most ? eager : most;
+    m->super.btl_rndv_eager_limit = m->super.btl_eager_limit;
+    m->super.btl_max_send_size = frag < most ? frag : most;
+    if (m->super.btl_max_send_size < m->super.btl_eager_limit)
+        m->super.btl_max_send_size = m->super.btl_eager_limit;
+    m->super.btl_registration_handle_size = pw_engine_key_size(m->engine);
+}
+
+int pw_module_open(bool threads)
+{
+    struct pw_module *m = &pw_module;
+    int err = pool_open(m);
+
+    if (!err)
+        err = engine_open(m, threads);
+    if (err)
+        return OPAL_ERR_NOT_AVAILABLE;
+    set_limits(m);
+    if (pw_send_init() || pw_rdma_init())
+        return OPAL_ERR_OUT_OF_RESOURCE;
+    return OPAL_SUCCESS;
+}
+
+void pw_module_close(void)
+{
+    struct pw_module *m = &pw_module;
+    struct pw_pool_info info;
+
+    if (m->engine) {
+        struct pw_stats s;
+        pw_engine_stats(m->engine, &s);
+        pw_tell(10, "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
+                "the kernel %llu, pushed %llu, streamed %llu",
+                (unsigned long long)s.messages, (unsigned long long)s.queued,
+                (unsigned long long)s.direct_bytes, (unsigned long long)s.kernel_bytes,
+                (unsigned long long)s.push_bytes, (unsigned long long)s.stream_bytes);
+        pw_procs_fini();
+        pw_engine_close(m->engine);
+        m->engine = NULL;
+        pw_send_fini();
+        pw_rdma_fini();
+    }
+    if (m->pool) {
+        pw_pool_describe(m->pool, &info);
+        if (!info.used)
+            pw_pool_close(m->pool);
+        m->pool = NULL;
+    }
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* params.c - what a user may set, and what is refused.
+ *
+ * Start at `sizes`: registration, the check of the range and the sentence about
+ * it all come from that table.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "opal/mca/base/mca_base_var.h"
+
+#include "params.h"
+#include "pinwheel.h"
+
+struct pw_params pw_params = {
+    .nics = "",
+    .pool_pages_name = "auto",
+    .pool_size = 0,
+    .queue_size = 0,
+    .eager_limit = 16384,
+    .max_send_size = 32768,
+    .rget_min = 65537,
+    .chunk = 16384,
+    .cma = true,
+    .sleep_us = 1000,
+};
+
+struct size_param {
+    const char *name;
+    size_t *value;
+    size_t min, max;
+    bool zero;          /* 0 is allowed too: chosen by pinwheel */
+    bool power_of_two;
+    const char *help;
+};
+
+static const struct size_param sizes[] = {
+    { "pool_size", &pw_params.pool_size, (size_t)16 << 20, (size_t)1 << 40, true, false,
+      "Bytes of address space of each rank's shared pool, from which MPI_Alloc_mem is "
+      "served; memory is taken as it is used. 0: half of the host's memory, shared "
+      "among its ranks" },
+    { "queue_size", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
+      "Bytes of the ring from one rank to another of the host, a power of two. 0: 256 KiB, "
+      "less with many ranks" },
+    { "eager_limit", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
+      "Messages up to this many bytes, headers included, are sent before the receiver "
+      "has asked for them" },
+    { "max_send_size", &pw_params.max_send_size, 1024, (size_t)1 << 20, false, false,
+      "Bytes of a fragment of a longer message that is sent in pieces" },
+    { "rget_min", &pw_params.rget_min, 1, SIZE_MAX, false, false,
+      "Messages of at least this many bytes in memory outside the pool are fetched by the "
+      "receiver in one transfer instead of sent in fragments" },
+    { "chunk", &pw_params.chunk, 1024, (size_t)1 << 20, false, false,
+      "Bytes of one piece of such a transfer when it goes through the ring" },
+};
+enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+
+static const struct { const char *name; enum pw_pages pages; } page_kinds[] = {
+    { "auto", PW_PAGES_AUTO }, { "2m", PW_PAGES_2M }, { "thp", PW_PAGES_THP },
+    { "4k", PW_PAGES_4K },
+};
+
+static int register_one(const char *name, const char *help, mca_base_var_type_t type,
+                        int level, void *storage)
+{
+    int rc = mca_base_component_var_register(&mca_btl_pinwheel_component.btl_version,
+                                             name, help, type, NULL, 0, 0, level,
+                                             MCA_BASE_VAR_SCOPE_READONLY, storage);
+    return rc < 0 ? rc : 0;
+}
+
+int pw_params_register(void)
+{
+    int rc = 0;
+
+    for (int i = 0; i < N_SIZES && !rc; i++)
+        rc = register_one(sizes[i].name, sizes[i].help, MCA_BASE_VAR_TYPE_SIZE_T,
+                          OPAL_INFO_LVL_5, sizes[i].value);
+    if (!rc)
+        rc = register_one("nics", "NIC backends to use, comma-separated; empty: all that "
+                          "this machine can run (pwinfo lists them)",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_2, &pw_params.nics);
+    if (!rc)
+        rc = register_one("pool_pages", "Pages of the pool: auto (the best to be had), 2m "
+                          "(reserved hugepages), thp (transparent hugepages), 4k",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4,
+                          &pw_params.pool_pages_name);
+    if (!rc)
+        rc = register_one("cma", "Whether to let the kernel copy between processes "
+                          "(process_vm_readv) where that is the fastest way",
+                          MCA_BASE_VAR_TYPE_BOOL, OPAL_INFO_LVL_4, &pw_params.cma);
+    if (!rc)
+        rc = register_one("sleep_us", "Longest sleep, in microseconds (up to 1000000), of a "
+                          "rank that has waited in vain for a while; 0: never sleep",
+                          MCA_BASE_VAR_TYPE_UNSIGNED_INT, OPAL_INFO_LVL_5,
+                          &pw_params.sleep_us);
+    return rc;
+}
+
+static int size_check(const struct size_param *p, char *why, size_t room)
+{
+    size_t v = *p->value;
+
+    if (!v && p->zero)
+        return 0;
+    if (v >= p->min && v <= p->max && (!p->power_of_two || !(v & (v - 1))))
+        return 0;
+    snprintf(why, room, "btl_pinwheel_%s=%zu: must be %s%s from %zu to %zu bytes; leave it "
+             "out for the default", p->name, v, p->zero ? "0, or " : "",
+             p->power_of_two ? "a power of two" : "a number", p->min, p->max);
+    return -EINVAL;
+}
+
+static int pages_check(struct pw_params *p, char *why, size_t room)
+{
+    for (size_t i = 0; i < sizeof(page_kinds) / sizeof(page_kinds[0]); i++)
+        if (p->pool_pages_name && !strcmp(p->pool_pages_name, page_kinds[i].name)) {
+            p->pool_pages = page_kinds[i].pages;
+            return 0;
+        }
+    snprintf(why, room, "btl_pinwheel_pool_pages=%s: must be auto, 2m, thp or 4k; leave it "
+             "out for auto", p->pool_pages_name ? p->pool_pages_name : "");
+    return -EINVAL;
+}
+
+int pw_params_check(struct pw_params *p, char *why, size_t room)
+{
+    int err = 0;
+
+    for (int i = 0; i < N_SIZES && !err; i++)
+        err = size_check(&sizes[i], why, room);
+    if (!err)
+        err = pages_check(p, why, room);
+    if (!err && p->sleep_us > 1000000) {
+        snprintf(why, room, "btl_pinwheel_sleep_us=%u: must be 0 to 1000000 microseconds; "
+                 "leave it out for the default", p->sleep_us);
+        err = -EINVAL;
+    }
+    return err;
+}

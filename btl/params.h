@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* params.h - what a user may set: `ompi_info --param btl pinwheel --level 9`. */
+#ifndef PW_PARAMS_H
+#define PW_PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "pinwheel/pool.h"
+
+/* Values as registered; sizes in bytes. */
+struct pw_params {
+    char *nics;
+    char *pool_pages_name;
+    enum pw_pages pool_pages;       /* from the name, by pw_params_check() */
+    size_t pool_size;
+    size_t queue_size;
+    size_t eager_limit;
+    size_t max_send_size;
+    size_t rget_min;
+    size_t chunk;
+    bool cma;
+    unsigned sleep_us;
+};
+
+extern struct pw_params pw_params;
+
+/* Register all with Open MPI; 0 or an OPAL error. */
+int pw_params_register(void);
+
+/* 0, or -EINVAL and a sentence in why: the parameter, its value, what is
+ * allowed. */
+int pw_params_check(struct pw_params *p, char *why, size_t room);
+
+#endif
