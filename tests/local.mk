@@ -15,7 +15,10 @@ include tests/mpi/local.mk
 endif
 include tests/build/local.mk
 
-TESTS += $(unit_tests) $(nic_tests) $(mpi_tests) $(build_tests) $(sanitize_tests)
+if HAVE_CRITERION
+TESTS += $(unit_tests)
+endif
+TESTS += $(nic_tests) $(mpi_tests) $(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.
