@@ -44,6 +44,7 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/rdma.c \
 	btl/send.c
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
+mca_btl_pinwheel_la_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
 mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
 	-Wl,-z,now -Wl,-z,defs
 mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS)

@@ -58,6 +58,13 @@ for pw_dir in `"$MPICC" --showme:libdirs`; do
 done
 OPAL_LIBS="$OPAL_LIBS -lopen-pal"
 
+# Its inline free lists swap 16 bytes at once where the CPU can; Open MPI itself
+# is compiled so, and lists that both touch must be handled alike.
+OPAL_CFLAGS=
+case $host_cpu in
+x86_64) OPAL_CFLAGS=-mcx16 ;;
+esac
+
 pw_save_cppflags=$CPPFLAGS
 CPPFLAGS="$CPPFLAGS $OPAL_CPPFLAGS"
 AC_CHECK_HEADER([opal/mca/btl/btl.h], [],
@@ -75,6 +82,7 @@ AC_DEFINE_UNQUOTED([PW_OMPI_VERSION], ["$OMPI_VERSION"], [The Open MPI this was 
 AC_SUBST([OMPI_VERSION])
 AC_SUBST([OMPI_CPPFLAGS])
 AC_SUBST([OPAL_CPPFLAGS])
+AC_SUBST([OPAL_CFLAGS])
 AC_SUBST([OMPI_LIBS])
 AC_SUBST([OPAL_LIBS])
 AC_SUBST([componentdir])
