@@ -9,6 +9,9 @@
  *
  * All functions may be called by any thread unless said otherwise. None may be
  * called from a signal handler.
+ *
+ * A fork()ed child shares the memory, and its exit takes nothing away. The books
+ * stay the parent's: the child must not alloc or free.
  */
 #ifndef PINWHEEL_POOL_H
 #define PINWHEEL_POOL_H
@@ -62,10 +65,11 @@ int pw_pool_open(const struct pw_pool_config *config, struct pw_pool **out);
  * No other thread may be in a call on this pool. */
 void pw_pool_close(struct pw_pool *pool);
 
-/* size bytes (> 0), starting on a 4 KiB page, or on `align` (a power of two up
- * to 2 MiB) when that is larger; sizes of 2 MiB and up start on 2 MiB. Contents
+/* size bytes (> 0), starting on a 4 KiB page, or on `align` (0, or a power of two
+ * up to 2 MiB) when that is larger; sizes of 2 MiB and up start on 2 MiB. Contents
  * are undefined. Populated: a first touch takes no page fault and cannot fail.
- * NULL when the pool is full, the machine is out of memory, or size is 0. */
+ * NULL when the pool is full, the machine is out of memory, size is 0, or align
+ * is no such value. Memory given back stays with the pool for the next caller. */
 void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align);
 
 /* Give back what pw_pool_alloc() returned; NULL is fine.

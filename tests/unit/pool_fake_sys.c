@@ -84,6 +84,8 @@ static void *fake_mmap(void *addr, size_t len, int prot, int flags, int fd, off_
 {
     if (refused(FAKE_MMAP))
         return MAP_FAILED;
+    if (flags & MAP_SHARED)
+        fake.shared_flags = flags;
     return pw_sys_real.mmap(addr, len, prot, flags, fd, offset);
 }
 

@@ -27,6 +27,7 @@ struct fake_sys {
     int calls[FAKE_CALLS];          /* made so far, refused ones included */
     unsigned memfd_flags;           /* of the last memfd_create */
     char opened[64];                /* path of the last open */
+    int shared_flags;               /* of the last mmap with MAP_SHARED */
     int all;                        /* calls of any kind so far */
 };
 

@@ -17,6 +17,7 @@
 #include "pool_fake_sys.h"
 #include "regcache/pages.h"
 #include "regcache/pool_sys.h"
+#include "regcache/populate.h"
 #include "regcache/segment.h"
 
 #define MIB ((size_t)1 << 20)
@@ -138,6 +139,34 @@ Test(pool_refused, whichever_call_fails_nothing_is_left_behind)
     }
 }
 
+/* Bytes of address space in use. */
+static size_t address_space(void)
+{
+    FILE *statm = fopen("/proc/self/statm", "r");
+    size_t pages = 0;
+
+    cr_assert(ne(ptr, statm, NULL));
+    cr_assert(eq(int, fscanf(statm, "%zu", &pages), 1));
+    fclose(statm);
+    return pages * PAGE;
+}
+
+/* The room for alignment, 2 MiB each time, and the reservation of a mapping that
+ * failed. 100 rounds, for malloc and sanitizers take some as well. */
+Test(pool_refused, no_address_space_leaks)
+{
+    size_t before;
+
+    cr_assert(eq(int, open_err(&small_4k), 0));
+    before = address_space();
+    for (int i = 0; i < 100; i++) {
+        cr_assert(eq(int, open_err(&small_4k), 0));
+        fake_fail(FAKE_MMAP, 2, ENOMEM);
+        cr_assert(eq(int, open_err(&small_4k), -ENOMEM));
+    }
+    cr_expect(lt(sz, address_space(), before + 100 * MIB));
+}
+
 Test(pool_refused, memfd_create_failing_for_want_of_descriptors_is_told)
 {
     fake_fail(FAKE_MEMFD, FAKE_ALWAYS, EMFILE);
@@ -170,6 +199,9 @@ Test(pool_refused, no_address_space_is_told)
 /* Linux before 6.3 does not know MFD_NOEXEC_SEAL. */
 Test(pool_refused, an_unknown_memfd_flag_is_left_out)
 {
+    cr_expect(eq(int, open_err(&small_4k), 0));
+    cr_expect(ne(uint, fake.memfd_flags & MFD_NOEXEC_SEAL, 0));
+    fake_reset();
     fake_fail(FAKE_MEMFD, 1, EINVAL);
     cr_expect(eq(int, open_err(&small_4k), 0));
     cr_expect(eq(int, fake.calls[FAKE_MEMFD], 2));
@@ -270,6 +302,16 @@ Test(pool_refused, reserved_hugepages_are_taken_first)
     cr_expect(eq(str, info.why, ""));
     cr_expect(eq(uint, fake.memfd_flags & (MFD_HUGETLB | MFD_HUGE_2MB),
                  MFD_HUGETLB | MFD_HUGE_2MB));
+}
+
+/* Else a page taken by another between mmap and touch is a SIGBUS. */
+Test(pool_refused, hugepages_are_reserved_and_small_pages_are_not)
+{
+    cr_assert(eq(int, open_err(&small_4k), 0));
+    cr_expect(ne(int, fake.shared_flags & MAP_NORESERVE, 0));
+    fake.free_pages = 64;
+    cr_assert(eq(int, open_err(&small), 0));
+    cr_expect(eq(int, fake.shared_flags & MAP_NORESERVE, 0));
 }
 
 /* Three share 32 pages: ten each, though 16 pages were wanted. */
@@ -423,22 +465,30 @@ Test(pool_refused, a_machine_out_of_memory_gives_null_and_has_its_memory_back)
     pw_pool_close(pool);
 }
 
-/* 2 MiB shared with a neighbour that is in use stay as they are. */
+/* [1 MiB, 5 MiB): its first and last 2 MiB are shared with neighbours, who may
+ * have populated and filled them while we tried. */
 Test(pool_refused, giving_back_memory_spares_the_neighbours)
 {
-    struct pw_pool_config config = { .size = 4 * MIB, .pages = PW_PAGES_2M };
-    struct pw_pool *pool;
-    char *p;
+    struct pw_segment seg;
+    struct pw_populate p;
 
-    fake.free_pages = 64;
-    pool = open_ok(&config);
-    p = pw_pool_base(pool);
-    memset(p, 'x', 4 * MIB);
+    cr_assert(eq(int, pw_segment_create(&fake_sys, 6 * MIB, false, &seg), 0));
+    cr_assert(eq(int, pw_populate_init(&p, &fake_sys, &seg, PW_PAGES_2M), 0));
+    memset(seg.base, 'x', 6 * MIB);
     fake_fail(FAKE_POPULATE, FAKE_ALWAYS, ENOMEM);
-    cr_expect(eq(ptr, pw_pool_alloc(pool, 2 * MIB + PAGE, 0), NULL));
-    cr_expect(eq(chr, p[0], '\0'), "it held the whole first 2 MiB");
-    cr_expect(eq(chr, p[2 * MIB], 'x'), "and one page of the second");
-    pw_pool_close(pool);
+    cr_expect(eq(int, pw_populate(&p, MIB, 4 * MIB), -ENOMEM));
+    cr_expect(eq(chr, seg.base[0], 'x'));
+    cr_expect(eq(chr, seg.base[2 * MIB - 1], 'x'));
+    cr_expect(eq(chr, seg.base[2 * MIB], '\0'), "all its own");
+    cr_expect(eq(chr, seg.base[4 * MIB - 1], '\0'));
+    cr_expect(eq(chr, seg.base[4 * MIB], 'x'));
+    cr_expect(eq(chr, seg.base[6 * MIB - 1], 'x'));
+
+    /* Within one 2 MiB, none is all its own. */
+    cr_expect(eq(int, pw_populate(&p, MIB, PAGE), -ENOMEM));
+    cr_expect(eq(chr, seg.base[0], 'x'));
+    pw_populate_fini(&p);
+    pw_segment_destroy(&seg);
 }
 
 Test(pool_refused, populated_once_is_populated_for_good)
