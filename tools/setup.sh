@@ -3,8 +3,9 @@
 #
 # Start at setup(). Each step looks whether its work is done already, so that a
 # second run takes about a second. build/.state holds what the last build was
-# made with, or "unfinished" while one is going on: a build that was interrupted
-# or made for another compiler, Open MPI or place is made anew.
+# made with, or "unfinished" while one is going on: a build that was interrupted,
+# or made in another place or with another compiler, Open MPI or set of local.mk,
+# is made anew.
 # What is said goes to stderr, for stdout belongs to the caller.
 # Sourced by bash; the caller has set `root`, the top of the checkout.
 
@@ -106,17 +107,19 @@ step() {                # NAME COMMAND...
     shift
     "$@" </dev/null >"$build/$name.log" 2>&1 9>&- || {
         # An ordinary failure: what is built is good, so the next run goes on.
-        rm -f "$build/.state"
+        echo "$made_with" > "$build/.state"
         show_and_die "$name" "$build/$name.log"
     }
 }
 
 compile() {             # MAKE TARGETS...
     local made_with state
-    made_with="$root $(openmpi_version) $(gcc --version | head -n 1)"
+    # The recipe too: make does not compile anew when only flags have changed.
+    made_with="$root $(openmpi_version) $(gcc --version | head -n 1) $(
+        cd "$root" && cat configure.ac Makefile.am m4/pinwheel.m4 {,tests/}*/local.mk | cksum)"
     state=$(cat "$build/.state" 2>/dev/null)
     if [ -n "$state" ] && [ "$state" != "$made_with" ]; then
-        say "starting afresh: build/ is of an interrupted run or another set-up"
+        say "starting afresh: build/ is of an interrupted run, or made otherwise"
         find "$build" -mindepth 1 -maxdepth 1 ! -name .lock ! -name apt.log ! -name demo \
             -exec rm -rf {} +
         rm -f "$root/configure"
