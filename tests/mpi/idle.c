@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* idle.c - a rank that waits leaves the processor to those that compute.
+ *
+ * Rank 0 waits in MPI_Recv while the others compute, all on the same few
+ * processors (the runner binds them). What rank 0 may use is a part of its own
+ * waiting time, so that a machine busy with other things does not fail this.
+ */
+#include "story.h"
+
+#include <sys/resource.h>
+#include <stdlib.h>
+
+enum { WORK_MS = 2500 };
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+static void compute(double seconds)
+{
+    volatile uint64_t x = 1;
+
+    for (double end = now() + seconds; now() < end;)
+        for (int i = 0; i < 10000; i++)
+            x = x * 3 + 1;
+}
+
+/* The waiting one takes less than a tenth of the time that passes. */
+static void waits(void)
+{
+    double token = 0;
+
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0) {
+        double cpu = cpu_seconds(), wall = now();
+
+        MPI_Recv(&token, 1, MPI_DOUBLE, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        double awake = now();
+        cpu = cpu_seconds() - cpu;
+        wall = awake - wall;
+        expect(cpu < 0.1 * wall, "%.2f s of processor time in %.2f s of waiting", cpu, wall);
+        expect(awake - token < 0.25, "woken %.2f s after the send", awake - token);
+    } else {
+        compute(WORK_MS / 1000.0);
+        if (rank == 1) {
+            token = now();
+            MPI_Send(&token, 1, MPI_DOUBLE, 0, 0, MPI_COMM_WORLD);
+        }
+    }
+}
+
+/* Sleeping does not slow down who talks: many short waits right after. */
+static void wakes(void)
+{
+    enum { ROUNDS = 200 };
+    double t;
+    int x = 0;
+
+    MPI_Barrier(MPI_COMM_WORLD);
+    t = now();
+    for (int i = 0; i < ROUNDS && rank < 2; i++) {
+        if (i % 10 == 0)
+            nap(0.003);     /* long enough for the other to fall asleep */
+        MPI_Sendrecv_replace(&x, 1, MPI_INT, !rank, 1, !rank, 1, MPI_COMM_WORLD,
+                             MPI_STATUS_IGNORE);
+    }
+    t = now() - t;
+    if (rank < 2)
+        expect(t < 2, "%d exchanges took %.2f s", (int)ROUNDS, t);
+}
+
+int main(int argc, char **argv)
+{
+    story_open(&argc, &argv, MPI_THREAD_SINGLE, 60);
+    if (size < 2)
+        story_skip("needs 2 ranks");
+    if (story("waits"))
+        waits();
+    if (story("wakes"))
+        wakes();
+    return story_close();
+}
