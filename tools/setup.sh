@@ -106,8 +106,8 @@ step() {                # NAME COMMAND...
     local name=$1
     shift
     "$@" </dev/null >"$build/$name.log" 2>&1 9>&- || {
-        # An ordinary failure: what is built is good, so the next run goes on.
-        echo "$made_with" > "$build/.state"
+        # Where a compiler failed, what is built is good: the next run goes on.
+        [ "$name" != make ] || echo "$made_with" > "$build/.state"
         show_and_die "$name" "$build/$name.log"
     }
 }
