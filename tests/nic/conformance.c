@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* conformance.c - does a NIC backend keep what pinwheel/nic.h promises?
+ *
+ * Runs all cases on every backend that was built, or on those named, and on the
+ * fake NIC as the suite's own control. Prints TAP. Exit status 1 when a case
+ * failed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "subjects.h"
+#include "suite.h"
+
+enum { NAMES_MAX = 16 };
+
+struct selection {
+    const char *nics[NAMES_MAX];
+    unsigned n_nics;
+    const char *text;           /* part of a case's name, or NULL */
+    bool list, times;
+};
+
+struct tally {
+    unsigned n, failed;
+};
+
+static int usage(FILE *out, int status)
+{
+    fprintf(out,
+            "usage: conformance [--nic NAME]... [--case TEXT] [--times] [--list]\n"
+            "  --nic NAME   only this one; see --list. May be given several times\n"
+            "  --case TEXT  only cases with TEXT in their name\n"
+            "  --times      say how long each case took\n"
+            "  --list       print the NICs and the cases, run nothing\n");
+    return status;
+}
+
+static int parse(struct selection *sel, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--list"))
+            sel->list = true;
+        else if (!strcmp(argv[i], "--times"))
+            sel->times = true;
+        else if (!strcmp(argv[i], "--nic") && i + 1 < argc && sel->n_nics < NAMES_MAX)
+            sel->nics[sel->n_nics++] = argv[++i];
+        else if (!strcmp(argv[i], "--case") && i + 1 < argc)
+            sel->text = argv[++i];
+        else
+            return -1;
+    }
+    return 0;
+}
+
+static bool nic_selected(const struct selection *sel, const char *name)
+{
+    for (unsigned i = 0; i < sel->n_nics; i++)
+        if (!strcmp(sel->nics[i], name))
+            return true;
+    return !sel->n_nics;
+}
+
+static bool case_selected(const struct selection *sel, const struct nic_case *c)
+{
+    return !sel->text || strstr(c->name, sel->text);
+}
+
+static void print_text(const char *text)
+{
+    while (*text) {
+        size_t len = strcspn(text, "\n");
+
+        printf("# %.*s\n", (int)len, text);
+        text += len + (text[len] == '\n');
+    }
+}
+
+static void run_one(const struct selection *sel, const struct subject *subject,
+                    const struct nic_case *c, struct tally *tally)
+{
+    struct outcome out;
+
+    case_run(c, subject, &out);
+    tally->n++;
+    tally->failed += out.verdict == FAILED;
+    printf("%s %u - %s: %s", out.verdict == FAILED ? "not ok" : "ok", tally->n,
+           subject->name, c->name);
+    if (out.verdict == SKIPPED)
+        printf(" # SKIP %.*s", (int)strcspn(out.text, "\n"), out.text);
+    printf("\n");
+    if (out.verdict == FAILED)
+        print_text(out.text);
+    if (sel->times)
+        printf("# %.2f s\n", out.seconds);
+    fflush(stdout);
+}
+
+static void run_subject(const struct selection *sel, const struct subject *subject,
+                        struct tally *tally)
+{
+    for (unsigned i = 0; all_cases[i]; i++)
+        for (const struct nic_case *c = all_cases[i]; c->name; c++) {
+            if (!case_selected(sel, c))
+                continue;
+            if (sel->list)
+                printf("%s: %s\n", subject->name, c->name);
+            else
+                run_one(sel, subject, c, tally);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    struct selection sel = { 0 };
+    struct tally tally = { 0 };
+    unsigned matched = 0;
+    struct subject *subjects;
+
+    if (parse(&sel, argc, argv))
+        return usage(stderr, 2);
+    subjects = subjects_all();
+    if (!subjects)
+        return 2;
+    for (struct subject *s = subjects; s->name; s++)
+        if (nic_selected(&sel, s->name)) {
+            matched++;
+            run_subject(&sel, s, &tally);
+        }
+    free(subjects);
+    if (!matched) {
+        fprintf(stderr, "conformance: no NIC of that name was built\n");
+        return 2;
+    }
+    if (!sel.list)
+        printf("1..%u\n", tally.n);
+    return tally.failed != 0;
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* rig.c - see rig.h. Upcalls land in up_recv, up_complete and up_down, which
+ * check what no case needs to check again: cookies, contexts, completions that
+ * come twice, frames after down.
+ */
+#include "rig.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static _Thread_local struct rig *rigs;
+
+/* ---- upcalls ---- */
+
+static void up_recv(void *ctx, void *peer, uint32_t imm, const void *data, size_t len)
+{
+    struct conn *conn = peer;
+
+    REQUIRE(conn && conn->rig == ctx);
+    conn->rig->upcalls++;
+    CHECK(conn->peer);
+    CHECK_EQ(conn->downs, 0);
+    CHECK(len == 0 || data);
+    conn->recv(conn, imm, data, len);
+    conn->frames++;
+}
+
+static void up_complete(void *ctx, void *cookie, int status)
+{
+    struct rig *rig = ctx;
+    struct op *op = cookie;
+
+    rig->upcalls++;
+    REQUIRE(op && op->conn->rig == rig);
+    CHECK_EQ(op->conn->downs, 0);
+    CHECK(status <= 0);
+    op->status = status;
+    if (op->posted) {
+        CHECK_EQ(op->done, 0);
+        if (!op->done) {
+            op->conn->posted--;
+            *(op->prev ? &op->prev->next : &rig->posted) = op->next;
+            if (op->next)
+                op->next->prev = op->prev;
+            op->next = rig->finished;
+            rig->finished = op;
+        }
+        op->done = 1;
+    } else {
+        /* Who waits for it may be another thread. */
+        CHECK_EQ(__atomic_exchange_n(&op->done, 1, __ATOMIC_ACQ_REL), 0);
+    }
+}
+
+static void up_down(void *ctx, void *peer, int cause, const char *why)
+{
+    struct conn *conn = peer;
+
+    REQUIRE(conn && conn->rig == ctx);
+    conn->rig->upcalls++;
+    CHECK(conn->peer);
+    CHECK(why && *why && strlen(why) < PW_NIC_WHY_MAX);
+    CHECK_EQ(conn->posted, 0);
+    conn->cause = cause;
+    CHECK_EQ(++conn->downs, 1);
+}
+
+static const struct pw_nic_upcalls upcalls = { up_recv, up_complete, up_down };
+
+/* ---- rigs ---- */
+
+void rig_config(const struct rig *rig, const struct rig_options *options,
+                struct pw_nic_config *out)
+{
+    memset(out, 0, sizeof *out);
+    out->pool = rig->pool;
+    out->up = &upcalls;
+    out->ctx = (void *)(uintptr_t)rig;
+    out->job = options->job;
+    out->threads = options->threads;
+    out->local_peers = 4;
+    out->queue_bytes = options->queue_bytes;
+    out->kernel_copy = !options->no_kernel_copy;
+}
+
+void rig_open(struct rig *rig, const struct subject *subject,
+              const struct rig_options *options)
+{
+    static const struct rig_options none;
+    struct pw_pool_config pool = { .pages = PW_PAGES_4K, .sharers = 1 };
+    struct pw_nic_config config;
+
+    if (!options)
+        options = &none;
+    memset(rig, 0, sizeof *rig);
+    rig->subject = subject;
+    pool.size = options->pool_bytes ? options->pool_bytes : (size_t)32 << 20;
+    REQUIRE_EQ(pw_pool_open(&pool, &rig->pool), 0);
+    rig_config(rig, options, &config);
+    REQUIRE_EQ(subject->ops->open(&config, &rig->nic), 0);
+    REQUIRE(rig->nic && rig->nic->ops == subject->ops);
+    rig->address_len = subject->ops->address(rig->nic, rig->address);
+    REQUIRE(rig->address_len > 0 && rig->address_len <= PW_NIC_ADDRESS_MAX);
+    rig->next = rigs;
+    rigs = rig;
+}
+
+static void ops_free(struct op *op)
+{
+    while (op) {
+        struct op *next = op->next;
+
+        free(op);
+        op = next;
+    }
+}
+
+void rig_close(struct rig *rig)
+{
+    struct rig **at = &rigs;
+
+    rig->subject->ops->close(rig->nic);
+    pw_pool_close(rig->pool);
+    ops_free(rig->posted);
+    ops_free(rig->finished);
+    while (*at && *at != rig)
+        at = &(*at)->next;
+    REQUIRE(*at != NULL);
+    *at = rig->next;
+}
+
+static size_t size_none(const struct conn *conn, uint32_t seq)
+{
+    (void)conn;
+    (void)seq;
+    return 0;
+}
+
+void rig_connect(struct rig *rig, struct conn *conn, const void *address, size_t len)
+{
+    memset(conn, 0, sizeof *conn);
+    conn->rig = rig;
+    conn->recv = conn_recv_sequence;
+    conn->size = size_none;
+    REQUIRE(rig->nic->ops->reachable(rig->nic, address, len));
+    REQUIRE_EQ(rig->nic->ops->connect(rig->nic, address, len, conn, &conn->peer), 0);
+    REQUIRE(conn->peer && conn->peer->nic == rig->nic);
+}
+
+void conn_disconnect(struct conn *conn)
+{
+    conn->rig->nic->ops->disconnect(conn->peer);
+    conn->peer = NULL;      /* an upcall for it is a failed check from here on */
+}
+
+int pump(void)
+{
+    int made = 0;
+
+    for (struct rig *rig = rigs; rig; rig = rig->next) {
+        int n;
+
+        ops_free(rig->finished);
+        rig->finished = NULL;
+        rig->upcalls = 0;
+        n = rig->nic->ops->progress(rig->nic);
+        CHECK_EQ(n, rig->upcalls);
+        made += n;
+    }
+    if (!made)
+        sched_yield();
+    return made;
+}
+
+/* ---- time ---- */
+
+uint64_t clock_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct deadline deadline_in(unsigned ms)
+{
+    return (struct deadline){ clock_ns() + (uint64_t)ms * 1000000u };
+}
+
+struct deadline deadline_patient(void)
+{
+    return deadline_in(suite_patience_ms);
+}
+
+bool deadline_over(const struct deadline *d)
+{
+    return clock_ns() > d->ns;
+}
+
+bool pump_before(const struct deadline *d)
+{
+    if (deadline_over(d))
+        return false;
+    pump();
+    return true;
+}
+
+/* A failed check ends the case: what follows would wait for it again. */
+void conn_await_frames(struct conn *conn, uint64_t frames)
+{
+    struct deadline d = deadline_patient();
+
+    while (conn->frames < frames && pump_before(&d))
+        ;
+    REQUIRE_EQ(conn->frames, frames);
+}
+
+void conn_await_down(struct conn *conn, int cause)
+{
+    struct deadline d = deadline_patient();
+
+    while (!conn->downs && pump_before(&d))
+        ;
+    REQUIRE_EQ(conn->downs, 1);
+    CHECK_EQ(conn->cause, cause);
+}
+
+/* ---- contents ---- */
+
+uint32_t mix(uint32_t x)
+{
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+static uint8_t frame_byte(uint64_t seed, size_t i)
+{
+    uint64_t x = seed * 0x9e3779b97f4a7c15u + i * 0x2545f491u;
+
+    return (uint8_t)(x ^ x >> 8 ^ x >> 23);
+}
+
+void frame_fill(void *data, size_t len, uint64_t seed)
+{
+    uint8_t *byte = data;
+
+    for (size_t i = 0; i < len; i++)
+        byte[i] = frame_byte(seed, i);
+}
+
+bool frame_is(const void *data, size_t len, uint64_t seed)
+{
+    const uint8_t *byte = data;
+    uint8_t wrong = 0;
+
+    for (size_t i = 0; i < len; i++)
+        wrong |= byte[i] ^ frame_byte(seed, i);
+    return !wrong;
+}
+
+uint64_t sequence_seed(uint32_t tag, uint32_t seq)
+{
+    return (uint64_t)tag << 32 | seq;
+}
+
+void conn_recv_sequence(struct conn *conn, uint32_t imm, const void *data, size_t len)
+{
+    uint32_t seq = (uint32_t)conn->frames;
+
+    CHECK_EQ(imm, seq);
+    CHECK_EQ(len, conn->size(conn, seq));
+    CHECK(frame_is(data, len, sequence_seed(conn->tag_in, imm)));
+}
+
+/* ---- sending ---- */
+
+static int op_wait(struct op *op, int err, const struct deadline *d)
+{
+    if (err != PW_NIC_PENDING)
+        return err;
+    while (!__atomic_load_n(&op->done, __ATOMIC_ACQUIRE))
+        REQUIRE(pump_before(d));
+    return op->status;
+}
+
+int send_now(struct conn *conn, uint32_t imm, const struct pw_iov *iov, int n)
+{
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = conn->rig->nic->ops->send(conn->peer, imm, iov, n, &op)) == -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
+int inline_now(struct conn *conn, uint32_t imm, const void *data, size_t len)
+{
+    struct deadline d = deadline_patient();
+    int err;
+
+    while ((err = conn->rig->nic->ops->send_inline(conn->peer, imm, data, len)) ==
+           -EAGAIN)
+        REQUIRE(pump_before(&d));
+    CHECK(err <= 0);
+    return err;
+}
+
+int conn_post(struct conn *conn, uint32_t imm, const void *data, size_t len)
+{
+    struct rig *rig = conn->rig;
+    struct op *op = malloc(sizeof *op + len);
+    struct pw_iov iov;
+    int err;
+
+    REQUIRE(op != NULL);
+    memset(op, 0, sizeof *op);
+    op->conn = conn;
+    op->posted = true;
+    if (len)
+        memcpy(op->data, data, len);
+    iov = (struct pw_iov){ op->data, len };
+    err = rig->nic->ops->send(conn->peer, imm, &iov, 1, op);
+    if (err != PW_NIC_PENDING) {
+        free(op);
+        return err;
+    }
+    op->next = rig->posted;
+    if (op->next)
+        op->next->prev = op;
+    rig->posted = op;
+    conn->posted++;
+    return 0;
+}
+
+static bool sequence_inline(const struct conn *conn, uint32_t seq, size_t len)
+{
+    return len <= conn->rig->nic->info.inline_max && mix(seq ^ 0x5bd1u) % 2;
+}
+
+static uint8_t *sequence_data(const struct conn *conn, uint32_t seq, size_t len)
+{
+    uint8_t *data = malloc(len + 1);
+
+    REQUIRE(data != NULL);
+    frame_fill(data, len, sequence_seed(conn->tag_out, seq));
+    return data;
+}
+
+int conn_send_sequence(struct conn *conn, uint32_t seq)
+{
+    size_t len = conn->size(conn, seq);
+    uint8_t *data = sequence_data(conn, seq, len);
+    struct pw_iov iov = { data, len };
+    int err;
+
+    err = sequence_inline(conn, seq, len) ? inline_now(conn, seq, data, len)
+                                          : send_now(conn, seq, &iov, 1);
+    free(data);
+    return err;
+}
+
+int conn_post_sequence(struct conn *conn, uint32_t seq)
+{
+    size_t len = conn->size(conn, seq);
+    uint8_t *data = sequence_data(conn, seq, len);
+    int err;
+
+    err = sequence_inline(conn, seq, len)
+        ? conn->rig->nic->ops->send_inline(conn->peer, seq, data, len)
+        : conn_post(conn, seq, data, len);
+    free(data);
+    return err;
+}
+
+int put_now(struct conn *conn, const void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key)
+{
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = conn->rig->nic->ops->put(conn->peer, local, remote, len, key, &op)) ==
+           -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
+int get_now(struct conn *conn, void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key)
+{
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = conn->rig->nic->ops->get(conn->peer, local, remote, len, key, &op)) ==
+           -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
+int atomic_now(struct conn *conn, const struct pw_atomic *what, uint64_t remote,
+               uint64_t *result, const struct pw_nic_key *key)
+{
+    const struct pw_nic_ops *ops = conn->rig->nic->ops;
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = ops->atomic(conn->peer, what, remote, result, key, &op)) == -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
+/* ---- pairs ---- */
+
+void pair_open(struct pair *p, const struct subject *subject,
+               const struct rig_options *options)
+{
+    rig_open(&p->a, subject, options);
+    rig_open(&p->b, subject, options);
+    rig_connect(&p->a, &p->ab, p->b.address, p->b.address_len);
+    rig_connect(&p->b, &p->ba, p->a.address, p->a.address_len);
+}
+
+void pair_close(struct pair *p)
+{
+    rig_close(&p->a);
+    rig_close(&p->b);
+}
+
+/* ---- windows ---- */
+
+void window_open(struct window *w, struct rig *rig, size_t len, bool pooled)
+{
+    w->rig = rig;
+    w->len = len;
+    w->pooled = pooled;
+    w->mem = pooled ? pw_pool_alloc(rig->pool, len, 64)
+                    : aligned_alloc(4096, (len + 4095) / 4096 * 4096);
+    REQUIRE(w->mem != NULL);
+    memset(w->mem, 0, len);
+    REQUIRE_EQ(rig->nic->ops->pin(rig->nic, w->mem, len,
+                                  PW_READ | PW_WRITE | PW_ATOMIC, &w->key), 0);
+}
+
+void window_close(struct window *w)
+{
+    w->rig->nic->ops->unpin(w->rig->nic, w->mem, w->len, &w->key);
+    if (w->pooled)
+        CHECK_EQ(pw_pool_free(w->rig->pool, w->mem), 0);
+    else
+        free(w->mem);
+}
+
+struct window_name window_name(const struct window *w)
+{
+    return (struct window_name){ (uintptr_t)w->mem, w->len, w->key };
+}
+
+enum pw_reach reach_soon(struct conn *conn, const struct window_name *w)
+{
+    const struct pw_nic_ops *ops = conn->rig->nic->ops;
+    struct deadline d = deadline_in(500);
+    enum pw_reach reach;
+
+    while ((reach = ops->reach(conn->peer, w->addr, w->len, &w->key)) ==
+           PW_REACH_NONE && pump_before(&d))
+        ;
+    return reach;
+}

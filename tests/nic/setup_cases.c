@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* setup_cases.c - probing, opening and closing, and what that leaves behind. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rig.h"
+
+enum { CYCLES = 100 };
+
+struct usage {
+    int fds, threads, mappings;
+};
+
+static int entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    int n = 0;
+
+    REQUIRE(dir != NULL);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+static struct usage usage_now(void)
+{
+    struct usage u = { entries("/proc/self/fd"), entries("/proc/self/task"), 0 };
+    FILE *f = fopen("/proc/self/maps", "r");
+    int c;
+
+    REQUIRE(f != NULL);
+    while ((c = getc(f)) != EOF)
+        u.mappings += c == '\n';
+    fclose(f);
+    return u;
+}
+
+/* The C library and sanitizers map memory of their own now and then; a leak in
+ * each cycle is more than that. */
+static void usage_check(const struct usage *before, const struct usage *after)
+{
+    CHECK_EQ(after->fds, before->fds);
+    CHECK_EQ(after->threads, before->threads);
+    CHECK(after->mappings < before->mappings + CYCLES / 2);
+}
+
+static bool terminated(const char *s, size_t size)
+{
+    return memchr(s, 0, size) != NULL;
+}
+
+static void probe_answers(const struct subject *s)
+{
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX];
+    int fds = entries("/proc/self/fd"), err;
+
+    memset(&info, 0xa5, sizeof info);
+    memset(why, 'x', sizeof why);
+    why[0] = 0;
+    err = s->ops->probe(&info, why);
+    CHECK_EQ(entries("/proc/self/fd"), fds);
+    CHECK_EQ(s->ops->probe(&info, why), err);
+    if (err) {
+        CHECK(err == -ENODEV || err == -EACCES || err == -ENOSYS);
+        REQUIRE(terminated(why, sizeof why));
+        CHECK(strlen(why) >= 10 && strchr(why, ' '));
+        return;
+    }
+    CHECK(info.frame_max >= 64);
+    CHECK(info.inline_max <= info.frame_max);
+    CHECK(terminated(info.what, sizeof info.what) && info.what[0]);
+    CHECK(info.bytes_per_s > 0 && info.latency_ns > 0);
+    CHECK(!(info.flags & PW_NIC_ATOMIC) || info.flags & PW_NIC_PUT);
+}
+
+static void info_after_open_is_sound(const struct subject *s)
+{
+    struct pair p;
+
+    pair_open(&p, s, NULL);
+    CHECK(p.a.nic->info.frame_max >= 64);
+    CHECK(p.a.nic->info.inline_max <= p.a.nic->info.frame_max);
+    CHECK(terminated(p.a.nic->info.what, sizeof p.a.nic->info.what));
+    CHECK(s->ops->name && s->ops->name[0]);
+    pair_close(&p);
+}
+
+static void open_close_leaks_nothing(const struct subject *s)
+{
+    struct usage before, after;
+    struct rig rig;
+
+    for (int i = 0; i < 3 + CYCLES; i++) {
+        if (i == 3)
+            before = usage_now();
+        rig_open(&rig, s, NULL);
+        pump();
+        rig_close(&rig);
+    }
+    after = usage_now();
+    usage_check(&before, &after);
+}
+
+static void connections_leak_nothing(const struct subject *s)
+{
+    struct usage before, after;
+    struct pair p;
+
+    for (int i = 0; i < 3 + CYCLES; i++) {
+        if (i == 3)
+            before = usage_now();
+        pair_open(&p, s, NULL);
+        REQUIRE_EQ(conn_send_sequence(&p.ab, 0), 0);
+        conn_await_frames(&p.ba, 1);
+        if (i % 2) {
+            rig_close(&p.a);
+            conn_await_down(&p.ba, 0);
+            rig_close(&p.b);
+        } else {
+            pair_close(&p);
+        }
+    }
+    after = usage_now();
+    usage_check(&before, &after);
+}
+
+/* Peers that come and go while one NIC stays open. */
+static void departed_peers_leak_nothing(const struct subject *s)
+{
+    struct usage before, after;
+    struct rig stays, guest;
+    struct conn in, out;
+
+    rig_open(&stays, s, NULL);
+    for (int i = 0; i < 3 + CYCLES / 2; i++) {
+        if (i == 3)
+            before = usage_now();
+        rig_open(&guest, s, NULL);
+        rig_connect(&guest, &out, stays.address, stays.address_len);
+        rig_connect(&stays, &in, guest.address, guest.address_len);
+        REQUIRE_EQ(conn_send_sequence(&out, 0), 0);
+        conn_await_frames(&in, 1);
+        rig_close(&guest);
+        conn_await_down(&in, 0);
+        conn_disconnect(&in);
+        pump();
+    }
+    after = usage_now();
+    CHECK_EQ(after.fds, before.fds);
+    CHECK(after.mappings < before.mappings + CYCLES / 4);
+    rig_close(&stays);
+}
+
+static void open_refuses_nonsense(const struct subject *s)
+{
+    struct rig_options options = { .queue_bytes = SIZE_MAX };
+    struct pw_nic_config config;
+    struct pw_nic *nic = NULL;
+    struct rig rig;
+    int err;
+
+    rig_open(&rig, s, NULL);
+    rig_config(&rig, &options, &config);
+    err = s->ops->open(&config, &nic);
+    CHECK(err == -EINVAL || err == -ENOMEM);
+    if (!err)
+        s->ops->close(nic);
+    rig_close(&rig);
+}
+
+/* A pool with no page left: open or connect says so, or does without. */
+static void full_pool_is_no_crash(const struct subject *s)
+{
+    struct pw_pool_config pool_config = { .size = 4 << 20, .pages = PW_PAGES_4K };
+    struct rig_options options = { 0 };
+    struct usage before, after;
+    struct pw_nic_config config;
+    struct pw_nic *nic;
+    struct rig rig;
+    int err;
+
+    rig_open(&rig, s, NULL);
+    rig_config(&rig, &options, &config);
+    REQUIRE_EQ(pw_pool_open(&pool_config, &config.pool), 0);
+    while (pw_pool_alloc(config.pool, 4096, 0))
+        ;
+    before = usage_now();
+    for (int i = 0; i < 20; i++) {
+        struct pw_nic_peer *peer = NULL;
+
+        nic = NULL;
+        err = s->ops->open(&config, &nic);
+        CHECK(err == 0 || err == -ENOMEM);
+        if (err)
+            continue;
+        err = s->ops->connect(nic, rig.address, rig.address_len, &rig, &peer);
+        CHECK(err == 0 || err == -ENOMEM);
+        s->ops->close(nic);
+        pump();
+    }
+    after = usage_now();
+    CHECK_EQ(after.fds, before.fds);
+    pw_pool_close(config.pool);
+    rig_close(&rig);
+}
+
+const struct nic_case setup_cases[] = {
+    { "probe says yes, or no and why", probe_answers, 10 },
+    { "what open tells about itself is sound", info_after_open_is_sound, 10 },
+    { "opening and closing 100 times leaks nothing", open_close_leaks_nothing, 20 },
+    { "connecting and closing 100 times leaks nothing", connections_leak_nothing, 20 },
+    { "peers that came and left leak nothing", departed_peers_leak_nothing, 20 },
+    { "open refuses a queue of SIZE_MAX bytes", open_refuses_nonsense, 10 },
+    { "a full pool is -ENOMEM or no hindrance", full_pool_is_no_crash, 10 },
+    { 0 }
+};

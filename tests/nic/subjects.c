@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* subjects.c - see subjects.h. */
+#include "subjects.h"
+
+#include <stdlib.h>
+
+static void fake_prepare(const struct subject *subject)
+{
+    fake_nic_reset();
+    *fake_nic_traits(subject->ops) = *(const struct fake_nic_traits *)subject->arg;
+}
+
+struct fake_nic_traits traits_plain(void)
+{
+    fake_nic_reset();
+    return *fake_nic_traits(&fake_nic_ops);
+}
+
+struct subject subject_fake(const char *name, const struct fake_nic_traits *traits)
+{
+    return (struct subject){
+        .name = name, .ops = &fake_nic_ops, .one_process = true,
+        .slow = traits->pending, .prepare = fake_prepare, .die = fake_nic_die,
+        .arg = traits,
+    };
+}
+
+enum { FAKES = 4 };
+
+static struct fake_nic_traits traits[FAKES];
+
+static void fakes_make(struct subject *out)
+{
+    for (int i = 0; i < FAKES; i++)
+        traits[i] = traits_plain();
+    traits[1].other_reach = PW_REACH_KERNEL;
+    traits[2].flags = PW_NIC_LOSSLESS | PW_NIC_SAME_HOST;
+    traits[2].pool_reach = traits[2].other_reach = PW_REACH_NONE;
+    traits[3].pending = true;
+    out[0] = subject_fake("fake", &traits[0]);
+    out[1] = subject_fake("fake-kernel", &traits[1]);
+    out[2] = subject_fake("fake-frames", &traits[2]);
+    out[3] = subject_fake("fake-pending", &traits[3]);
+}
+
+struct subject *subjects_all(void)
+{
+    struct subject *out;
+    unsigned n = 0;
+
+    while (pw_nic_backends[n])
+        n++;
+    out = calloc(n + FAKES + 1, sizeof *out);
+    if (!out)
+        return NULL;
+    for (unsigned i = 0; i < n; i++)
+        out[i] = (struct subject){ .name = pw_nic_backends[i]->name,
+                                   .ops = pw_nic_backends[i] };
+    fakes_make(out + n);
+    return out;
+}
+
+const struct nic_case *const all_cases[] = {
+    setup_cases, address_cases, frame_cases, pressure_cases, memory_cases,
+    atomic_cases, crowd_cases, wait_cases, leave_cases, NULL
+};
