@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Tests of the build itself, and the sanitized builds of the units.
 
-EXTRA_DIST += tests/build/clang tests/build/configure tests/build/distribution \
+EXTRA_DIST += tests/build/clang tests/build/commands tests/build/configure \
+	tests/build/distribution \
 	tests/build/harness tests/build/install tests/build/sanitize-address \
 	tests/build/sanitize-thread tests/build/sanitize.sh tests/build/tap.sh
 
@@ -9,7 +10,7 @@ if BUILD_MODULE
 build_tests += tests/arrows
 endif
 if BUILD_TESTS
-build_tests += tests/build/harness tests/build/configure tests/build/install \
+build_tests += tests/build/harness tests/build/commands tests/build/configure tests/build/install \
 	tests/build/clang tests/build/distribution
 sanitize_tests += tests/build/sanitize-address tests/build/sanitize-thread
 endif
