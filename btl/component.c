@@ -113,7 +113,7 @@ mca_btl_base_component_3_0_0_t mca_btl_pinwheel_component = {
         .mca_register_component_params = component_register,
     },
     .btl_data = {
-        MCA_BASE_METADATA_PARAM_NONE
+        .param_field = MCA_BASE_METADATA_PARAM_NONE,
     },
     .btl_init = component_init,
     .btl_progress = component_progress,

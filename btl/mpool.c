@@ -84,7 +84,7 @@ mca_mpool_base_component_t mca_mpool_pinwheel_component = {
         .mca_open_component = mpool_open,
     },
     .mpool_data = {
-        MCA_BASE_METADATA_PARAM_NONE
+        .param_field = MCA_BASE_METADATA_PARAM_NONE,
     },
     .mpool_query = mpool_query,
 };
