@@ -5,6 +5,7 @@
 unit_tests =
 nic_tests =
 mpi_tests =
+tools_tests =
 build_tests =
 sanitize_tests =
 
@@ -13,12 +14,13 @@ include tests/nic/local.mk
 if BUILD_MODULE
 include tests/mpi/local.mk
 endif
+include tests/tools/local.mk
 include tests/build/local.mk
 
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(mpi_tests) $(build_tests) $(sanitize_tests)
+TESTS += $(nic_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The tools: what they print, and what they say when something is wrong.
+
+if HAVE_CRITERION
+unit_tests += tests/tools/units
+endif
+tests_tools_units_SOURCES = tests/tools/units.c \
+	tools/json.c tools/json.h \
+	tools/pwbench_names.c \
+	tools/pwbench_table.c tools/pwbench_table.h \
+	tools/sizes.c tools/sizes.h
+tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
+tests_tools_units_LDADD = $(unit_libs) -lm
+
+tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
+	tests/tools/pwinfo
+EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
+
+if BUILD_MODULE
+tools_tests += $(tools_scripts)
+
+# For LD_PRELOAD and dlopen(); -rpath makes libtool build a shared object of a
+# library that is not installed.
+check_LTLIBRARIES += tests/tools/corrupt.la tests/tools/misbehave.la tests/tools/refuse.la
+preloaded = -module -avoid-version -shared -rpath /nowhere
+tests_tools_corrupt_la_SOURCES = tests/tools/corrupt.c
+tests_tools_corrupt_la_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
+tests_tools_corrupt_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
+tests_tools_corrupt_la_LIBADD = $(OMPI_LIBS)
+tests_tools_misbehave_la_SOURCES = tests/tools/misbehave.c
+tests_tools_misbehave_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
+tests_tools_refuse_la_SOURCES = tests/tools/refuse.c
+tests_tools_refuse_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
+endif

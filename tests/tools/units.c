@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* units.c - the parts of the tools that need neither MPI nor a machine. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/json.h"
+#include "tools/pwbench_table.h"
+#include "tools/sizes.h"
+
+/* ---- sizes ---- */
+
+static void expect_sizes(const char *text, const char *plain)
+{
+    struct pw_sizes sizes;
+    char out[PW_SIZES_TEXT];
+
+    cr_assert(eq(int, pw_sizes_parse(text, &sizes), 0), "%s", text);
+    pw_sizes_format(&sizes, out);
+    cr_expect(eq(str, out, (char *)plain), "%s", text);
+}
+
+Test(sizes, suffixes_are_powers_of_1024)
+{
+    expect_sizes("8,4K,1M", "8,4096,1048576");
+    expect_sizes("0,1g,2k", "0,1073741824,2048");
+}
+
+Test(sizes, a_range_doubles)
+{
+    expect_sizes("1:8", "1,2,4,8");
+    expect_sizes("3:13", "3,6,12");
+    expect_sizes("0,512:2K,7", "0,512,1024,2048,7");
+    expect_sizes("5:5", "5");
+}
+
+Test(sizes, what_is_no_list_is_refused)
+{
+    static const char *const bad[] = {
+        "", ",", "8,", ",8", "8,,8", "8 ", " 8", "-8", "+8", "8K:", ":8", "0:8", "8:4",
+        "8KB", "eight", "1:2:3", "99999999999999999999", "9000000000G",
+    };
+    struct pw_sizes sizes;
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect(eq(int, pw_sizes_parse(bad[i], &sizes), -EINVAL), "\"%s\"", bad[i]);
+}
+
+Test(sizes, a_list_that_is_too_long_is_refused)
+{
+    struct pw_sizes sizes;
+    char text[2 * PW_SIZES_MAX + 2] = "";
+
+    for (int i = 0; i < PW_SIZES_MAX; i++)
+        strcat(text, i ? ",1" : "1");
+    cr_expect(eq(int, pw_sizes_parse(text, &sizes), 0));
+    strcat(text, ",1");
+    cr_expect(eq(int, pw_sizes_parse(text, &sizes), -E2BIG));
+}
+
+Test(sizes, the_largest_is_found_wherever_it_stands)
+{
+    struct pw_sizes sizes;
+
+    pw_sizes_parse("8,1M,4K", &sizes);
+    cr_expect(eq(sz, pw_sizes_largest(&sizes), 1048576));
+}
+
+/* ---- table ---- */
+
+Test(table, median)
+{
+    double odd[] = { 9, 1, 5 }, even[] = { 4, 1, 3, 2 };
+
+    cr_expect(epsilon_eq(dbl, pw_median(odd, 3), 5, 1e-9));
+    cr_expect(epsilon_eq(dbl, pw_median(even, 4), 2.5, 1e-9));
+    cr_expect(isnan(pw_median(odd, 0)));
+}
+
+static const struct pw_table three = { .n_columns = 3, .column = { "us", "a", "b" } };
+
+Test(table, the_best_peer_is_the_fastest_and_never_the_subject)
+{
+    struct pw_row latency = { .test = PW_LATENCY, .value = { 1, 4, 2 } };
+    struct pw_row rate = { .test = PW_BW, .value = { 9, 4, 2 } };
+
+    cr_expect(eq(int, pw_row_best_peer(&three, &latency), 2));
+    cr_expect(epsilon_eq(dbl, pw_row_ratio(&three, &latency), 0.5, 1e-9));
+    cr_expect(eq(int, pw_row_best_peer(&three, &rate), 1));
+    cr_expect(epsilon_eq(dbl, pw_row_ratio(&three, &rate), 4.0 / 9, 1e-9));
+}
+
+Test(table, what_was_not_measured_is_not_compared)
+{
+    struct pw_row peer = { .test = PW_LATENCY, .value = { 1, NAN, 2 } };
+    struct pw_row alone = { .test = PW_LATENCY, .value = { 1, NAN, NAN } };
+    struct pw_row without = { .test = PW_BW, .value = { NAN, 4, 2 } };
+
+    cr_expect(eq(int, pw_row_best_peer(&three, &peer), 2));
+    cr_expect(eq(int, pw_row_best_peer(&three, &alone), 0));
+    cr_expect(isnan(pw_row_ratio(&three, &alone)));
+    cr_expect(isnan(pw_row_ratio(&three, &without)));
+}
+
+Test(table, csv_leaves_fields_empty)
+{
+    struct pw_row row = { .test = PW_PUT, .buffers = PW_ALLOC_MEM, .bytes = 8,
+                          .value = { 1.25, NAN, NAN } };
+    struct pw_table table = three;
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    cr_assert(eq(int, pw_table_add(&table, &row), 0));
+    cr_expect(eq(int, pw_table_write_csv(&table, f), 0));
+    fclose(f);
+    cr_expect(eq(str, text, "test,bytes,buffers,us,best_peer,best_peer_name,ratio,a,b\n"
+                            "put,8,alloc_mem,1.25,,,,,\n"));
+    free(text);
+    pw_table_fini(&table);
+}
+
+/* ---- JSON ---- */
+
+static char *json_of(const char *value)
+{
+    char *text = NULL;
+    size_t len;
+    struct pw_json j = { .to = open_memstream(&text, &len) };
+
+    pw_json_string(&j, NULL, value);
+    fclose(j.to);
+    return text;
+}
+
+static void expect_json(const char *value, const char *wanted)
+{
+    char *text = json_of(value);
+
+    cr_expect(eq(str, text, (char *)wanted));
+    free(text);
+}
+
+Test(json, strings_are_escaped)
+{
+    expect_json("", "\"\"");
+    expect_json("a \"b\" \\ /", "\"a \\\"b\\\" \\\\ /\"");
+    expect_json("\n\t\x01\x1f\x7f", "\"\\n\\t\\u0001\\u001f\\u007f\"");
+}
+
+Test(json, utf8_passes_and_other_bytes_are_replaced)
+{
+    expect_json("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80",
+                "\"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\"");
+    expect_json("\xff", "\"\\ufffd\"");                             /* never UTF-8 */
+    expect_json("\xc3", "\"\\ufffd\"");                             /* cut short */
+    expect_json("\xe2\x82", "\"\\ufffd\\ufffd\"");                  /* cut short */
+    expect_json("\xc0\x80", "\"\\ufffd\\ufffd\"");                  /* overlong */
+    expect_json("\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"");       /* surrogate */
+    expect_json("\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"");  /* too high */
+}
+
+Test(json, values_nest)
+{
+    char *text = NULL;
+    size_t len;
+    struct pw_json j = { .to = open_memstream(&text, &len) };
+
+    pw_json_open(&j, NULL, '{');
+    pw_json_open(&j, "empty", '[');
+    pw_json_close(&j, ']');
+    pw_json_open(&j, "list", '[');
+    pw_json_integer(&j, NULL, -3);
+    pw_json_bool(&j, NULL, true);
+    pw_json_null(&j, NULL);
+    pw_json_close(&j, ']');
+    pw_json_close(&j, '}');
+    fclose(j.to);
+    cr_expect(eq(str, text, "{\n  \"empty\": [],\n  \"list\": [\n    -3,\n    true,\n"
+                            "    null\n  ]\n}\n"));
+    free(text);
+}
