@@ -59,9 +59,10 @@ static const char *skip_prefix(const char *line)
     return line + strspn(line, " \t");
 }
 
+/* Dashes, nothing, or the places in the source where ORTE noticed. */
 static bool line_is_frame(const char *line)
 {
-    return line[strspn(line, "-=*# \t\r\n")] == '\0';
+    return line[strspn(line, "-=*# \t\r\n")] == '\0' || strstr(line, "ORTE_ERROR_LOG");
 }
 
 static void sentence_from(const char *text, char out[REASON_MAX])
@@ -91,6 +92,17 @@ static void sentence_from(const char *text, char out[REASON_MAX])
         strstr(out, ".  ")[1] = '\0';
 }
 
+/* What Open MPI frames is meant for people; what stands around it may be two
+ * ranks talking at once. */
+static const char *framed_part(const char *text)
+{
+    const char *frame = strstr(text, "\n-----");
+
+    if (!strncmp(text, "-----", 5))
+        frame = text;
+    return frame ? frame : text;
+}
+
 static void reason_from(const struct pw_launch_result *r, double timeout, char out[REASON_MAX])
 {
     const char *own = strstr(r->err, "pwbench: ");
@@ -101,7 +113,7 @@ static void reason_from(const struct pw_launch_result *r, double timeout, char o
     else if (own)
         snprintf(out, REASON_MAX, "%.*s", (int)strcspn(own + 9, "\n"), own + 9);
     else
-        sentence_from(r->err, out);
+        sentence_from(framed_part(r->err), out);
     if (!out[0])
         sentence_from(r->out, out);
     if (!out[0])
