@@ -114,6 +114,7 @@ AS_CASE([$pw_sanitize],
     [AC_MSG_ERROR([--enable-sanitize takes "address,undefined" or "thread", not "$pw_sanitize"])])
 AC_SUBST([SANITIZE_CFLAGS])
 AM_CONDITIONAL([BUILD_MODULE], [test "$pw_sanitize" = no])
+AM_CONDITIONAL([SANITIZE_THREAD], [test "$pw_sanitize" = thread])
 ])
 
 # PW_SUMMARY: what will be built, and where it goes.

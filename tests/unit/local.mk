@@ -4,10 +4,19 @@
 #   tests_unit_NAME_SOURCES = tests/unit/NAME.c
 #   tests_unit_NAME_LDADD = $(unit_libs)
 
-unit_libs = $(pw_libs) $(CRITERION_LIBS)
+unit_libs = $(pw_libs) $(unit_main) $(CRITERION_LIBS)
 
 if HAVE_CRITERION
 check_PROGRAMS += $(unit_tests)
+endif
+
+# Criterion's own main() does not run under ThreadSanitizer.
+EXTRA_DIST += tests/unit/plain_main.c
+unit_main =
+if SANITIZE_THREAD
+unit_main += libplainmain.la
+check_LTLIBRARIES += libplainmain.la
+libplainmain_la_SOURCES = tests/unit/plain_main.c
 endif
 
 # The pool.
@@ -19,3 +28,10 @@ tests_unit_pool_LDADD = $(unit_libs)
 tests_unit_pool_refused_SOURCES = tests/unit/pool_refused.c \
 	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
 tests_unit_pool_refused_LDADD = $(unit_libs)
+
+# The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
+fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
+	tests/unit/fake_wire.c tests/unit/fake_wire.h
+unit_tests += tests/unit/fake_nic_test
+tests_unit_fake_nic_test_SOURCES = tests/unit/fake_nic_test.c $(fake_nic)
+tests_unit_fake_nic_test_LDADD = $(unit_libs)
