@@ -10,6 +10,7 @@
 #include "core.h"
 #include "path.h"
 #include "pinwheel/atomic.h"
+#include "pinwheel/copy.h"
 
 static void answer(struct pw_endpoint *ep, uint64_t id, int status, uint64_t result)
 {
@@ -99,7 +100,7 @@ static void serve_data(struct pw_endpoint *ep, const void *data, size_t len)
     in = *at;
     if (!in || head.offset != in->moved || len > in->len - in->moved)
         return;
-    memcpy(in->to + in->moved, (const char *)data + sizeof(head), len);
+    pw_copy(in->to + in->moved, (const char *)data + sizeof(head), len);
     in->moved += len;
     if (in->moved < in->len)
         return;

@@ -15,6 +15,7 @@
 #include "core.h"
 #include "guard.h"
 #include "path.h"
+#include "pinwheel/copy.h"
 
 static bool access_allowed(const struct pw_key *key, unsigned access)
 {
@@ -236,7 +237,7 @@ void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len)
     if (!op || op->ep != ep || op->kind != PW_OP_GET || head.offset != op->moved ||
         len > op->len - op->moved)
         return;
-    memcpy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
+    pw_copy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
     op->moved += len;
     if (op->moved == op->len)
         pw_transfer_complete(ep->e, op, 0);

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "pinwheel/atomic.h"
+#include "pinwheel/copy.h"
 #include "shm.h"
 
 /* Our address of the peer's [remote, remote + len), NULL when it is not wholly
@@ -86,9 +87,9 @@ static int shm_copy(struct shm_peer *p, char *local, uint64_t remote, size_t len
         return -EPIPE;
     if (__builtin_expect(mapped != NULL, 1)) {
         if (put)
-            memcpy(mapped, local, len);
+            pw_copy(mapped, local, len);
         else
-            memcpy(local, mapped, len);
+            pw_copy(local, mapped, len);
         return 0;
     }
     if (!shm_kernel_works(p))

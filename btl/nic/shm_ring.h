@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "pinwheel/copy.h"
 #include "pinwheel/nic.h"
 
 enum { SHM_LINE = 64, SHM_WORD = 8 };
@@ -48,6 +49,7 @@ struct shm_tx {
     size_t size;        /* of data; a power of two */
     uint64_t tail;      /* bytes written */
     uint64_t head_seen; /* what ring->head was when last looked at */
+    struct pw_pace pace;
 };
 
 /* The reader's own books. */
@@ -85,6 +87,7 @@ static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t size)
     tx->ring = (struct shm_ring *)memory;
     tx->size = size;
     tx->tail = tx->head_seen = 0;
+    tx->pace = (struct pw_pace){ 0 };
     tx->ring->head = 0;
     *shm_word(tx->ring, size, 0) = 0;
 }
@@ -107,12 +110,14 @@ static inline bool shm_tx_room(struct shm_tx *tx, uint64_t need)
     return tx->tail + need - tx->head_seen <= tx->size;
 }
 
-static inline void shm_gather(char *to, const struct pw_iov *iov, int n)
+static inline void shm_gather(struct shm_tx *tx, char *to, const struct pw_iov *iov,
+                              int n)
 {
     for (int i = 0; i < n; i++) {
-        if (!iov[i].len)
-            continue;
-        memcpy(to, iov[i].base, iov[i].len);
+        if (__builtin_expect(iov[i].len >= PW_PACE_MIN, 0))
+            pw_copy_paced(&tx->pace, to, iov[i].base, iov[i].len);
+        else if (iov[i].len)
+            memcpy(to, iov[i].base, iov[i].len);
         to += iov[i].len;
     }
 }
@@ -156,7 +161,7 @@ static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
         return -EMSGSIZE;
     if (__builtin_expect(!shm_tx_place(tx, bytes, &skip), 0))
         return -EAGAIN;
-    shm_gather((char *)shm_word(tx->ring, tx->size, tx->tail + skip) + SHM_WORD,
+    shm_gather(tx, (char *)shm_word(tx->ring, tx->size, tx->tail + skip) + SHM_WORD,
                iov, n);
     shm_tx_publish(tx, skip, bytes, imm, len);
     return 0;
