@@ -227,7 +227,6 @@ static void stream_both_ways(struct conn *conn, uint32_t n)
 {
     struct deadline d = deadline_patient();
 
-    conn->size = size_small;
     for (uint32_t seq = 0; seq < n || conn->frames < n;) {
         int err = seq < n ? conn_post_sequence(conn, seq) : -EAGAIN;
 
@@ -250,7 +249,7 @@ static void both_ways_main(struct party *self)
     char done = 1;
 
     rig_open(&rig, self->subject, NULL);
-    rig_meet(&rig, &conn, self->self_fd);
+    rig_meet_like(&rig, &conn, self->self_fd, &(struct conn){ .size = size_small });
     stream_both_ways(&conn, arg->n);
     say(self->self_fd, &done, 1);
     hear(self->self_fd, &done, 1);
@@ -268,7 +267,7 @@ static void order_both_ways_between_processes(const struct subject *s)
     arg->n = rounds(s, 100000);
     party_start(&child, s, both_ways_main, arg);
     rig_open(&rig, s, NULL);
-    rig_meet(&rig, &conn, child.fd);
+    rig_meet_like(&rig, &conn, child.fd, &(struct conn){ .size = size_small });
     stream_both_ways(&conn, arg->n);
     say(child.fd, &done, 1);
     hear(child.fd, &done, 1);
@@ -312,7 +311,9 @@ const struct nic_case frame_cases[] = {
     { "send and send_inline mixed keep their order", order_of_mixed_sends, 20 },
     { "order holds for frames of any size", order_with_any_size, 20 },
     { "order holds through a small queue", order_through_a_small_queue, 20 },
-    { "order holds both ways between processes", order_both_ways_between_processes, 20 },
-    { "frames sent before the peer connects arrive", frames_before_the_peer_connects, 10 },
+    { "order holds both ways between processes",
+      order_both_ways_between_processes, 20 },
+    { "frames sent before the peer connects arrive",
+      frames_before_the_peer_connects, 10 },
     { 0 }
 };

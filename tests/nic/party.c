@@ -119,6 +119,11 @@ void hear(int fd, void *data, size_t len)
 
 void rig_meet(struct rig *rig, struct conn *conn, int fd)
 {
+    rig_meet_like(rig, conn, fd, &(struct conn){ .arg = NULL });
+}
+
+void rig_meet_like(struct rig *rig, struct conn *conn, int fd, const struct conn *like)
+{
     uint8_t address[PW_NIC_ADDRESS_MAX];
     uint64_t len = rig->address_len;
     char connected = 1;
@@ -128,7 +133,7 @@ void rig_meet(struct rig *rig, struct conn *conn, int fd)
     hear(fd, &len, sizeof len);
     REQUIRE(len <= sizeof address);
     hear(fd, address, len);
-    rig_connect(rig, conn, address, len);
+    rig_connect_like(rig, conn, address, len, like);
     say(fd, &connected, 1);
     hear(fd, &connected, 1);
 }

@@ -47,5 +47,6 @@ void hear(int fd, void *data, size_t len);
 /* Exchange addresses over fd and connect. Returns when both sides have: neither
  * finds that the other has left already. */
 void rig_meet(struct rig *rig, struct conn *conn, int fd);
+void rig_meet_like(struct rig *rig, struct conn *conn, int fd, const struct conn *like);
 
 #endif

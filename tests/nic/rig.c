@@ -141,10 +141,18 @@ static size_t size_none(const struct conn *conn, uint32_t seq)
 
 void rig_connect(struct rig *rig, struct conn *conn, const void *address, size_t len)
 {
-    memset(conn, 0, sizeof *conn);
+    rig_connect_like(rig, conn, address, len, &(struct conn){ .arg = NULL });
+}
+
+void rig_connect_like(struct rig *rig, struct conn *conn, const void *address,
+                      size_t len, const struct conn *like)
+{
+    *conn = *like;
     conn->rig = rig;
-    conn->recv = conn_recv_sequence;
-    conn->size = size_none;
+    if (!conn->recv)
+        conn->recv = conn_recv_sequence;
+    if (!conn->size)
+        conn->size = size_none;
     REQUIRE(rig->nic->ops->reachable(rig->nic, address, len));
     REQUIRE_EQ(rig->nic->ops->connect(rig->nic, address, len, conn, &conn->peer), 0);
     REQUIRE(conn->peer && conn->peer->nic == rig->nic);

@@ -61,8 +61,12 @@ void rig_close(struct rig *rig);
 void rig_config(const struct rig *rig, const struct rig_options *options,
                 struct pw_nic_config *out);
 
-/* Connect to whoever has that address. conn is set up for conn_recv_sequence. */
+/* Connect to whoever has that address. conn gets recv, arg, size and tags from
+ * like, so that they hold for the first frame; else it is set up for
+ * conn_recv_sequence and empty frames. */
 void rig_connect(struct rig *rig, struct conn *conn, const void *address, size_t len);
+void rig_connect_like(struct rig *rig, struct conn *conn, const void *address,
+                      size_t len, const struct conn *like);
 void conn_disconnect(struct conn *conn);
 
 /* Progress this thread's rigs. Returns the number of upcalls. Yields when there

@@ -4,7 +4,7 @@
 #ifndef PW_NIC_SUBJECTS_H
 #define PW_NIC_SUBJECTS_H
 
-#include "fake_nic.h"
+#include "tests/unit/fake_nic.h"
 #include "suite.h"
 
 /* Ends with a name of NULL; free() it. NULL without memory. */

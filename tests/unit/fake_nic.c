@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -738,7 +737,8 @@ static void torn_atomic(const struct work *w, uint64_t *result)
     take = w->what.op != PW_ATOMIC_CSWAP || old == w->what.compare;
     pw_atomic_next(&w->what, old, &next);
     unlock();
-    sched_yield();
+    if (old % 16 == 0)      /* long enough for another to come between, often enough */
+        nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
     lock();
     if (take && width == 4)
         __atomic_store_n((uint32_t *)target, (uint32_t)next, __ATOMIC_RELAXED);
@@ -1114,8 +1114,10 @@ static void fake_wait(struct pw_nic *base, unsigned timeout_us)
     struct fake_nic *nic = nic_of(base);
     bool deaf = breaks(nic, FAKE_BREAK_DEAF), spin = breaks(nic, FAKE_BREAK_SPIN);
     struct timespec end;
-    uint64_t ns = (uint64_t)timeout_us * (breaks(nic, FAKE_BREAK_OVERSLEEP) ? 20000 : 1000);
+    uint64_t ns = (uint64_t)timeout_us * 1000;
 
+    if (breaks(nic, FAKE_BREAK_OVERSLEEP))
+        ns *= 20;
     clock_gettime(CLOCK_MONOTONIC, &end);
     ns += (uint64_t)end.tv_nsec;
     end.tv_sec += (time_t)(ns / 1000000000);
