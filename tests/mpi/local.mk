@@ -1,7 +1,77 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# MPI programs and the scripts that run them. A program is built with
-#   check_PROGRAMS += tests/mpi/NAME
-#   tests_mpi_NAME_SOURCES = tests/mpi/NAME.c
-#   tests_mpi_NAME_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
-#   tests_mpi_NAME_LDADD = $(OMPI_LIBS)
-# and a script that runs it, printing TAP, joins mpi_tests and EXTRA_DIST.
+# MPI programs and the scripts that run them. A program is one line in
+# mpi_programs and its sources; a script that prints TAP joins mpi_tests.
+
+mpi_programs = \
+	tests/mpi/allocmem \
+	tests/mpi/big \
+	tests/mpi/churn \
+	tests/mpi/colls \
+	tests/mpi/connect \
+	tests/mpi/datatypes \
+	tests/mpi/idle \
+	tests/mpi/many \
+	tests/mpi/pt2pt \
+	tests/mpi/spawn \
+	tests/mpi/threads \
+	tests/mpi/trunc \
+	tests/mpi/win \
+	tests/mpi/winops
+check_PROGRAMS += $(mpi_programs) tests/mpi/deny
+check_LTLIBRARIES += libpwstory.la
+
+libpwstory_la_SOURCES = tests/mpi/story.c tests/mpi/story.h tests/mpi/window.c \
+	tests/mpi/window.h
+libpwstory_la_CPPFLAGS = $(mpi_cppflags)
+
+mpi_cppflags = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
+mpi_libs = libpwstory.la $(OMPI_LIBS)
+
+tests_mpi_allocmem_SOURCES = tests/mpi/allocmem.c
+tests_mpi_allocmem_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_allocmem_LDADD = $(mpi_libs)
+tests_mpi_big_SOURCES = tests/mpi/big.c
+tests_mpi_big_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_big_LDADD = $(mpi_libs)
+tests_mpi_churn_SOURCES = tests/mpi/churn.c
+tests_mpi_churn_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_churn_LDADD = $(mpi_libs)
+tests_mpi_colls_SOURCES = tests/mpi/colls.c
+tests_mpi_colls_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_colls_LDADD = $(mpi_libs)
+tests_mpi_connect_SOURCES = tests/mpi/connect.c
+tests_mpi_connect_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_connect_LDADD = $(mpi_libs)
+tests_mpi_datatypes_SOURCES = tests/mpi/datatypes.c
+tests_mpi_datatypes_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_datatypes_LDADD = $(mpi_libs)
+tests_mpi_idle_SOURCES = tests/mpi/idle.c
+tests_mpi_idle_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_idle_LDADD = $(mpi_libs)
+tests_mpi_many_SOURCES = tests/mpi/many.c
+tests_mpi_many_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_many_LDADD = $(mpi_libs)
+tests_mpi_pt2pt_SOURCES = tests/mpi/pt2pt.c
+tests_mpi_pt2pt_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_pt2pt_LDADD = $(mpi_libs)
+tests_mpi_spawn_SOURCES = tests/mpi/spawn.c
+tests_mpi_spawn_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_spawn_LDADD = $(mpi_libs)
+tests_mpi_threads_SOURCES = tests/mpi/threads.c
+tests_mpi_threads_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_threads_LDADD = $(mpi_libs)
+tests_mpi_trunc_SOURCES = tests/mpi/trunc.c
+tests_mpi_trunc_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_trunc_LDADD = $(mpi_libs)
+tests_mpi_win_SOURCES = tests/mpi/win.c
+tests_mpi_win_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_win_LDADD = $(mpi_libs)
+tests_mpi_winops_SOURCES = tests/mpi/winops.c
+tests_mpi_winops_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_winops_LDADD = $(mpi_libs)
+tests_mpi_deny_SOURCES = tests/mpi/deny.c
+
+mpi_tests += tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
+	tests/mpi/machine
+EXTRA_DIST += tests/mpi/lib.sh tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
+	tests/mpi/params tests/mpi/machine

@@ -26,7 +26,8 @@ enum mem { MEM_MALLOC, MEM_POOL };
 extern int rank, size;      /* in MPI_COMM_WORLD */
 
 /* MPI_Init_thread at that level, and the watch for hangs: a program that is
- * still running after `seconds` tells in which story it is and aborts. */
+ * still running after `seconds` (or after PW_TEST_SECONDS of the environment) tells
+ * in which story it is and exits. */
 void story_open(int *argc, char ***argv, int level, unsigned seconds);
 
 /* MPI_Finalize; the exit status. */
