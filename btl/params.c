@@ -40,8 +40,8 @@ static const struct size_param sizes[] = {
       "served; memory is taken as it is used. 0: half of the host's memory, shared "
       "among its ranks" },
     { "queue_size", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
-      "Bytes of the ring from one rank to another of the host, a power of two. 0: 256 KiB, "
-      "less with many ranks" },
+      "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
+      "is the largest fragment. 0: 1 MiB, less with more than four peers" },
     { "eager_limit", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them" },

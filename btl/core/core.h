@@ -57,7 +57,6 @@ struct pw_f_request {       /* GET, PUT */
 struct pw_f_data {          /* GET_DATA, PUT_DATA; the bytes follow */
     uint64_t id;
     uint64_t offset;
-    uint8_t pad[40];        /* with a NIC's 8-byte word, bytes start on a line */
 };
 struct pw_f_atomic {
     uint64_t id, remote, key;

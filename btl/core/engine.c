@@ -12,25 +12,32 @@
 #include "idle.h"
 #include "path.h"
 
+/* Not recursive: a thread that is in an upcall finds it taken. */
 bool pw_progress_enter(struct pw_engine *e)
 {
-    if (e->config.threads && pthread_mutex_trylock(&e->progress))
-        return false;
-    if (e->in_progress) {   /* without threads: an upcall called us */
-        if (e->config.threads)
-            pthread_mutex_unlock(&e->progress);
+    if (__builtin_expect(e->config.threads, 0)) {
+        if (pthread_mutex_trylock(&e->progress))
+            return false;
+        e->progress_thread = pthread_self();
+    } else if (e->in_progress) {
         return false;
     }
-    e->in_progress = true;
-    e->progress_thread = pthread_self();
+    __atomic_store_n(&e->in_progress, true, __ATOMIC_RELAXED);
     return true;
 }
 
 void pw_progress_leave(struct pw_engine *e)
 {
-    e->in_progress = false;
-    if (e->config.threads)
+    __atomic_store_n(&e->in_progress, false, __ATOMIC_RELAXED);
+    if (__builtin_expect(e->config.threads, 0))
         pthread_mutex_unlock(&e->progress);
+}
+
+/* Is this thread in an upcall of progress? */
+static bool in_upcall(const struct pw_engine *e)
+{
+    return __atomic_load_n(&e->in_progress, __ATOMIC_RELAXED) &&
+           (!e->config.threads || pthread_equal(e->progress_thread, pthread_self()));
 }
 
 static bool name_listed(const char *list, const char *name)
@@ -161,10 +168,12 @@ size_t pw_engine_message_max(const struct pw_engine *e)
     return e->frame_max;
 }
 
-static int progress_waiting(struct pw_engine *e)
+static int progress_slow(struct pw_engine *e)
 {
     int n = 0;
 
+    if (e->n_chores)
+        pw_endpoints_chores(e);
     for (struct pw_endpoint *ep = e->endpoints; ep; ep = ep->next) {
         if (ep->waiting)
             n += pw_endpoint_pump(ep);
@@ -182,10 +191,8 @@ int pw_engine_progress(struct pw_engine *e)
         return 0;
     for (int i = 0; i < e->n_nics; i++)
         n += e->nics[i]->ops->progress(e->nics[i]);
-    if (__builtin_expect(e->n_chores, 0))
-        pw_endpoints_chores(e);
-    if (__builtin_expect(e->n_waiting | e->guarded, 0))
-        n += progress_waiting(e);
+    if (__builtin_expect(e->n_chores | e->n_waiting | e->guarded, 0))
+        n += progress_slow(e);
     pw_idle(e, n);
     pw_progress_leave(e);
     return n;
@@ -195,7 +202,7 @@ void pw_engine_flush(struct pw_engine *e)
 {
     while (__atomic_load_n(&e->n_pending, __ATOMIC_RELAXED)) {
         /* From an upcall: the progress that called it goes on afterwards. */
-        if (e->in_progress && pthread_equal(e->progress_thread, pthread_self()))
+        if (in_upcall(e))
             return;
         pw_engine_progress(e);
     }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* idle.c - what a rank does while it waits: spin, give way, sleep.
  *
- * Start at pw_idle(). The clock is read once in PW_LOOK polls: a poll is some
- * 50 ns, a look at the clock as much.
+ * Start at pw_idle_look().
  *
  * Sleeping ends with a frame's arrival (the NIC's wait) or the time. Open MPI's
  * other progress functions stand still meanwhile, so the bound is short.
@@ -11,8 +10,6 @@
 #include <time.h>
 
 #include "idle.h"
-
-enum { PW_LOOK = 32, PW_LOOK_CROWDED = 8 };
 
 /* Since the last event, ns. Crowded: two or three switches' worth of spinning,
  * then give way some times (cheaper than a sleep when the partner is the next
@@ -47,14 +44,19 @@ static void idle_sleep(struct pw_engine *e)
     idle->sleep_us *= 2;
 }
 
-static void idle_look(struct pw_engine *e)
+void pw_idle_look(struct pw_engine *e)
 {
     struct pw_idle *idle = &e->idle;
     bool crowded = e->crowded;
     uint64_t now = now_ns(), idle_ns;
 
-    if (!idle->since_ns)
+    idle->polls = 0;
+    if (e->n_waiting)
+        return;
+    if (!idle->since_ns) {
         idle->since_ns = now;
+        idle->sleep_us = 0;
+    }
     idle_ns = now - idle->since_ns;
     if (idle_ns < (crowded ? PW_SPIN_CROWDED_NS : PW_SPIN_NS))
         return;
@@ -64,18 +66,4 @@ static void idle_look(struct pw_engine *e)
         idle_sleep(e);
     /* Having given way, look at every poll from now on. */
     idle->polls = PW_LOOK;
-}
-
-void pw_idle(struct pw_engine *e, int events)
-{
-    struct pw_idle *idle = &e->idle;
-
-    if (events) {
-        *idle = (struct pw_idle){ 0 };
-        return;
-    }
-    if (e->n_waiting)
-        return;
-    if (++idle->polls >= (e->crowded ? PW_LOOK_CROWDED : PW_LOOK))
-        idle_look(e);
 }

@@ -12,7 +12,21 @@
 
 #include "core.h"
 
+/* Polls between two looks at the clock: a poll is some 30 ns, a look as much. */
+enum { PW_LOOK = 32, PW_LOOK_CROWDED = 8 };
+
+void pw_idle_look(struct pw_engine *e);
+
 /* After a progress call with `events`; may give way or sleep. */
-void pw_idle(struct pw_engine *e, int events);
+static inline void pw_idle(struct pw_engine *e, int events)
+{
+    if (events) {
+        e->idle.polls = 0;
+        e->idle.since_ns = 0;
+    } else if (__builtin_expect(++e->idle.polls >= PW_LOOK_CROWDED, 0) &&
+               (e->crowded || e->idle.polls >= PW_LOOK)) {
+        pw_idle_look(e);
+    }
+}
 
 #endif

@@ -43,7 +43,7 @@ struct shm_hello {
     uint8_t secret[SHM_ID];     /* the receiver's: proves we know its address */
     uint8_t from[SHM_ID];
     uint64_t base, size;        /* our segment, as we address it */
-    uint64_t ring, ring_size;   /* offset of the ring that we write for you */
+    uint64_t queue, queue_size; /* offset of what we write for you; its stow's size */
     uint64_t bell;              /* offset of our struct shm_bell */
     uint32_t fenced_wake;       /* we cannot membarrier: fence before you look */
     uint32_t pad;
@@ -77,6 +77,7 @@ struct shm_peer {
     bool heard;                 /* atomic: its hello came, what follows is set */
     bool fenced_wake;
     struct shm_rx rx;
+    bool busy;                  /* the last look found a frame */
     char *base;                 /* its segment, as we map it */
     struct shm_bell *bell;      /* in its segment */
     uint64_t remote_base, remote_size;  /* its segment, as it addresses it */
@@ -94,7 +95,7 @@ struct shm_nic {
     struct pw_nic nic;
     struct pw_nic_config config;
     struct shm_address address;
-    size_t ring_size;
+    size_t queue_size;          /* of a stow */
     struct shm_bell *bell;      /* in our segment */
     bool membarrier;            /* this process takes part in membarrier(2) */
     int listen_fd, epoll_fd;

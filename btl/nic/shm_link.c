@@ -30,7 +30,7 @@
 
 #include "shm.h"
 
-enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 1, SHM_BYE = 'b' };
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 2, SHM_BYE = 'b' };
 
 /* Events handled in one look at the sockets. */
 enum { SHM_EVENTS = 32 };
@@ -187,7 +187,7 @@ static void shm_hello_fill(struct shm_peer *p, struct shm_hello *h)
     *h = (struct shm_hello){
         .magic = SHM_MAGIC, .version = SHM_VERSION,
         .base = (uint64_t)(uintptr_t)base, .size = pw_pool_size(nic->config.pool),
-        .ring = (uint64_t)((char *)p->tx.ring - base), .ring_size = p->tx.size,
+        .queue = (uint64_t)((char *)p->tx.ring - base), .queue_size = p->tx.stow_size,
         .bell = (uint64_t)((char *)nic->bell - base),
         .fenced_wake = !nic->membarrier,
     };
@@ -242,14 +242,14 @@ static int shm_call(struct shm_peer *p)
 
 static bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
 {
-    uint64_t ring_bytes = shm_ring_bytes(h->ring_size);
+    uint64_t bytes = shm_queue_bytes(h->queue_size);
 
     return h->magic == SHM_MAGIC && h->version == SHM_VERSION &&
            !memcmp(h->secret, nic->address.secret, SHM_ID) &&
-           h->ring_size >= SHM_RING_MIN && h->ring_size <= SHM_RING_MAX &&
-           !(h->ring_size & (h->ring_size - 1)) &&
-           h->ring <= h->size && ring_bytes <= h->size - h->ring &&
-           h->ring % SHM_LINE == 0 && h->bell % SHM_LINE == 0 &&
+           h->queue_size >= SHM_STOW_SIZE_MIN && h->queue_size <= SHM_STOW_SIZE_MAX &&
+           !(h->queue_size & (h->queue_size - 1)) &&
+           h->queue <= h->size && bytes <= h->size - h->queue &&
+           h->queue % SHM_LINE == 0 && h->bell % SHM_LINE == 0 &&
            h->bell <= h->size && sizeof(struct shm_bell) <= h->size - h->bell;
 }
 
@@ -269,7 +269,7 @@ static int shm_hear(struct shm_peer *p, struct shm_stranger *s)
         p->in_fd = s->fd;
         p->pid = s->pid;
         s->fd = -1;
-        shm_rx_init(&p->rx, p->base + s->hello.ring, s->hello.ring_size);
+        shm_rx_init(&p->rx, p->base + s->hello.queue, s->hello.queue_size);
         p->nic->n_unheard--;
         /* Pairs with the acquire loads of heard in shm.c and shm_reach.c. */
         __atomic_store_n(&p->heard, true, __ATOMIC_RELEASE);
@@ -333,7 +333,7 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     struct shm_stranger *s;
     struct shm_address a;
     struct shm_peer *p;
-    void *ring;
+    void *queue;
     int err;
 
     *out = NULL;
@@ -347,10 +347,10 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
                             .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
     err = -ENOMEM;
-    ring = pw_pool_alloc(n->config.pool, shm_ring_bytes(n->ring_size), SHM_LINE);
-    if (!ring)
+    queue = pw_pool_alloc(n->config.pool, shm_queue_bytes(n->queue_size), SHM_LINE);
+    if (!queue)
         goto fail;
-    shm_tx_init(&p->tx, ring, n->ring_size);
+    shm_tx_init(&p->tx, queue, n->queue_size);
     err = shm_call(p);
     if (err)
         goto fail;

@@ -33,6 +33,33 @@ static inline void pw_copy(void *to, const void *from, size_t len)
     memcpy(d, s, len);
 }
 
+/* memcpy for the few bytes of a small message: no call up to 16, which is most
+ * of what a PML's header and one number need. */
+static inline void pw_copy_small(void *to, const void *from, size_t len)
+{
+    char *d = (char *)to;
+    const char *s = (const char *)from;
+
+    if (len > 16) {
+        memcpy(d, s, len);
+    } else if (len >= 8) {
+        uint64_t a, b;
+        memcpy(&a, s, 8);
+        memcpy(&b, s + len - 8, 8);
+        memcpy(d, &a, 8);
+        memcpy(d + len - 8, &b, 8);
+    } else if (len >= 4) {
+        uint32_t a, b;
+        memcpy(&a, s, 4);
+        memcpy(&b, s + len - 4, 4);
+        memcpy(d, &a, 4);
+        memcpy(d + len - 4, &b, 4);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            d[i] = s[i];
+    }
+}
+
 /* Copy past the caches of this core: the stores do not fetch the destination's
  * lines from the cache of the core that read them last. Slower than pw_copy()
  * between cores that share a cache, several times faster between cores that do
