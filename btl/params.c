@@ -18,7 +18,7 @@ struct pw_params pw_params = {
     .pool_size = 0,
     .queue_size = 0,
     .eager_limit = 16384,
-    .max_send_size = 32768,
+    .max_send_size = 32704,
     .rget_min = 65537,
     .chunk = 16384,
     .cma = true,
@@ -41,7 +41,7 @@ static const struct size_param sizes[] = {
       "among its ranks" },
     { "queue_size", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
       "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
-      "is the largest fragment. 0: 1 MiB, less with more than four peers" },
+      "of it is the largest fragment. 0: 1 MiB, less with more than four peers" },
     { "eager_limit", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them" },

@@ -37,6 +37,9 @@ static bool shm_membarrier_join(void)
     return !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 }
 
+/* What is tried when the pool is short of room, before it is an error. */
+#define SHM_QUEUE_LEAST ((size_t)128 << 10)
+
 /* Few peers: as much as leaves the reader's cache between two laps. Many: less
  * for each, for a rank's queues are populated memory. */
 static size_t shm_queue_choose(const struct pw_nic_config *config)
@@ -46,17 +49,32 @@ static size_t shm_queue_choose(const struct pw_nic_config *config)
 
     if (config->queue_bytes)
         return config->queue_bytes;
-    while (size > share && size > (size_t)128 << 10)
+    while (size > share && size > SHM_QUEUE_LEAST)
         size /= 2;
     return size;
 }
 
-static void shm_describe(struct pw_nic_info *info, size_t queue_size)
+void *shm_queue_alloc(struct shm_nic *nic, size_t *size)
 {
+    struct pw_pool *pool = nic->config.pool;
+    void *queue;
+
+    *size = nic->queue_size;
+    while (!(queue = pw_pool_alloc(pool, shm_queue_bytes(*size), SHM_LINE)) &&
+           !nic->config.queue_bytes && *size > SHM_QUEUE_LEAST)
+        *size /= 2;
+    return queue;
+}
+
+/* Every frame must fit every queue, also one that had to be made smaller. */
+static void shm_describe(struct pw_nic_info *info, const struct pw_nic_config *config)
+{
+    size_t size = config->queue_bytes ? config->queue_bytes : SHM_QUEUE_LEAST;
+
     *info = (struct pw_nic_info){
         .flags = PW_NIC_LOSSLESS | PW_NIC_SAME_HOST | PW_NIC_PUT | PW_NIC_ATOMIC |
                  PW_NIC_PROMPT,
-        .frame_max = shm_frame_max(queue_size),
+        .frame_max = shm_frame_max(size),
         .inline_max = 1024,
         .latency_ns = 70,
         .bytes_per_s = (uint64_t)40e9,
@@ -77,7 +95,7 @@ static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
         return err;
     }
     why[0] = '\0';
-    shm_describe(info, shm_queue_choose(&(struct pw_nic_config){ 0 }));
+    shm_describe(info, &(struct pw_nic_config){ 0 });
     return 0;
 }
 
@@ -107,7 +125,7 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->queue_size = size;
     nic->listen_fd = nic->epoll_fd = -1;
     nic->membarrier = shm_membarrier_join();
-    shm_describe(&nic->nic.info, size);
+    shm_describe(&nic->nic.info, config);
 
     err = -ENOMEM;
     nic->bell = pw_pool_alloc(config->pool, sizeof(*nic->bell), SHM_LINE);

@@ -95,7 +95,7 @@ struct shm_nic {
     struct pw_nic nic;
     struct pw_nic_config config;
     struct shm_address address;
-    size_t queue_size;          /* of a stow */
+    size_t queue_size;          /* of a stow, if the pool has room */
     struct shm_bell *bell;      /* in our segment */
     bool membarrier;            /* this process takes part in membarrier(2) */
     int listen_fd, epoll_fd;
@@ -107,6 +107,9 @@ struct shm_nic {
     struct shm_stranger *strangers;
     unsigned polls;             /* progress calls since the sockets were looked at */
 };
+
+/* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
+void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
 
 /* shm_link.c */
 int shm_link_open(struct shm_nic *nic);

@@ -333,6 +333,7 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     struct shm_stranger *s;
     struct shm_address a;
     struct shm_peer *p;
+    size_t queue_size;
     void *queue;
     int err;
 
@@ -341,16 +342,18 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
         return -EINVAL;
     if (!shm_same_place(n, &a))
         return -EHOSTUNREACH;
+    if (a.uid != n->address.uid)
+        return -EACCES;
     p = aligned_alloc(SHM_LINE, (sizeof(*p) + SHM_LINE - 1) & ~(size_t)(SHM_LINE - 1));
     if (!p)
         return -ENOMEM;
     *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
                             .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
     err = -ENOMEM;
-    queue = pw_pool_alloc(n->config.pool, shm_queue_bytes(n->queue_size), SHM_LINE);
+    queue = shm_queue_alloc(n, &queue_size);
     if (!queue)
         goto fail;
-    shm_tx_init(&p->tx, queue, n->queue_size);
+    shm_tx_init(&p->tx, queue, queue_size);
     err = shm_call(p);
     if (err)
         goto fail;
@@ -456,38 +459,27 @@ static void shm_leaving(struct shm_peer *p, int cause)
     __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
 }
 
-/* Read what a peer's socket holds. true when its end is closed. */
+/* Read what a peer's socket holds. true when its end is closed. A close while
+ * messages of ours were unread is told as an error, once, before what the peer
+ * had written: so read on behind the first error. */
 static bool shm_socket_drain(struct shm_peer *p, int fd)
 {
-    char c;
-    ssize_t n;
+    bool closed = false;
 
     while (fd >= 0) {
-        n = recv(fd, &c, 1, MSG_DONTWAIT);
-        if (n == 1) {
+        char c;
+        ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
+
+        if (n == 1)
             p->bye |= c == SHM_BYE;
-            continue;
-        }
-        if (n < 0 && errno == EINTR)
-            continue;
-        return n == 0 || errno != EAGAIN;
+        else if (n < 0 && errno == EAGAIN)
+            break;
+        else if (n == 0 || (errno != EINTR && closed))
+            return true;
+        else if (errno != EINTR)
+            closed = true;
     }
-    return false;
-}
-
-static void shm_peer_event(struct shm_peer *p)
-{
-    bool out_closed = shm_socket_drain(p, p->out_fd);
-    bool in_closed = shm_socket_drain(p, p->in_fd);
-
-    if (p->bye)
-        shm_leaving(p, 0);
-    else if (out_closed || in_closed)
-        shm_leaving(p, -ECONNRESET);
-    if (p->state > SHM_CALLED) {
-        shm_fd_close(&p->out_fd);
-        shm_fd_close(&p->in_fd);
-    }
+    return closed;
 }
 
 static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
@@ -514,6 +506,38 @@ static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
         shm_leaving(p, -ENOMEM);
 }
 
+/* Hellos that are there already, of callers that epoll may tell of only later. */
+static void shm_hear_all(struct shm_nic *nic)
+{
+    struct shm_stranger **at = &nic->strangers;
+
+    shm_accept(nic);
+    while (*at) {
+        struct shm_stranger *s = *at;
+
+        if (s->segment < 0)
+            shm_stranger_event(nic, at);
+        if (*at == s)
+            at = &s->next;
+    }
+}
+
+static void shm_peer_event(struct shm_nic *nic, struct shm_peer *p)
+{
+    bool closed = shm_socket_drain(p, p->out_fd);
+
+    /* It called us before it closed: its frames and its goodbye are in that. */
+    if (closed && !p->heard)
+        shm_hear_all(nic);
+    closed |= shm_socket_drain(p, p->in_fd);
+    if (p->bye || closed)
+        shm_leaving(p, p->bye ? 0 : -ECONNRESET);
+    if (p->state > SHM_CALLED) {
+        shm_fd_close(&p->out_fd);
+        shm_fd_close(&p->in_fd);
+    }
+}
+
 static void shm_fd_event(struct shm_nic *nic, int fd)
 {
     if (fd == nic->listen_fd) {
@@ -527,7 +551,7 @@ static void shm_fd_event(struct shm_nic *nic, int fd)
         }
     for (unsigned i = 0; i < nic->n_peers; i++)
         if (nic->peers[i]->out_fd == fd || nic->peers[i]->in_fd == fd) {
-            shm_peer_event(nic->peers[i]);
+            shm_peer_event(nic, nic->peers[i]);
             return;
         }
 }
