@@ -31,7 +31,17 @@ tests_unit_pool_refused_LDADD = $(unit_libs)
 
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
-	tests/unit/fake_wire.c tests/unit/fake_wire.h
+	tests/unit/fake_control.c \
+	tests/unit/fake_wire.c tests/unit/fake_wire.h \
+	tests/unit/fake_work.c tests/unit/fake_world.h
 unit_tests += tests/unit/fake_nic_test
 tests_unit_fake_nic_test_SOURCES = tests/unit/fake_nic_test.c $(fake_nic)
 tests_unit_fake_nic_test_LDADD = $(unit_libs)
+
+# The core, with two engines in one process over the fake NIC.
+pair = tests/unit/pair.c tests/unit/pair.h $(fake_nic)
+unit_tests += tests/unit/endpoint tests/unit/path
+tests_unit_endpoint_SOURCES = tests/unit/endpoint.c $(pair)
+tests_unit_endpoint_LDADD = $(unit_libs)
+tests_unit_path_SOURCES = tests/unit/path.c
+tests_unit_path_LDADD = $(unit_libs)
