@@ -189,14 +189,14 @@ static int pump_queue(struct pw_endpoint *ep)
     while ((m = __atomic_load_n(&ep->queue, __ATOMIC_RELAXED))) {
         err = pw_frame_send(ep, pw_imm_kind(m->imm), (uint8_t)(m->imm >> 16),
                             m->iov, m->n);
-        if (err)
+        if (err && err != -EMSGSIZE)    /* which would stay so */
             break;
         pw_lock(ep->e);
         ep->queue = m->next;
         if (!m->next)
             ep->queue_end = &ep->queue;
         pw_unlock(ep->e);
-        m->done(m, 0);
+        m->done(m, err);
         n++;
     }
     return n;

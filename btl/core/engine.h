@@ -64,7 +64,7 @@ struct pw_engine_config {
 int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
                    char why[PW_NIC_WHY_MAX]);
 
-/* Closes endpoints and NICs. Callbacks of what is pending do not come. */
+/* Closes endpoints and NICs. Pending callbacks come with -ECANCELED. */
 void pw_engine_close(struct pw_engine *e);
 
 /* What peers need to know: at most `room` bytes into out; the length, or
@@ -103,7 +103,7 @@ int pw_endpoint_send(struct pw_endpoint *ep, uint8_t tag, const struct pw_iov *i
                      int n);
 
 /* A message that waits for room. The caller keeps it and what iov points to
- * until done(): 0, -EPIPE or -ECANCELED. */
+ * until done(): 0, -EMSGSIZE, -EPIPE or -ECANCELED. */
 struct pw_message {
     struct pw_message *next;            /* the queue's */
     uint32_t imm;                       /* the queue's */

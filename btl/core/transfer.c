@@ -266,7 +266,7 @@ void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status)
     if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
         pw_endpoint_alive(ep) && !ask_again(ep, op))
         return;
-    pw_transfer_complete(e, op, status);
+    pw_transfer_complete(e, op, status == -ECONNRESET ? -EPIPE : status);
 }
 
 void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len)

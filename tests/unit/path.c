@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* path.c - which path carries frames, and which way a transfer takes. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "btl/core/path.h"
+
+/* The kernel costs 1000 ns and 1 ns a byte, the stream 100 ns and 2 ns a byte:
+ * they meet at 900 bytes. */
+static const struct pw_costs costs = {
+    .kernel_ns = 1000, .kernel_mb_s = 1000, .stream_ns = 100, .stream_mb_s = 500,
+};
+
+static enum pw_way way(enum pw_reach reach, bool in_pool, bool passive, size_t len)
+{
+    struct pw_choice c = { .len = len, .reach = reach, .in_pool = in_pool,
+                           .passive = passive };
+
+    return pw_way_choose(&costs, &c);
+}
+
+/* ---- the way of a transfer ---- */
+
+Test(path, memory_in_reach_is_reached_directly_whatever_else_holds)
+{
+    for (int pool = 0; pool < 2; pool++)
+        for (int passive = 0; passive < 2; passive++) {
+            cr_expect(eq(int, way(PW_REACH_DIRECT, pool, passive, 1), PW_WAY_DIRECT));
+            cr_expect(eq(int, way(PW_REACH_DIRECT, pool, passive, 1 << 30),
+                         PW_WAY_DIRECT));
+        }
+}
+
+Test(path, a_passive_owner_is_asked_for_nothing_that_the_kernel_can_do)
+{
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, true, 1), PW_WAY_KERNEL));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, true, true, 1), PW_WAY_KERNEL));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, true, true, 1 << 20), PW_WAY_KERNEL));
+}
+
+Test(path, a_passive_owner_out_of_reach_must_help_all_the_same)
+{
+    cr_expect(eq(int, way(PW_REACH_NONE, false, true, 4096), PW_WAY_STREAM));
+    cr_expect(eq(int, way(PW_REACH_NONE, true, true, 4096), PW_WAY_PUSH));
+}
+
+Test(path, a_buffer_of_our_pool_is_offered_to_an_owner_who_is_there)
+{
+    cr_expect(eq(int, way(PW_REACH_NONE, true, false, 1), PW_WAY_PUSH));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, true, false, 1), PW_WAY_PUSH));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, true, false, 1 << 20), PW_WAY_PUSH));
+}
+
+Test(path, the_cheaper_of_kernel_and_stream_wins_by_size)
+{
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 1), PW_WAY_STREAM));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 899), PW_WAY_STREAM));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 900), PW_WAY_STREAM),
+              "equal: the one that needs no system call");
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 901), PW_WAY_KERNEL));
+    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 1 << 20), PW_WAY_KERNEL));
+}
+
+Test(path, what_no_nic_reaches_is_streamed)
+{
+    cr_expect(eq(int, way(PW_REACH_NONE, false, false, 1), PW_WAY_STREAM));
+    cr_expect(eq(int, way(PW_REACH_NONE, false, false, (size_t)1 << 40),
+                 PW_WAY_STREAM));
+}
+
+static enum pw_way way_of(struct pw_costs c, size_t len)
+{
+    struct pw_choice choice = { .len = len, .reach = PW_REACH_KERNEL };
+
+    return pw_way_choose(&c, &choice);
+}
+
+Test(path, a_rate_of_zero_is_never_the_cheaper_one)
+{
+    struct pw_costs no_kernel = costs, no_stream = costs;
+
+    no_kernel.kernel_mb_s = 0;
+    no_stream.stream_mb_s = 0;
+    for (size_t len = 1; len < (size_t)1 << 40; len *= 8) {
+        cr_expect(eq(int, way_of(no_kernel, len), PW_WAY_STREAM), "%zu", len);
+        cr_expect(eq(int, way_of(no_stream, len), PW_WAY_KERNEL), "%zu", len);
+    }
+    cr_expect(eq(int, way_of((struct pw_costs){ 0 }, 4096), PW_WAY_STREAM),
+              "nothing known at all");
+}
+
+Test(path, default_costs_stream_small_transfers)
+{
+    cr_expect(eq(int, way_of(pw_costs_default, 64), PW_WAY_STREAM));
+}
+
+/* ---- the path for frames and for memory ---- */
+
+/* Three NICs that answer one question each. */
+struct rig {
+    struct pw_engine e;
+    struct pw_endpoint ep;
+    struct pw_nic nics[3];
+    struct pw_nic_peer peers[3];
+};
+
+static enum pw_reach reaches[3];
+static const struct pw_nic_key *asked[3];
+static struct pw_nic *first_nic;
+
+static enum pw_reach rig_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,
+                               const struct pw_nic_key *key)
+{
+    (void)remote;
+    (void)len;
+    asked[peer->nic - first_nic] = key;
+    return reaches[peer->nic - first_nic];
+}
+
+static const struct pw_nic_ops rig_ops = { .name = "rig", .reach = rig_reach };
+
+static void rig_init(struct rig *r, enum pw_reach x, enum pw_reach y, enum pw_reach z)
+{
+    const uint32_t latency[] = { 300, 100, 200 };
+
+    memset(r, 0, sizeof *r);
+    memset(asked, 0, sizeof asked);
+    first_nic = r->nics;
+    reaches[0] = x;
+    reaches[1] = y;
+    reaches[2] = z;
+    r->e.n_nics = 3;
+    r->ep.e = &r->e;
+    r->ep.n_paths = 3;
+    for (int i = 0; i < 3; i++) {
+        r->nics[i].ops = &rig_ops;
+        r->nics[i].info.latency_ns = latency[i];
+        r->peers[i].nic = &r->nics[i];
+        r->e.nics[i] = &r->nics[i];
+        r->ep.paths[i] = (struct pw_path){ .ep = &r->ep, .nic = &r->nics[i],
+                                           .peer = &r->peers[i], .alive = true };
+    }
+}
+
+static long best_of(struct rig *r)
+{
+    struct pw_path *path = pw_path_best(&r->ep);
+
+    return path ? path - r->ep.paths : -1;
+}
+
+Test(path, frames_take_the_path_with_the_least_latency)
+{
+    struct rig r;
+
+    rig_init(&r, 0, 0, 0);
+    cr_expect(eq(long, best_of(&r), 1));
+}
+
+Test(path, frames_never_take_a_dead_path)
+{
+    struct rig r;
+
+    rig_init(&r, 0, 0, 0);
+    r.ep.paths[1].alive = false;
+    cr_expect(eq(long, best_of(&r), 2));
+    r.ep.paths[2].alive = false;
+    cr_expect(eq(long, best_of(&r), 0));
+    r.ep.paths[0].alive = false;
+    cr_expect(eq(long, best_of(&r), -1), "none is left");
+}
+
+static long reach_of(struct rig *r, const struct pw_key *key, enum pw_reach *reach)
+{
+    struct pw_path *path = pw_path_reach(&r->ep, 4096, 8, key, reach);
+
+    return path ? path - r->ep.paths : -1;
+}
+
+Test(path, memory_is_reached_by_the_nic_that_reaches_it_best)
+{
+    const struct pw_key key = { 0 };
+    enum pw_reach reach;
+    struct rig r;
+
+    rig_init(&r, PW_REACH_NONE, PW_REACH_KERNEL, PW_REACH_DIRECT);
+    cr_expect(eq(long, reach_of(&r, &key, &reach), 2));
+    cr_expect(eq(int, reach, PW_REACH_DIRECT));
+
+    rig_init(&r, PW_REACH_NONE, PW_REACH_KERNEL, PW_REACH_NONE);
+    cr_expect(eq(long, reach_of(&r, &key, &reach), 1));
+    cr_expect(eq(int, reach, PW_REACH_KERNEL));
+}
+
+Test(path, memory_is_not_reached_over_a_dead_path)
+{
+    const struct pw_key key = { 0 };
+    enum pw_reach reach;
+    struct rig r;
+
+    rig_init(&r, PW_REACH_NONE, PW_REACH_KERNEL, PW_REACH_DIRECT);
+    r.ep.paths[2].alive = false;
+    cr_expect(eq(long, reach_of(&r, &key, &reach), 1));
+    cr_expect(eq(int, reach, PW_REACH_KERNEL));
+}
+
+Test(path, out_of_all_reach_there_is_still_a_path_for_frames)
+{
+    const struct pw_key key = { 0 };
+    enum pw_reach reach = PW_REACH_DIRECT;
+    struct rig r;
+
+    rig_init(&r, PW_REACH_NONE, PW_REACH_NONE, PW_REACH_NONE);
+    cr_expect(ge(long, reach_of(&r, &key, &reach), 0));
+    cr_expect(eq(int, reach, PW_REACH_NONE));
+}
+
+Test(path, with_all_paths_dead_there_is_none)
+{
+    enum pw_reach reach = PW_REACH_DIRECT;
+    struct rig r;
+
+    rig_init(&r, PW_REACH_DIRECT, PW_REACH_DIRECT, PW_REACH_DIRECT);
+    for (int i = 0; i < 3; i++)
+        r.ep.paths[i].alive = false;
+    cr_expect(eq(long, reach_of(&r, NULL, &reach), -1));
+    cr_expect(eq(int, reach, PW_REACH_NONE));
+}
+
+/* Not the path's place among the endpoint's: a peer may lack some NIC of ours. */
+Test(path, each_nic_is_shown_its_own_part_of_the_key)
+{
+    const struct pw_key key = { 0 };
+    enum pw_reach reach;
+    struct rig r;
+
+    rig_init(&r, PW_REACH_NONE, PW_REACH_NONE, PW_REACH_NONE);
+    r.ep.n_paths = 2;
+    r.ep.paths[0] = r.ep.paths[2];
+    reach_of(&r, &key, &reach);
+    cr_expect(eq(ptr, (void *)asked[2], (void *)&key.nic[2]));
+    cr_expect(eq(ptr, (void *)asked[1], (void *)&key.nic[1]));
+
+    reach_of(&r, NULL, &reach);
+    cr_expect(eq(ptr, (void *)asked[2], NULL));
+}
