@@ -44,12 +44,14 @@ struct pw_path *pw_path_best(struct pw_endpoint *ep)
     return best;
 }
 
-static int pw_nic_index(const struct pw_engine *e, const struct pw_nic *nic)
+const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key)
 {
-    for (int i = 0; i < e->n_nics; i++)
-        if (e->nics[i] == nic)
-            return i;
-    return 0;
+    const struct pw_engine *e = path->ep->e;
+    int i = 0;
+
+    while (i < e->n_nics - 1 && e->nics[i] != path->nic)
+        i++;
+    return key ? &key->nic[i] : NULL;
 }
 
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
@@ -60,12 +62,11 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
     *reach = PW_REACH_NONE;
     for (int i = 0; i < ep->n_paths; i++) {
         struct pw_path *p = &ep->paths[i];
-        const struct pw_nic_key *k = key ? &key->nic[pw_nic_index(ep->e, p->nic)] : NULL;
         enum pw_reach r;
 
         if (!p->alive)
             continue;
-        r = p->nic->ops->reach(p->peer, remote, len, k);
+        r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key));
         if (!best || r > *reach) {
             best = p;
             *reach = r;

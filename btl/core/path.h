@@ -32,6 +32,9 @@ struct pw_path *pw_path_best(struct pw_endpoint *ep);
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
                               const struct pw_key *key, enum pw_reach *reach);
 
+/* The part of a peer's key that is for the NIC of that path; NULL without a key. */
+const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key);
+
 /* The costs used where nothing was measured: pwbench latency on two cores of
  * one socket; see doc/costs.md for how they were taken. */
 extern const struct pw_costs pw_costs_default;

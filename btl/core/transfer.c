@@ -28,7 +28,7 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
                   pw_done_fn done, void *arg)
 {
     const struct pw_nic_ops *ops = path->nic->ops;
-    const struct pw_nic_key *k = key ? key->nic : NULL;
+    const struct pw_nic_key *k = pw_path_key(path, key);
     struct pw_op *op = NULL;
     int err;
 
@@ -204,7 +204,7 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
     if (reach == PW_REACH_DIRECT && path->nic->info.flags & PW_NIC_ATOMIC &&
         path->nic->info.flags & PW_NIC_PROMPT) {
         err = path->nic->ops->atomic(path->peer, what, remote, result,
-                                     key ? key->nic : NULL, NULL);
+                                     pw_path_key(path, key), NULL);
         if (!err)
             pw_count(&ep->e->stats.atomics_direct, 1);
         if (err != -EOPNOTSUPP)

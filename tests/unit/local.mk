@@ -45,3 +45,6 @@ tests_unit_endpoint_SOURCES = tests/unit/endpoint.c $(pair)
 tests_unit_endpoint_LDADD = $(unit_libs)
 tests_unit_path_SOURCES = tests/unit/path.c
 tests_unit_path_LDADD = $(unit_libs)
+unit_tests += tests/unit/transfer
+tests_unit_transfer_SOURCES = tests/unit/transfer.c $(pair)
+tests_unit_transfer_LDADD = $(unit_libs)

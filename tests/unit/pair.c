@@ -206,7 +206,7 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
         .chunk = plan->chunk ? plan->chunk : 1024, .cores = plan->cores,
         .sleep_us = plan->sleep_us, .backends = pair_backends,
         .costs = { .kernel_ns = 900, .kernel_mb_s = 13500,
-                   .stream_ns = 500, .stream_mb_s = 40000 },
+                   .stream_ns = 500, .stream_mb_s = 4000 },
     };
     int err;
 

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transfer.c - get, put and atomics: whichever way they go, the bytes are right.
+ *
+ * serve.c, the other side of them, is the subject of tests/unit/serve.c.
+ */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "tests/unit/pair.h"
+
+enum { FRAME_MAX = 2048, HEAD = sizeof(struct pw_f_data), GUARD = 64 };
+
+/* A buffer between two strips that nobody may touch. */
+struct strip {
+    uint8_t *base, *data;
+    size_t len;
+};
+
+static struct strip strip_in(void *base, size_t len, uint8_t seed)
+{
+    struct strip s = { base, (uint8_t *)base + GUARD, len };
+
+    memset(base, 0xee, len + 2 * GUARD);
+    for (size_t i = 0; i < len; i++)
+        s.data[i] = (uint8_t)(seed + i * 7 + (i >> 8));
+    return s;
+}
+
+static struct strip strip_new(size_t len, uint8_t seed)
+{
+    return strip_in(malloc(len + 2 * GUARD), len, seed);
+}
+
+static struct strip strip_in_pool(struct pw_pool *pool, size_t len, uint8_t seed)
+{
+    return strip_in(pw_pool_alloc(pool, len + 2 * GUARD, 0), len, seed);
+}
+
+static bool strip_whole(const struct strip *s)
+{
+    for (int i = 0; i < GUARD; i++)
+        if (s->base[i] != 0xee || s->data[s->len + (size_t)i] != 0xee)
+            return false;
+    return true;
+}
+
+static uint64_t at(const void *p)
+{
+    return (uint64_t)(uintptr_t)p;
+}
+
+/* How a transfer is to go: what the NICs can, where our buffer is. */
+struct way {
+    struct pair_plan plan;
+    uint32_t flags;         /* added to the fake NIC's */
+    enum pw_reach reach;
+    bool pending, in_pool;
+};
+
+static const struct way streamed = { .plan = { .chunk = 1024 } };
+
+static void way_open(struct pair *p, const struct way *w)
+{
+    struct fake_nic_traits *t = fake_nic_traits(&fake_nic_ops);
+
+    t->frame_max = FRAME_MAX;
+    t->flags |= w->flags;
+    t->pending = w->pending;
+    if (w->reach)
+        t->pool_reach = t->other_reach = w->reach;
+    pair_open(p, &w->plan);
+}
+
+/* One transfer of that size there and then checked; the way it went is in the
+ * statistics that are returned. */
+static struct pw_stats carry(const struct way *w, bool put, size_t len)
+{
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    struct strip mine, theirs;
+    struct pw_stats stats;
+    struct pair p;
+    int err;
+
+    way_open(&p, w);
+    mine = w->in_pool ? strip_in_pool(p.a.pool, len, 1) : strip_new(len, 1);
+    theirs = strip_new(len, 99);
+    cr_assert(eq(int, pw_engine_register(p.b.e, theirs.data, len, PW_READ | PW_WRITE,
+                                         false, &key), 0));
+    err = put ? pw_endpoint_put(p.a.ep, mine.data, at(theirs.data), len, &key, pair_done,
+                                &done)
+              : pw_endpoint_get(p.a.ep, mine.data, at(theirs.data), len, &key, pair_done,
+                                &done);
+    if (err == PW_NIC_PENDING)
+        cr_expect(pair_until(&p, &done.calls, 1));
+    else
+        cr_expect(eq(int, err, 0));
+    pair_turns(&p, 3);
+    cr_expect(eq(uint, done.calls, err == PW_NIC_PENDING));
+    cr_expect(eq(int, done.status, 0));
+    cr_expect(eq(int, memcmp(mine.data, theirs.data, len), 0), "%zu bytes", len);
+    cr_expect(eq(u8, theirs.data[len - 1],
+                 (uint8_t)((put ? 1 : 99) + (len - 1) * 7 + ((len - 1) >> 8))));
+    cr_expect(strip_whole(&mine));
+    cr_expect(strip_whole(&theirs));
+    cr_expect(eq(uint, p.a.e->n_pending, 0));
+    pw_engine_stats(p.a.e, &stats);
+    pw_engine_deregister(p.b.e, &key);
+    pair_close(&p);
+    if (!w->in_pool)
+        free(mine.base);
+    free(theirs.base);
+    return stats;
+}
+
+/* Around the size of a piece, of a frame, and of several. */
+static const size_t sizes[] = {
+    1, 7, 8, 9, 63, 64, 65, 1023, 1024, 1025, 2047, 2048, 2049,
+    FRAME_MAX - HEAD - 1, FRAME_MAX - HEAD, FRAME_MAX - HEAD + 1,
+    2 * (FRAME_MAX - HEAD) - 1, 2 * (FRAME_MAX - HEAD), 2 * (FRAME_MAX - HEAD) + 1,
+    10000, 300000,
+};
+enum { N_SIZES = sizeof sizes / sizeof sizes[0] };
+
+static void carry_all(const struct way *w, bool put)
+{
+    for (int i = 0; i < N_SIZES; i++)
+        carry(w, put, sizes[i]);
+}
+
+/* ---- by frames ---- */
+
+Test(transfer, a_get_is_streamed_in_pieces)
+{
+    carry_all(&streamed, false);
+}
+
+Test(transfer, a_put_is_streamed_in_pieces)
+{
+    carry_all(&streamed, true);
+}
+
+Test(transfer, pieces_are_no_larger_than_a_frame)
+{
+    const struct way big = { .plan = { .chunk = 1 << 20 } };
+
+    carry_all(&big, false);
+    carry_all(&big, true);
+}
+
+Test(transfer, streams_get_through_a_narrow_queue)
+{
+    const struct way narrow = { .plan = { .chunk = 1024, .queue_bytes = 4096 } };
+
+    carry(&narrow, false, 300000);
+    carry(&narrow, true, 300000);
+}
+
+Test(transfer, streamed_bytes_are_counted_by_who_sends_them)
+{
+    cr_expect(eq(u64, carry(&streamed, true, 5000).stream_bytes, 5000));
+    cr_expect(eq(u64, carry(&streamed, false, 5000).stream_bytes, 0));
+}
+
+Test(transfer, a_transfer_of_nothing_is_done_at_once)
+{
+    struct pw_key key = { .access = PW_READ | PW_WRITE };
+    struct pair_outcome done = { 0 };
+    struct pair p;
+    char c;
+
+    way_open(&p, &streamed);
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &c, 0, 0, &key, pair_done, &done), 0));
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &c, 0, 0, &key, pair_done, &done), 0));
+    pair_turns(&p, 3);
+    cr_expect(eq(uint, done.calls, 0));
+    pair_close(&p);
+}
+
+Test(transfer, a_thousand_at_once_all_end_where_they_belong)
+{
+    enum { N = 1000, LEN = 300 };
+    struct pair_outcome done[N] = { { 0 } };
+    struct strip from = strip_new(N * LEN, 3), to = strip_new(N * LEN, 8);
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    way_open(&p, &streamed);
+    memset(to.data, 0, to.len);
+    cr_assert(eq(int, pw_engine_register(p.b.e, from.data, from.len, PW_READ, false, &key),
+                 0));
+    for (size_t i = 0; i < N; i++)
+        cr_assert(eq(int, pw_endpoint_get(p.a.ep, to.data + i * LEN,
+                                          at(from.data + i * LEN), LEN, &key, pair_done,
+                                          &done[i]), PW_NIC_PENDING));
+    cr_expect(eq(uint, p.a.e->n_pending, N));
+    for (int i = 0; i < N; i++)
+        cr_assert(pair_until(&p, &done[i].calls, 1));
+    pair_turns(&p, 3);
+    for (int i = 0; i < N; i++)
+        cr_assert(eq(uint, done[i].calls, 1));
+    cr_expect(eq(int, memcmp(from.data, to.data, N * LEN), 0));
+    cr_expect(strip_whole(&to));
+    pair_close(&p);
+    free(from.base);
+    free(to.base);
+}
+
+/* ---- from and to our pool ---- */
+
+static const struct way pushed = {
+    .plan = { .offers = true, .chunk = 1024 }, .flags = PW_NIC_PROMPT, .in_pool = true,
+};
+
+Test(transfer, the_peer_puts_into_a_buffer_of_our_pool)
+{
+    struct pw_stats s = carry(&pushed, false, 100000);
+
+    cr_expect(eq(u64, s.push_bytes, 100000));
+    cr_expect(eq(u64, s.stream_bytes, 0));
+    carry_all(&pushed, false);
+}
+
+Test(transfer, the_peer_takes_from_a_buffer_of_our_pool)
+{
+    struct pw_stats s = carry(&pushed, true, 100000);
+
+    cr_expect(eq(u64, s.push_bytes, 100000));
+    cr_expect(eq(u64, s.stream_bytes, 0), "no piece was sent");
+    carry_all(&pushed, true);
+}
+
+/* As when the peer could not map our pool. */
+Test(transfer, an_offer_that_cannot_be_reached_is_streamed)
+{
+    struct way w = pushed;
+    struct pw_stats s;
+
+    w.plan.offers = false;
+    s = carry(&w, true, 100000);
+    cr_expect(eq(u64, s.stream_bytes, 100000));
+    carry_all(&w, true);
+    carry_all(&w, false);
+}
+
+/* The offer would be met later; nobody would know when. */
+Test(transfer, an_offer_over_a_nic_that_is_not_prompt_is_streamed)
+{
+    struct way w = pushed;
+
+    w.flags = 0;
+    cr_expect(eq(u64, carry(&w, true, 100000).stream_bytes, 100000));
+    carry(&w, false, 100000);
+}
+
+/* ---- by the NIC ---- */
+
+Test(transfer, a_nic_that_reaches_the_memory_does_it_alone)
+{
+    const struct way direct = { .plan = { .keyed = true }, .flags = PW_NIC_PROMPT };
+    struct pw_stats s = carry(&direct, false, 5000);
+
+    cr_expect(eq(u64, s.direct_bytes, 5000));
+    cr_expect(eq(u64, carry(&direct, true, 5000).direct_bytes, 5000));
+    carry_all(&direct, false);
+    carry_all(&direct, true);
+}
+
+Test(transfer, a_nic_that_takes_its_time_calls_back)
+{
+    const struct way direct = { .plan = { .keyed = true }, .pending = true };
+
+    cr_expect(eq(u64, carry(&direct, false, 5000).direct_bytes, 5000));
+    cr_expect(eq(u64, carry(&direct, true, 5000).direct_bytes, 5000));
+}
+
+Test(transfer, the_kernel_copies_what_costs_more_in_frames)
+{
+    const struct way kernel = { .plan = { .keyed = true }, .flags = PW_NIC_PROMPT,
+                                .reach = PW_REACH_KERNEL };
+
+    cr_expect(eq(u64, carry(&kernel, true, 100).stream_bytes, 100));
+    cr_expect(eq(u64, carry(&kernel, true, 10000).kernel_bytes, 10000));
+    cr_expect(eq(u64, carry(&kernel, false, 10000).kernel_bytes, 10000));
+}
+
+Test(transfer, a_passive_owners_memory_goes_through_the_kernel)
+{
+    struct pair_outcome done = { 0 };
+    struct strip theirs = strip_new(100, 4);
+    struct pw_key key = { 0 };
+    uint8_t mine[100];
+    struct pair p;
+    const struct way kernel = { .plan = { .keyed = true }, .flags = PW_NIC_PROMPT,
+                                .reach = PW_REACH_KERNEL };
+
+    way_open(&p, &kernel);
+    cr_assert(eq(int, pw_engine_register(p.b.e, theirs.data, 100, PW_READ, true, &key), 0));
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, mine, at(theirs.data), 100, &key, pair_done,
+                                      &done), 0), "without the owner's progress");
+    cr_expect(eq(int, memcmp(mine, theirs.data, 100), 0));
+    pair_close(&p);
+    free(theirs.base);
+}
+
+/* Each NIC gets its own part of the key, also when it is not the first. */
+static void over_second_nic(bool atomic)
+{
+    struct pair_outcome done = { 0 };
+    struct pw_atomic what = { .op = PW_ATOMIC_ADD, .type = PW_INT64, .operand = 5 };
+    uint64_t memory = 37, result = 0, mine = 8;
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    fake_nic_traits(&fake_nic_ops)->other_reach = PW_REACH_NONE;
+    fake_nic_traits(&fake_nic_ops2)->flags |= PW_NIC_PROMPT;
+    pair_open(&p, &(struct pair_plan){ .two_nics = true, .keyed = true });
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_WRITE | PW_ATOMIC, false,
+                                         &key), 0));
+    if (atomic) {
+        cr_expect(eq(int, pw_endpoint_atomic(p.a.ep, &what, at(&memory), &result, &key,
+                                             pair_done, &done), 0));
+        cr_expect(eq(u64, memory, 42));
+        cr_expect(eq(u64, result, 37));
+    } else {
+        cr_expect(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                          &done), 0));
+        cr_expect(eq(u64, memory, 8));
+    }
+    pair_close(&p);
+}
+
+Test(transfer, a_second_nic_gets_its_own_key_for_a_put)
+{
+    over_second_nic(false);
+}
+
+Test(transfer, a_second_nic_gets_its_own_key_for_an_atomic)
+{
+    over_second_nic(true);
+}
+
+/* ---- what goes wrong ---- */
+
+Test(transfer, a_key_without_the_access_is_refused_before_anything_is_sent)
+{
+    struct pw_atomic what = { .op = PW_ATOMIC_ADD, .type = PW_INT64, .operand = 1 };
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory = 7, mine = 1;
+    struct pair p;
+
+    way_open(&p, &streamed);
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ, false, &key), 0));
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), -EACCES));
+    cr_expect(eq(int, pw_endpoint_atomic(p.a.ep, &what, at(&memory), NULL, &key, pair_done,
+                                         &done), -EACCES));
+    key.access = PW_WRITE;
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), -EACCES));
+    pair_turns(&p, 3);
+    cr_expect(eq(uint, done.calls, 0));
+    cr_expect(eq(u64, memory, 7));
+    pair_close(&p);
+}
+
+/* NICs at their limit: the caller is told, or waits, but nothing is done twice. */
+Test(transfer, an_error_of_the_nic_is_the_callers)
+{
+    const struct way direct = { .plan = { .keyed = true } };
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory = 7, mine = 1;
+    struct pair p;
+
+    way_open(&p, &direct);
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ | PW_WRITE, false,
+                                         &key), 0));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PUT, 1, 1, -EAGAIN);
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), -EAGAIN));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_GET, 1, 1, -EFAULT);
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), -EFAULT));
+    cr_expect(eq(uint, p.a.e->n_pending, 0));
+    cr_expect(eq(uint, done.calls, 0));
+    cr_expect(eq(u64, memory, 7));
+    pair_close(&p);
+}
+
+Test(transfer, a_nic_that_declines_is_replaced_by_frames)
+{
+    const struct way direct = { .plan = { .keyed = true }, .flags = PW_NIC_PROMPT };
+    struct pw_atomic what = { .op = PW_ATOMIC_ADD, .type = PW_INT64, .operand = 1 };
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory = 7, mine = 1;
+    struct pair p;
+
+    way_open(&p, &direct);
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_WRITE | PW_ATOMIC, false,
+                                         &key), 0));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PUT, 1, 1, -EOPNOTSUPP);
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), PW_NIC_PENDING));
+    cr_expect(pair_until(&p, &done.calls, 1));
+    cr_expect(eq(u64, memory, 1));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_ATOMIC, 1, 1, -EOPNOTSUPP);
+    cr_expect(eq(int, pw_endpoint_atomic(p.a.ep, &what, at(&memory), NULL, &key, pair_done,
+                                         &done), PW_NIC_PENDING));
+    cr_expect(pair_until(&p, &done.calls, 2));
+    cr_expect(eq(int, done.status, 0));
+    cr_expect(eq(u64, memory, 2));
+    pair_close(&p);
+}
+
+Test(transfer, a_transfer_that_fails_in_the_nic_ends_with_its_error)
+{
+    const struct way direct = { .plan = { .keyed = true }, .pending = true };
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory = 7, mine = 1;
+    struct pair p;
+
+    way_open(&p, &direct);
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_WRITE, false, &key), 0));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_COMPLETE, 1, 1, -EFAULT);
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done,
+                                      &done), PW_NIC_PENDING));
+    pair_turns(&p, 5);
+    cr_expect(eq(uint, done.calls, 1));
+    cr_expect(eq(int, done.status, -EFAULT));
+    cr_expect(eq(u64, memory, 7));
+    pair_close(&p);
+}
+
+/* ---- flush ---- */
+
+Test(transfer, flush_returns_when_nothing_is_pending)
+{
+    const struct way direct = { .plan = { .keyed = true }, .pending = true };
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory[50], mine = 1;
+    struct pair p;
+
+    way_open(&p, &direct);
+    pw_engine_flush(p.a.e);
+    cr_assert(eq(int, pw_engine_register(p.b.e, memory, sizeof memory, PW_WRITE, false,
+                                         &key), 0));
+    for (int i = 0; i < 50; i++)
+        cr_assert(eq(int, pw_endpoint_put(p.a.ep, &mine, at(&memory[i]), 8, &key,
+                                          pair_done, &done), PW_NIC_PENDING));
+    pw_engine_flush(p.a.e);
+    cr_expect(eq(uint, done.calls, 50));
+    cr_expect(eq(u64, memory[49], 1));
+    pair_close(&p);
+}
+
+static void flush_inside(struct pair_side *side)
+{
+    pw_engine_flush(side->e);
+}
+
+Test(transfer, flush_in_an_upcall_does_not_wait_for_itself)
+{
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint64_t memory = 7, mine = 1;
+    struct pair p;
+
+    way_open(&p, &streamed);
+    p.a.on_recv = flush_inside;
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_WRITE, false, &key), 0));
+    pair_send(&p.b, 0);
+    pw_endpoint_put(p.a.ep, &mine, at(&memory), 8, &key, pair_done, &done);
+    cr_expect(pair_until(&p, &done.calls, 1));
+    cr_expect(eq(uint, p.a.received, 1));
+    cr_expect(eq(u64, memory, 1));
+    pair_close(&p);
+}
