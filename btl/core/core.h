@@ -71,11 +71,15 @@ struct pw_f_done {
 
 enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC, PW_OP_FRAME };
 
+/* Who ends it: our NIC, or the peer by frames. What others say is not heard. */
+enum pw_op_by { PW_BY_NIC, PW_BY_FRAMES, PW_BY_OFFER };
+
 /* One get, put or atomic of ours that is not done; or a frame that a NIC has
  * not read to its end (FRAME, see guard.c). */
 struct pw_op {
     uint64_t id;            /* generation << 32 | index */
     enum pw_op_kind kind;
+    enum pw_op_by by;
     struct pw_op *next;     /* free list */
     struct pw_endpoint *ep;
     void *local;

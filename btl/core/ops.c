@@ -39,6 +39,7 @@ struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
         op = pw_op_grow(e);
     if (op) {
         op->kind = kind;
+        op->by = PW_BY_NIC;
         op->ep = ep;
         op->moved = 0;
         op->result = NULL;

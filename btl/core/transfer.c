@@ -57,6 +57,7 @@ static int ask(struct pw_endpoint *ep, struct pw_op *op, bool offer)
         .offer = offer ? (uint64_t)(uintptr_t)op->local : 0,
     };
 
+    op->by = offer ? PW_BY_OFFER : PW_BY_FRAMES;
     return pw_control_send(ep, op->kind == PW_OP_GET ? PW_F_GET : PW_F_PUT, &r,
                            sizeof(r));
 }
@@ -172,6 +173,7 @@ static int atomic_by_frame(struct pw_endpoint *ep, const struct pw_atomic *what,
     op = pw_op_new(ep->e, PW_OP_ATOMIC, ep);
     if (!op)
         return -ENOMEM;
+    op->by = PW_BY_FRAMES;
     op->result = result;
     op->done = done;
     op->arg = arg;
@@ -234,8 +236,8 @@ void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len)
     memcpy(&head, data, sizeof(head));
     len -= sizeof(head);
     op = pw_op_find(ep->e, head.id);
-    if (!op || op->ep != ep || op->kind != PW_OP_GET || head.offset != op->moved ||
-        len > op->len - op->moved)
+    if (!op || op->ep != ep || op->kind != PW_OP_GET || op->by != PW_BY_FRAMES ||
+        head.offset != op->moved || len > op->len - op->moved)
         return;
     pw_copy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
     op->moved += len;
@@ -279,10 +281,12 @@ void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len)
         return;
     memcpy(&f, data, sizeof(f));
     op = pw_op_find(ep->e, f.id);
-    if (!op || op->ep != ep)
+    if (!op || op->ep != ep || op->by == PW_BY_NIC)
         return;
     status = f.status > 0 || f.status < -4095 ? -EPROTO : (int)f.status;
-    if (status == -EOPNOTSUPP && op->kind != PW_OP_ATOMIC) {
+    if (!status && op->kind == PW_OP_GET && op->by == PW_BY_FRAMES)
+        status = -EPROTO;       /* its last byte ends it, and has not come */
+    if (status == -EOPNOTSUPP && op->by == PW_BY_OFFER) {
         status = ask_again(ep, op);
         if (!status)
             return;

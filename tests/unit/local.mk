@@ -48,3 +48,6 @@ tests_unit_path_LDADD = $(unit_libs)
 unit_tests += tests/unit/transfer
 tests_unit_transfer_SOURCES = tests/unit/transfer.c $(pair)
 tests_unit_transfer_LDADD = $(unit_libs)
+unit_tests += tests/unit/serve
+tests_unit_serve_SOURCES = tests/unit/serve.c $(pair)
+tests_unit_serve_LDADD = $(unit_libs)
