@@ -2,7 +2,8 @@
 /* shm.h - the shm backend's own structures; nobody else includes this.
  *
  *     shm.c        open, close, frames, progress, sleeping and waking
- *     shm_link.c   who is there: addresses, descriptors passed, departures
+ *     shm_link.c   addresses, and calling a peer with our segment
+ *     shm_events.c what the sockets tell: callers, departures, deaths
  *     shm_reach.c  put, get, atomic: by the mapped segment or by the kernel
  *     shm_ring.h   frames from one process to another
  */
@@ -15,15 +16,16 @@
 #include "pinwheel/pool.h"
 #include "shm_ring.h"
 
-enum { SHM_ID = 16 };
+/* The version changes with struct shm_address, struct shm_hello or shm_ring.h:
+ * only processes that agree on them meet. */
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 2, SHM_ID = 16, SHM_BYE = 'b' };
 
 /* In every segment: who sends to its owner looks here, and wakes it. */
 struct shm_bell {
     uint32_t sleeping __attribute__((aligned(SHM_LINE)));   /* a futex */
 };
 
-/* Published to peers through address(). Peers of one build only: `version`
- * changes with any change here, in struct shm_hello or in shm_ring.h. */
+/* Published to peers through address(). */
 struct shm_address {
     uint32_t magic;
     uint32_t version;
@@ -114,14 +116,25 @@ void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
 /* shm_link.c */
 int shm_link_open(struct shm_nic *nic);
 void shm_link_close(struct shm_nic *nic);
-int shm_link_progress(struct shm_nic *nic);
-/* Its ring holds what no writer of ours wrote: believe nothing more. */
-void shm_distrust(struct shm_peer *p);
 size_t shm_address(struct pw_nic *nic, void *out);
 bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len);
 int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
                 struct pw_nic_peer **out);
 void shm_disconnect(struct pw_nic_peer *peer);
+
+/* shm_link.c, for shm_events.c */
+void shm_fd_close(int *fd);
+void shm_stranger_free(struct shm_stranger *s);
+int shm_epoll(struct shm_nic *nic, int fd);
+int shm_same_user(int fd, pid_t *pid);
+bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h);
+int shm_hear(struct shm_peer *p, struct shm_stranger *s);
+int shm_call(struct shm_peer *p);
+
+/* shm_events.c */
+int shm_link_progress(struct shm_nic *nic);     /* number of upcalls made */
+/* Its ring holds what no writer of ours wrote: believe nothing more. */
+void shm_distrust(struct shm_peer *p);
 
 /* shm_reach.c */
 enum pw_reach shm_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* shm_link.c - who is there: finding peers, passing segments, seeing them go.
+/* shm_link.c - addresses, and calling a peer with our segment.
  *
- * Start at shm_connect(). Each process listens on an abstract UNIX socket with
+ * Start at shm_connect(); what the sockets tell is in shm_events.c. Each process listens on an abstract UNIX socket with
  * a random name; abstract, so that nothing is left behind by kill -9. To connect
  * means to call the peer's socket and leave a hello with our segment's
  * descriptor there; nobody waits for an answer. The peer does the same towards
@@ -13,9 +13,6 @@
  *
  * A hello is believed when the kernel says that the caller is of our user and
  * when it names our secret, which only the holders of our address know.
- *
- * Always true: what a peer sent before its socket closed is in its ring when we
- * see the close, so the ring is emptied before the peer is reported down.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -30,10 +27,6 @@
 
 #include "shm.h"
 
-enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 2, SHM_BYE = 'b' };
-
-/* Events handled in one look at the sockets. */
-enum { SHM_EVENTS = 32 };
 
 static void shm_socket_name(const uint8_t id[SHM_ID], struct sockaddr_un *sa,
                             socklen_t *len)
@@ -77,7 +70,7 @@ static void shm_host(struct shm_address *a)
         a->net = st.st_ino;
 }
 
-static int shm_epoll(struct shm_nic *nic, int fd)
+int shm_epoll(struct shm_nic *nic, int fd)
 {
     struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP, .data.fd = fd };
 
@@ -112,14 +105,14 @@ int shm_link_open(struct shm_nic *nic)
     return shm_epoll(nic, nic->listen_fd);
 }
 
-static void shm_fd_close(int *fd)
+void shm_fd_close(int *fd)
 {
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
 }
 
-static void shm_stranger_free(struct shm_stranger *s)
+void shm_stranger_free(struct shm_stranger *s)
 {
     shm_fd_close(&s->fd);
     shm_fd_close(&s->segment);
@@ -168,7 +161,7 @@ bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len)
            a.uid == n->address.uid;
 }
 
-static int shm_same_user(int fd, pid_t *pid)
+int shm_same_user(int fd, pid_t *pid)
 {
     struct ucred cred;
     socklen_t len = sizeof(cred);
@@ -217,7 +210,7 @@ static int shm_hello_send(struct shm_peer *p)
 
 /* Call the peer and leave our hello. 0 also when its backlog is full: then the
  * state stays CALLING and progress tries again. */
-static int shm_call(struct shm_peer *p)
+int shm_call(struct shm_peer *p)
 {
     struct sockaddr_un sa;
     socklen_t len;
@@ -240,7 +233,7 @@ static int shm_call(struct shm_peer *p)
     return err;
 }
 
-static bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
+bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
 {
     uint64_t bytes = shm_queue_bytes(h->queue_size);
 
@@ -255,7 +248,7 @@ static bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
 
 /* The peer's hello is here: from now on its frames can be read and its memory
  * reached. Takes the stranger, whatever happens. */
-static int shm_hear(struct shm_peer *p, struct shm_stranger *s)
+int shm_hear(struct shm_peer *p, struct shm_stranger *s)
 {
     void *base;
     int err = pw_pool_map(s->segment, s->hello.size, &base);
@@ -276,17 +269,6 @@ static int shm_hear(struct shm_peer *p, struct shm_stranger *s)
     }
     shm_stranger_free(s);
     return err;
-}
-
-static struct shm_peer *shm_peer_unheard(struct shm_nic *nic, const uint8_t *id)
-{
-    for (unsigned i = 0; i < nic->n_peers; i++) {
-        struct shm_peer *p = nic->peers[i];
-        if (!p->heard && p->state <= SHM_CALLED &&
-            !memcmp(p->address.id, id, SHM_ID))
-            return p;
-    }
-    return NULL;
 }
 
 static struct shm_stranger *shm_stranger_take(struct shm_nic *nic, const uint8_t *id)
@@ -398,220 +380,4 @@ void shm_disconnect(struct pw_nic_peer *peer)
             break;
         }
     shm_peer_free(p);
-}
-
-/* The caller's first message: its hello, or nonsense. */
-static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
-{
-    struct iovec iov = { &s->hello, sizeof(s->hello) };
-    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-                        .msg_control = &control, .msg_controllen = sizeof(control) };
-    ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-
-    if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return -EAGAIN;
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&s->segment, CMSG_DATA(c), sizeof(int));
-    if (n != (ssize_t)sizeof(s->hello) || s->segment < 0 ||
-        !shm_hello_sane(nic, &s->hello))
-        return -EPROTO;
-    return 0;
-}
-
-/* Callers wait in the list of strangers until their hello is read and a
- * connect() for them is made. */
-static void shm_accept(struct shm_nic *nic)
-{
-    for (int i = 0; i < SHM_EVENTS; i++) {
-        struct shm_stranger *s;
-        int fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-        if (fd < 0)
-            return;
-        s = calloc(1, sizeof(*s));
-        if (!s) {
-            close(fd);
-            return;
-        }
-        s->fd = fd;
-        s->segment = -1;
-        if (shm_same_user(fd, &s->pid) || shm_epoll(nic, fd)) {
-            shm_stranger_free(s);
-            continue;
-        }
-        s->next = nic->strangers;
-        nic->strangers = s;
-    }
-}
-
-static void shm_leaving(struct shm_peer *p, int cause)
-{
-    if (p->state > SHM_CALLED)
-        return;
-    if (!p->heard)
-        p->nic->n_unheard--;
-    p->state = SHM_LEAVING;
-    p->cause = cause;
-    p->nic->n_leaving++;
-    __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
-}
-
-/* Read what a peer's socket holds. true when its end is closed. A close while
- * messages of ours were unread is told as an error, once, before what the peer
- * had written: so read on behind the first error. */
-static bool shm_socket_drain(struct shm_peer *p, int fd)
-{
-    bool closed = false;
-
-    while (fd >= 0) {
-        char c;
-        ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
-
-        if (n == 1)
-            p->bye |= c == SHM_BYE;
-        else if (n < 0 && errno == EAGAIN)
-            break;
-        else if (n == 0 || (errno != EINTR && closed))
-            return true;
-        else if (errno != EINTR)
-            closed = true;
-    }
-    return closed;
-}
-
-static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
-{
-    struct shm_stranger *s = *at;
-    struct shm_peer *p;
-    int err = -ECONNRESET;      /* had said hello: this is its end */
-
-    if (s->segment < 0) {
-        err = shm_hello_recv(nic, s);
-        if (err == -EAGAIN)
-            return;
-    }
-    if (err) {
-        *at = s->next;
-        shm_stranger_free(s);
-        return;
-    }
-    p = shm_peer_unheard(nic, s->hello.from);
-    if (!p)
-        return;
-    *at = s->next;
-    if (shm_hear(p, s))
-        shm_leaving(p, -ENOMEM);
-}
-
-/* Hellos that are there already, of callers that epoll may tell of only later. */
-static void shm_hear_all(struct shm_nic *nic)
-{
-    struct shm_stranger **at = &nic->strangers;
-
-    shm_accept(nic);
-    while (*at) {
-        struct shm_stranger *s = *at;
-
-        if (s->segment < 0)
-            shm_stranger_event(nic, at);
-        if (*at == s)
-            at = &s->next;
-    }
-}
-
-static void shm_peer_event(struct shm_nic *nic, struct shm_peer *p)
-{
-    bool closed = shm_socket_drain(p, p->out_fd);
-
-    /* It called us before it closed: its frames and its goodbye are in that. */
-    if (closed && !p->heard)
-        shm_hear_all(nic);
-    closed |= shm_socket_drain(p, p->in_fd);
-    if (p->bye || closed)
-        shm_leaving(p, p->bye ? 0 : -ECONNRESET);
-    if (p->state > SHM_CALLED) {
-        shm_fd_close(&p->out_fd);
-        shm_fd_close(&p->in_fd);
-    }
-}
-
-static void shm_fd_event(struct shm_nic *nic, int fd)
-{
-    if (fd == nic->listen_fd) {
-        shm_accept(nic);
-        return;
-    }
-    for (struct shm_stranger **at = &nic->strangers; *at; at = &(*at)->next)
-        if ((*at)->fd == fd) {
-            shm_stranger_event(nic, at);
-            return;
-        }
-    for (unsigned i = 0; i < nic->n_peers; i++)
-        if (nic->peers[i]->out_fd == fd || nic->peers[i]->in_fd == fd) {
-            shm_peer_event(nic, nic->peers[i]);
-            return;
-        }
-}
-
-static void shm_report_down(struct shm_nic *nic, struct shm_peer *p)
-{
-    char why[PW_NIC_WHY_MAX];
-
-    p->state = SHM_DOWN;
-    nic->n_leaving--;
-    switch (p->cause) {
-    case 0:
-        snprintf(why, sizeof(why), "process %d left", (int)p->pid);
-        break;
-    case -ECONNRESET:
-        snprintf(why, sizeof(why), "process %d of this host died", (int)p->pid);
-        break;
-    case -ENOMEM:
-        snprintf(why, sizeof(why), "the segment of process %d cannot be mapped: is "
-                 "the address space limited (ulimit -v)?", (int)p->pid);
-        break;
-    default:
-        snprintf(why, sizeof(why), "shared memory of process %d: %s", (int)p->pid,
-                 strerror(-p->cause));
-    }
-    nic->config.up->down(nic->config.ctx, p->cookie, p->cause, why);
-}
-
-static int shm_peers_step(struct shm_nic *nic)
-{
-    int events = 0;
-
-    for (unsigned i = 0; i < nic->n_peers; i++) {
-        struct shm_peer *p = nic->peers[i];
-        int err = p->state == SHM_CALLING ? shm_call(p) : 0;
-
-        if (err)
-            shm_leaving(p, err == -ECONNREFUSED ? -ECONNRESET : err);
-        if (p->state == SHM_LEAVING && (!p->rx.ring || shm_rx_empty(&p->rx))) {
-            shm_report_down(nic, p);
-            events++;
-        }
-    }
-    return events;
-}
-
-/* Returns the number of upcalls made. */
-int shm_link_progress(struct shm_nic *nic)
-{
-    struct epoll_event ev[SHM_EVENTS];
-    int n = epoll_wait(nic->epoll_fd, ev, SHM_EVENTS, 0);
-
-    nic->polls = 0;
-    for (int i = 0; i < n; i++)
-        shm_fd_event(nic, ev[i].data.fd);
-    return shm_peers_step(nic);
-}
-
-void shm_distrust(struct shm_peer *p)
-{
-    shm_leaving(p, -EPROTO);
-    p->rx.ring = NULL;
 }
