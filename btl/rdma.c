@@ -4,8 +4,9 @@
  * Start at pw_get(). The core either does it at once, then the caller's
  * callback comes before we return (both callers allow it), or later.
  *
- * A NULL endpoint, and a NULL handle of one's own memory, mean this process:
- * osc/rdma passes them for a window's local part.
+ * A NULL endpoint or a NULL remote handle means that the remote address is one of
+ * this process: osc/rdma passes them for a window's local part, and for memory
+ * of MPI_Win_allocate, which it has mapped itself.
  */
 #include <errno.h>
 
@@ -145,13 +146,12 @@ int pw_put(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
     (void)order;
     if (!r)
         return OPAL_ERR_OUT_OF_RESOURCE;
-    if (!endpoint) {
+    if (!endpoint || !remote_handle) {
         memmove((void *)(uintptr_t)remote, local, size);
         return rdma_settle(r, 0);
     }
     return rdma_settle(r, pw_endpoint_put(endpoint->ep, local, remote, size,
-                                          remote_handle ? &remote_handle->key : NULL,
-                                          rdma_done, r));
+                                          &remote_handle->key, rdma_done, r));
 }
 
 int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint,
@@ -168,13 +168,12 @@ int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
     (void)order;
     if (!r)
         return OPAL_ERR_OUT_OF_RESOURCE;
-    if (!endpoint) {
+    if (!endpoint || !remote_handle) {
         memmove(local, (void *)(uintptr_t)remote, size);
         return rdma_settle(r, 0);
     }
     return rdma_settle(r, pw_endpoint_get(endpoint->ep, local, remote, size,
-                                          remote_handle ? &remote_handle->key : NULL,
-                                          rdma_done, r));
+                                          &remote_handle->key, rdma_done, r));
 }
 
 static int atomic_name(mca_btl_base_atomic_op_t op, enum pw_atomic_op *out)
@@ -188,9 +187,7 @@ static int atomic_name(mca_btl_base_atomic_op_t op, enum pw_atomic_op *out)
     case MCA_BTL_ATOMIC_LOR:  *out = PW_ATOMIC_LOR; return 0;
     case MCA_BTL_ATOMIC_LXOR: *out = PW_ATOMIC_LXOR; return 0;
     case MCA_BTL_ATOMIC_SWAP: *out = PW_ATOMIC_SWAP; return 0;
-    case MCA_BTL_ATOMIC_MIN:  *out = PW_ATOMIC_MIN; return 0;
-    case MCA_BTL_ATOMIC_MAX:  *out = PW_ATOMIC_MAX; return 0;
-    default: return -EOPNOTSUPP;
+    default: return -EOPNOTSUPP;    /* MIN, MAX: see btl_atomic_flags */
     }
 }
 
@@ -209,11 +206,11 @@ static int atomic(struct mca_btl_base_endpoint_t *endpoint, struct pw_atomic *wh
 {
     int err;
 
-    if (!endpoint)
+    if (!endpoint || !key)
         err = pw_atomic_apply(what, (void *)(uintptr_t)remote, &r->result);
     else
-        err = pw_endpoint_atomic(endpoint->ep, what, remote, &r->result,
-                                 key ? &key->key : NULL, rdma_done, r);
+        err = pw_endpoint_atomic(endpoint->ep, what, remote, &r->result, &key->key,
+                                 rdma_done, r);
     return rdma_settle(r, err);
 }
 

@@ -130,10 +130,9 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
     if (!ep->n_paths)
         return err;
     if (guarded) {
-        err = pw_guard_open(ep, &ep->guard);
+        err = pw_guard_open(ep);
         if (err)
             return err;
-        e->guarded = true;
     }
     __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
     return 0;

@@ -140,7 +140,8 @@ struct pw_endpoint {
     struct pw_message *queue, **queue_end;
     struct pw_stream *streams, **streams_end;
     struct pw_incoming *incoming;
-    struct pw_guard *guard;         /* NULL: one lossless path, nothing to guard */
+    struct pw_guard *guard;         /* atomic; NULL: one lossless path, nothing to
+                                     * guard */
     int cause;                      /* of the last path's death */
     char why[PW_NIC_WHY_MAX];
     uint8_t addr[PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16)];

@@ -20,9 +20,10 @@ int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
                   const struct pw_iov *iov, int n)
 {
     struct pw_path *path = __atomic_load_n(&ep->path, __ATOMIC_ACQUIRE);
+    struct pw_guard *guard = __atomic_load_n(&ep->guard, __ATOMIC_ACQUIRE);
 
-    if (__builtin_expect(ep->guard != NULL, 0))
-        return pw_guard_send(ep->guard, kind, tag, iov, n);
+    if (__builtin_expect(guard != NULL, 0))
+        return pw_guard_send(guard, kind, tag, iov, n);
     if (__builtin_expect(!path, 0))
         return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
     return path->nic->ops->send(path->peer, pw_imm(kind, tag, 0), iov, n, NULL);

@@ -213,6 +213,15 @@ void pw_engine_stats(struct pw_engine *e, struct pw_stats *out)
     *out = e->stats;
 }
 
+/* A peer that numbers its frames waits for acknowledgements, also when we found
+ * fewer paths to it than it to us. */
+static bool numbered_accept(struct pw_endpoint *ep, uint32_t imm)
+{
+    if (!ep->guard && pw_guard_open(ep))
+        return false;   /* it comes again */
+    return pw_guard_accept(ep->guard, imm);
+}
+
 static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
                         size_t len)
 {
@@ -220,8 +229,7 @@ static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
     struct pw_endpoint *ep = ((struct pw_path *)cookie)->ep;
     unsigned kind = pw_imm_kind(imm);
 
-    if (__builtin_expect(imm >> 24 & PW_F_NUMBERED, 0) &&
-        (!ep->guard || !pw_guard_accept(ep->guard, imm)))
+    if (__builtin_expect(imm >> 24 & PW_F_NUMBERED, 0) && !numbered_accept(ep, imm))
         return;
     if (__builtin_expect(kind == PW_F_MESSAGE, 1))
         e->config.up->recv(e->config.ctx, ep->cookie, (uint8_t)(imm >> 16), data, len);

@@ -57,17 +57,19 @@ static struct guard_copy *copy_at(struct pw_guard *g, uint16_t seq)
     return &g->copies[seq % PW_GUARD_WINDOW];
 }
 
-int pw_guard_open(struct pw_endpoint *ep, struct pw_guard **out)
+int pw_guard_open(struct pw_endpoint *ep)
 {
     struct pw_guard *g = calloc(1, sizeof(*g));
 
-    *out = g;
     if (!g)
         return -ENOMEM;
     g->ep = ep;
     pthread_mutex_init(&g->lock, NULL);
     for (int i = 0; i < PW_GUARD_WINDOW; i++)
         g->copies[i].op = (struct pw_op){ .kind = PW_OP_FRAME, .ep = ep };
+    ep->e->guarded = true;
+    /* Pairs with the acquire in pw_frame_send(). */
+    __atomic_store_n(&ep->guard, g, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -106,14 +108,10 @@ static int guard_push(struct pw_guard *g)
     return n;
 }
 
-static int copy_make(struct guard_copy *c, const struct pw_iov *iov, int n)
+static int copy_make(struct guard_copy *c, const struct pw_iov *iov, int n, size_t len)
 {
-    size_t len = 0;
-    char *p;
+    char *p = malloc(len ? len : 1);
 
-    for (int i = 0; i < n; i++)
-        len += iov[i].len;
-    p = malloc(len ? len : 1);
     if (!p)
         return -ENOMEM;
     c->bytes = p;
@@ -130,16 +128,21 @@ int pw_guard_send(struct pw_guard *g, unsigned kind, uint8_t tag,
                   const struct pw_iov *iov, int n)
 {
     struct guard_copy *c;
+    size_t len = 0;
     int err = 0;
 
     if (!pw_endpoint_alive(g->ep))
         return -EPIPE;
+    for (int i = 0; i < n; i++)
+        len += iov[i].len;
+    if (len > g->ep->e->frame_max)      /* no path would ever take it */
+        return -EMSGSIZE;
     pthread_mutex_lock(&g->lock);
     c = copy_at(g, g->next);
     if ((uint16_t)(g->next - g->acked) >= PW_GUARD_WINDOW)
         err = -EAGAIN;
     if (!err)
-        err = copy_make(c, iov, n);
+        err = copy_make(c, iov, n, len);
     if (!err) {
         c->imm = pw_imm(kind | PW_F_NUMBERED, tag, g->next);
         g->next++;

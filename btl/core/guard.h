@@ -2,7 +2,8 @@
 /* guard.h - frames that survive the path they were sent on.
  *
  * An endpoint whose only path is lossless (shared memory) has no guard and pays
- * nothing. Any other numbers its frames, keeps copies until they are
+ * nothing, unless its peer, which may have found more paths, numbers the frames
+ * that it sends. Any other numbers its frames, keeps copies until they are
  * acknowledged, sends them again in order when a path failed or an answer is
  * overdue, and drops what it has seen. One guard for each endpoint; the caller
  * holds nothing.
@@ -15,11 +16,13 @@
 /* Frames kept at most; a full window answers -EAGAIN. */
 enum { PW_GUARD_WINDOW = 1024 };
 
-/* 0 or -ENOMEM. */
-int pw_guard_open(struct pw_endpoint *ep, struct pw_guard **out);
+/* Give the endpoint a guard: what it sends from now on is numbered. Under
+ * e->progress. 0 or -ENOMEM. */
+int pw_guard_open(struct pw_endpoint *ep);
 void pw_guard_close(struct pw_guard *g);
 
-/* Number, copy and send. As pw_frame_send(): 0, -EAGAIN, -EPIPE, -ENOMEM. */
+/* Number, copy and send. As pw_frame_send(): 0, -EAGAIN, -EMSGSIZE, -EPIPE,
+ * -ENOMEM. */
 int pw_guard_send(struct pw_guard *g, unsigned kind, uint8_t tag,
                   const struct pw_iov *iov, int n);
 
