@@ -139,19 +139,23 @@ int pw_put(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
            int flags, int order, mca_btl_base_rdma_completion_fn_t done, void *context,
            void *data)
 {
-    struct pw_rdma *r = rdma_new(endpoint, local, local_handle, done, context, data);
+    struct pw_rdma *r;
 
-    (void)btl;
     (void)flags;
     (void)order;
-    if (!r)
-        return OPAL_ERR_OUT_OF_RESOURCE;
     if (!endpoint || !remote_handle) {
         memmove((void *)(uintptr_t)remote, local, size);
-        return rdma_settle(r, 0);
+    } else if (pw_endpoint_put_now(endpoint->ep, local, remote, size,
+                                   &remote_handle->key)) {
+        r = rdma_new(endpoint, local, local_handle, done, context, data);
+        if (!r)
+            return OPAL_ERR_OUT_OF_RESOURCE;
+        return rdma_settle(r, pw_endpoint_put(endpoint->ep, local, remote, size,
+                                              &remote_handle->key, rdma_done, r));
     }
-    return rdma_settle(r, pw_endpoint_put(endpoint->ep, local, remote, size,
-                                          &remote_handle->key, rdma_done, r));
+    if (done)
+        done(btl, endpoint, local, local_handle, context, data, OPAL_SUCCESS);
+    return OPAL_SUCCESS;
 }
 
 int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint,
@@ -161,19 +165,23 @@ int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
            int flags, int order, mca_btl_base_rdma_completion_fn_t done, void *context,
            void *data)
 {
-    struct pw_rdma *r = rdma_new(endpoint, local, local_handle, done, context, data);
+    struct pw_rdma *r;
 
-    (void)btl;
     (void)flags;
     (void)order;
-    if (!r)
-        return OPAL_ERR_OUT_OF_RESOURCE;
     if (!endpoint || !remote_handle) {
         memmove(local, (void *)(uintptr_t)remote, size);
-        return rdma_settle(r, 0);
+    } else if (pw_endpoint_get_now(endpoint->ep, local, remote, size,
+                                   &remote_handle->key)) {
+        r = rdma_new(endpoint, local, local_handle, done, context, data);
+        if (!r)
+            return OPAL_ERR_OUT_OF_RESOURCE;
+        return rdma_settle(r, pw_endpoint_get(endpoint->ep, local, remote, size,
+                                              &remote_handle->key, rdma_done, r));
     }
-    return rdma_settle(r, pw_endpoint_get(endpoint->ep, local, remote, size,
-                                          &remote_handle->key, rdma_done, r));
+    if (done)
+        done(btl, endpoint, local, local_handle, context, data, OPAL_SUCCESS);
+    return OPAL_SUCCESS;
 }
 
 static int atomic_name(mca_btl_base_atomic_op_t op, enum pw_atomic_op *out)

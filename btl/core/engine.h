@@ -142,6 +142,13 @@ int pw_endpoint_get(struct pw_endpoint *ep, void *local, uint64_t remote, size_t
 int pw_endpoint_put(struct pw_endpoint *ep, const void *local, uint64_t remote,
                     size_t len, const struct pw_key *key, pw_done_fn done, void *arg);
 
+/* The same when it can be done at once, by a NIC that reaches the memory: 0.
+ * -EOPNOTSUPP: not so, call the above. Cheaper, for nothing need be kept. */
+int pw_endpoint_get_now(struct pw_endpoint *ep, void *local, uint64_t remote, size_t len,
+                        const struct pw_key *key);
+int pw_endpoint_put_now(struct pw_endpoint *ep, const void *local, uint64_t remote,
+                        size_t len, const struct pw_key *key);
+
 /* *result (may be NULL) gets the previous value, by the time of 0 or done.
  * Errors as above, and -EINVAL (unaligned), -EOPNOTSUPP (op and type). */
 int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
