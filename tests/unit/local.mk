@@ -51,3 +51,6 @@ tests_unit_transfer_LDADD = $(unit_libs)
 unit_tests += tests/unit/serve
 tests_unit_serve_SOURCES = tests/unit/serve.c $(pair)
 tests_unit_serve_LDADD = $(unit_libs)
+unit_tests += tests/unit/guard
+tests_unit_guard_SOURCES = tests/unit/guard.c $(pair)
+tests_unit_guard_LDADD = $(unit_libs)

@@ -8,6 +8,7 @@
 
 struct pair_waits pair_waits;
 int pair_open_error[2];
+unsigned pair_loss_percent;
 void (*pair_meanwhile)(struct pw_nic_peer *peer, uint32_t imm);
 
 static bool keyed, offers;
@@ -48,11 +49,21 @@ static int pair_probe_2(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
     return fake_nic_ops2.probe(info, why);
 }
 
+static bool lost(void)
+{
+    static uint32_t seed = 12345;
+
+    seed = seed * 1664525 + 1013904223;
+    return (seed >> 8) % 100 < pair_loss_percent;
+}
+
 static int nic_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                     int n, void *op)
 {
     if (pair_meanwhile)
         pair_meanwhile(peer, imm);
+    if (lost())
+        return 0;
     return fake_nic_ops.send(peer, imm, iov, n, op);
 }
 
@@ -110,6 +121,8 @@ static void nic_disconnect(struct pw_nic_peer *peer) { fake_nic_ops.disconnect(p
 static int nic_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data,
                            size_t len)
 {
+    if (lost())
+        return 0;
     return fake_nic_ops.send_inline(peer, imm, data, len);
 }
 static int nic_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,

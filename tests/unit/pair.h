@@ -107,6 +107,10 @@ extern struct pair_waits pair_waits;
 extern const struct pw_nic_ops *const pair_backends[];
 extern int pair_open_error[2];
 
+/* Of a hundred frames so many are lost, by chance but each time the same ones: the
+ * fake NIC's own "each n-th" may fall into step with who sends again. */
+extern unsigned pair_loss_percent;
+
 /* Called before each send of a NIC, when set; for what happens "meanwhile". */
 extern void (*pair_meanwhile)(struct pw_nic_peer *peer, uint32_t imm);
 

@@ -330,7 +330,7 @@ Test(serve, frames_of_every_kind_and_every_length_do_no_harm)
     rig_close_unharmed(&r);
 }
 
-Test(serve, a_numbered_frame_where_nothing_is_guarded_is_dropped)
+Test(serve, a_number_that_is_not_the_next_one_is_dropped)
 {
     struct rig r;
 
