@@ -8,14 +8,15 @@
  * ob1 of Open MPI 4.1 fetches the whole message in RGET, whatever the receive
  * buffer holds (mca_pml_ob1_recv_request_progress_rget takes hdr_msg_length), and
  * no transport can know better. So what lies behind the buffer is looked at only
- * where the sender's memory is not the pool's, and the buffer has room for all.
+ * where the sender offers no RGET: malloc'ed memory up to NO_RGET bytes. The
+ * buffer has room for all.
  */
 #include "story.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { LARGEST = 4 << 20, GUARD = 256 };
+enum { LARGEST = 4 << 20, GUARD = 256, NO_RGET = 65536 };
 
 static MPI_Comm comm;       /* MPI_ERRORS_RETURN */
 
@@ -87,7 +88,8 @@ int main(int argc, char **argv)
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             if (story("%s %s-%s %d into %d", c & 4 ? "unexpected" : "expected",
                       mem_name(smem), mem_name(rmem), cases[i].sent, cases[i].room))
-                truncated(rank ^ 1, cases[i].sent, cases[i].room, c & 4, smem == MEM_POOL, s, r);
+                truncated(rank ^ 1, cases[i].sent, cases[i].room, c & 4,
+                          smem == MEM_POOL || cases[i].sent > NO_RGET, s, r);
         mem_put(smem, s);
         mem_put(rmem, r);
     }
