@@ -207,6 +207,16 @@ static void endpoint_unlist(struct pw_endpoint *ep)
     pw_unlock(e);
 }
 
+/* Under e->progress. */
+static void endpoint_end(struct pw_endpoint *ep)
+{
+    while (ep->waiting && pw_endpoint_alive(ep) && pw_endpoint_pump(ep) > 0)
+        ;
+    count_local(ep, false);
+    endpoint_unlist(ep);
+    pw_endpoint_free(ep);
+}
+
 void pw_endpoint_close(struct pw_endpoint *ep)
 {
     struct pw_engine *e;
@@ -216,16 +226,12 @@ void pw_endpoint_close(struct pw_endpoint *ep)
     e = ep->e;
     if (!pw_progress_enter(e)) {
         pw_lock(e);
-        ep->closing = true;
+        __atomic_store_n(&ep->closing, true, __ATOMIC_RELAXED);
         e->n_chores++;
         pw_unlock(e);
         return;
     }
-    while (ep->waiting && pw_endpoint_alive(ep) && pw_endpoint_pump(ep) > 0)
-        ;
-    count_local(ep, false);
-    endpoint_unlist(ep);
-    pw_endpoint_free(ep);
+    endpoint_end(ep);
     pw_progress_leave(e);
 }
 
@@ -242,9 +248,7 @@ void pw_endpoints_chores(struct pw_engine *e)
 
         next = ep->next;
         if (ep->closing) {
-            count_local(ep, false);
-            endpoint_unlist(ep);
-            pw_endpoint_free(ep);
+            endpoint_end(ep);
         } else if (!ep->n_paths && !ep->dead) {
             int err = pw_endpoint_connect(ep, why);
             if (err)

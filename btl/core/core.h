@@ -134,7 +134,7 @@ struct pw_endpoint {
     struct pw_path paths[PW_KEY_NICS];
     int n_paths;
     bool dead;                      /* atomic */
-    bool closing;
+    bool closing;                   /* atomic: no upcalls any more */
     bool local;                     /* counted in n_local */
     bool waiting;                   /* atomic: something below waits for room */
     struct pw_message *queue, **queue_end;

@@ -271,7 +271,8 @@ void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why)
     queue_drop(ep, -EPIPE);
     pw_transfer_fail_all(ep, -EPIPE);
     pw_serve_forget(ep);
-    e->config.up->dead(e->config.ctx, ep->cookie, cause, ep->why);
+    if (!__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
+        e->config.up->dead(e->config.ctx, ep->cookie, cause, ep->why);
 }
 
 void pw_endpoint_free(struct pw_endpoint *ep)

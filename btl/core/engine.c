@@ -229,6 +229,8 @@ static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
     struct pw_endpoint *ep = ((struct pw_path *)cookie)->ep;
     unsigned kind = pw_imm_kind(imm);
 
+    if (__builtin_expect(__atomic_load_n(&ep->closing, __ATOMIC_RELAXED), 0))
+        return;
     if (__builtin_expect(imm >> 24 & PW_F_NUMBERED, 0) && !numbered_accept(ep, imm))
         return;
     if (__builtin_expect(kind == PW_F_MESSAGE, 1))

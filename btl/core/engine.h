@@ -91,7 +91,9 @@ bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len);
 int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *cookie,
                      struct pw_endpoint **out, char why[PW_NIC_WHY_MAX]);
 
-/* What was sent still arrives. Pending callbacks come with -ECANCELED. */
+/* What was sent still arrives. Pending callbacks come with -ECANCELED, maybe from
+ * a later progress; upcalls for this endpoint do not come any more, but one may
+ * be under way in another thread. */
 void pw_endpoint_close(struct pw_endpoint *ep);
 
 bool pw_endpoint_alive(const struct pw_endpoint *ep);

@@ -54,3 +54,6 @@ tests_unit_serve_LDADD = $(unit_libs)
 unit_tests += tests/unit/guard
 tests_unit_guard_SOURCES = tests/unit/guard.c $(pair)
 tests_unit_guard_LDADD = $(unit_libs)
+unit_tests += tests/unit/connect
+tests_unit_connect_SOURCES = tests/unit/connect.c $(pair)
+tests_unit_connect_LDADD = $(unit_libs)
