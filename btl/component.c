@@ -41,7 +41,7 @@ static mca_btl_base_module_t **component_init(int *n, bool progress_threads, boo
 
     (void)progress_threads;
     *n = 0;
-    if (pw_params_check(&pw_params, why, sizeof(why))) {
+    if (pw_params_check(why, sizeof(why))) {
         pw_say(true, "%s. pinwheel is not used.", why);
         return NULL;
     }

@@ -31,7 +31,8 @@ libpwcore_la_SOURCES = \
 
 if BUILD_MODULE
 # -z now: Open MPI opens components lazily, and a symbol that is missing is to
-# stop the load, not the first call.
+# stop the load, not the first call. -Bsymbolic: components are opened globally;
+# should somebody copy one file to both names, neither is to use the other's half.
 component_LTLIBRARIES += mca_btl_pinwheel.la
 mca_btl_pinwheel_la_SOURCES = \
 	btl/compat.h \
@@ -47,7 +48,7 @@ mca_btl_pinwheel_la_SOURCES = \
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
 mca_btl_pinwheel_la_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
 mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
-	-Wl,-z,now -Wl,-z,defs
+	-Wl,-z,now -Wl,-z,defs -Wl,-Bsymbolic
 mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS)
 
 # The same object under both names: Open MPI finds a component by its file's

@@ -122,9 +122,9 @@ static int engine_open(struct pw_module *m, bool threads)
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
-        .kernel_copy = pw_params.cma, .chunk = pw_params.chunk,
+        .kernel_copy = pw_params.cma != 0, .chunk = pw_params.chunk,
         .costs = pw_costs_default, .cores = cores > 0 ? (unsigned)cores : 0,
-        .sleep_us = pw_params.sleep_us,
+        .sleep_us = (unsigned)pw_params.sleep_us,
     };
     char why[PW_NIC_WHY_MAX];
     int err = pw_engine_open(&config, &m->engine, why);

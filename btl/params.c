@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* params.c - what a user may set, and what is refused.
  *
- * Start at `sizes`: registration, the check of the range and the sentence about
- * it all come from that table.
+ * Start at `numbers`: registration, the check of the range and the sentence about
+ * it all come from that table. Numbers are registered as text, because Open MPI
+ * takes what is no number for 0 and goes on.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "opal/mca/base/mca_base_var.h"
 
@@ -15,45 +18,46 @@
 struct pw_params pw_params = {
     .nics = "",
     .pool_pages_name = "auto",
-    .pool_size = 0,
-    .queue_size = 0,
-    .eager_limit = 16384,
-    .max_send_size = 32704,
-    .rget_min = 65537,
-    .chunk = 16384,
-    .cma = true,
-    .sleep_us = 1000,
 };
 
-struct size_param {
+struct number {
     const char *name;
+    char *text;         /* the default, then what was set */
     size_t *value;
     size_t min, max;
-    bool zero;          /* 0 is allowed too: chosen by pinwheel */
+    bool zero;          /* 0 is allowed too */
     bool power_of_two;
     const char *help;
 };
 
-static const struct size_param sizes[] = {
-    { "pool_size", &pw_params.pool_size, (size_t)16 << 20, (size_t)1 << 40, true, false,
+static struct number numbers[] = {
+    { "pool_size", "0", &pw_params.pool_size, (size_t)16 << 20, (size_t)1 << 40, true,
+      false,
       "Bytes of address space of each rank's shared pool, from which MPI_Alloc_mem is "
       "served; memory is taken as it is used. 0: half of the host's memory, shared "
       "among its ranks" },
-    { "queue_size", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
+    { "queue_size", "0", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
       "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
       "of it is the largest fragment. 0: 1 MiB, less with more than four peers" },
-    { "eager_limit", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
+    { "eager_limit", "16384", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them" },
-    { "max_send_size", &pw_params.max_send_size, 1024, (size_t)1 << 20, false, false,
+    { "max_send_size", "32704", &pw_params.max_send_size, 1024, (size_t)1 << 20, false,
+      false,
       "Bytes of a fragment of a longer message that is sent in pieces" },
-    { "rget_min", &pw_params.rget_min, 1, SIZE_MAX, false, false,
+    { "rget_min", "65537", &pw_params.rget_min, 1, SIZE_MAX, false, false,
       "Messages of at least this many bytes in memory outside the pool are fetched by the "
       "receiver in one transfer instead of sent in fragments" },
-    { "chunk", &pw_params.chunk, 1024, (size_t)1 << 20, false, false,
-      "Bytes of one piece of such a transfer when it goes through the ring" },
+    { "chunk", "16384", &pw_params.chunk, 1024, (size_t)1 << 20, false, false,
+      "Bytes of one piece of such a transfer when it goes through the queue" },
+    { "cma", "1", &pw_params.cma, 0, 1, true, false,
+      "1: let the kernel copy between processes (process_vm_readv) where that is the "
+      "fastest way; 0: do without" },
+    { "sleep_us", "1000", &pw_params.sleep_us, 1, 1000000, true, false,
+      "Longest sleep, in microseconds, of a rank that has waited in vain for a while; 0: "
+      "never sleep" },
 };
-enum { N_SIZES = sizeof(sizes) / sizeof(sizes[0]) };
+enum { N_NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
 
 static const struct { const char *name; enum pw_pages pages; } page_kinds[] = {
     { "auto", PW_PAGES_AUTO }, { "2m", PW_PAGES_2M }, { "thp", PW_PAGES_THP },
@@ -73,9 +77,9 @@ int pw_params_register(void)
 {
     int rc = 0;
 
-    for (int i = 0; i < N_SIZES && !rc; i++)
-        rc = register_one(sizes[i].name, sizes[i].help, MCA_BASE_VAR_TYPE_SIZE_T,
-                          OPAL_INFO_LVL_5, sizes[i].value);
+    for (int i = 0; i < N_NUMBERS && !rc; i++)
+        rc = register_one(numbers[i].name, numbers[i].help, MCA_BASE_VAR_TYPE_STRING,
+                          OPAL_INFO_LVL_5, &numbers[i].text);
     if (!rc)
         rc = register_one("nics", "NIC backends to use, comma-separated; empty: all that "
                           "this machine can run (pwinfo lists them)",
@@ -85,28 +89,48 @@ int pw_params_register(void)
                           "(reserved hugepages), thp (transparent hugepages), 4k",
                           MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4,
                           &pw_params.pool_pages_name);
-    if (!rc)
-        rc = register_one("cma", "Whether to let the kernel copy between processes "
-                          "(process_vm_readv) where that is the fastest way",
-                          MCA_BASE_VAR_TYPE_BOOL, OPAL_INFO_LVL_4, &pw_params.cma);
-    if (!rc)
-        rc = register_one("sleep_us", "Longest sleep, in microseconds (up to 1000000), of a "
-                          "rank that has waited in vain for a while; 0: never sleep",
-                          MCA_BASE_VAR_TYPE_UNSIGNED_INT, OPAL_INFO_LVL_5,
-                          &pw_params.sleep_us);
     return rc;
 }
 
-static int size_check(const struct size_param *p, char *why, size_t room)
+int pw_number_parse(const char *text, size_t *out)
 {
-    size_t v = *p->value;
+    unsigned long long n;
+    unsigned shift = 0;
+    char *end;
 
+    if (!text || !isdigit((unsigned char)*text))
+        return -EINVAL;
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    switch (*end) {
+    case 'k': case 'K': shift = 10; break;
+    case 'm': case 'M': shift = 20; break;
+    case 'g': case 'G': shift = 30; break;
+    }
+    if (errno || end[shift != 0] || n > SIZE_MAX >> shift)
+        return -EINVAL;
+    *out = (size_t)n << shift;
+    return 0;
+}
+
+static bool number_allowed(const struct number *p, size_t v)
+{
     if (!v && p->zero)
+        return true;
+    return v >= p->min && v <= p->max && (!p->power_of_two || !(v & (v - 1)));
+}
+
+static int number_check(const struct number *p, char *why, size_t room)
+{
+    size_t v;
+
+    if (!pw_number_parse(p->text, &v) && number_allowed(p, v)) {
+        *p->value = v;
         return 0;
-    if (v >= p->min && v <= p->max && (!p->power_of_two || !(v & (v - 1))))
-        return 0;
-    snprintf(why, room, "btl_pinwheel_%s=%zu: must be %s%s from %zu to %zu bytes; leave it "
-             "out for the default", p->name, v, p->zero ? "0, or " : "",
+    }
+    snprintf(why, room, "btl_pinwheel_%s=%s: must be %s%s from %zu to %zu (k, m and g may "
+             "follow); leave it out for the default", p->name, p->text ? p->text : "",
+             p->zero && p->min ? "0, or " : "",
              p->power_of_two ? "a power of two" : "a number", p->min, p->max);
     return -EINVAL;
 }
@@ -123,18 +147,11 @@ static int pages_check(struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
-int pw_params_check(struct pw_params *p, char *why, size_t room)
+int pw_params_check(char *why, size_t room)
 {
     int err = 0;
 
-    for (int i = 0; i < N_SIZES && !err; i++)
-        err = size_check(&sizes[i], why, room);
-    if (!err)
-        err = pages_check(p, why, room);
-    if (!err && p->sleep_us > 1000000) {
-        snprintf(why, room, "btl_pinwheel_sleep_us=%u: must be 0 to 1000000 microseconds; "
-                 "leave it out for the default", p->sleep_us);
-        err = -EINVAL;
-    }
-    return err;
+    for (int i = 0; i < N_NUMBERS && !err; i++)
+        err = number_check(&numbers[i], why, room);
+    return err ? err : pages_check(&pw_params, why, room);
 }

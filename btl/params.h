@@ -8,7 +8,7 @@
 
 #include "pinwheel/pool.h"
 
-/* Values as registered; sizes in bytes. */
+/* What holds after pw_params_check(); sizes in bytes. */
 struct pw_params {
     char *nics;
     char *pool_pages_name;
@@ -19,8 +19,8 @@ struct pw_params {
     size_t max_send_size;
     size_t rget_min;
     size_t chunk;
-    bool cma;
-    unsigned sleep_us;
+    size_t cma;
+    size_t sleep_us;
 };
 
 extern struct pw_params pw_params;
@@ -28,8 +28,12 @@ extern struct pw_params pw_params;
 /* Register all with Open MPI; 0 or an OPAL error. */
 int pw_params_register(void);
 
-/* 0, or -EINVAL and a sentence in why: the parameter, its value, what is
- * allowed. */
-int pw_params_check(struct pw_params *p, char *why, size_t room);
+/* Read what was set into pw_params. 0, or -EINVAL and a sentence in why: the
+ * parameter, its value, what is allowed. */
+int pw_params_check(char *why, size_t room);
+
+/* "16384", "16k", "1M", "2g" (of 1024). 0, or -EINVAL when it is no such number
+ * or too large. */
+int pw_number_parse(const char *text, size_t *out);
 
 #endif
