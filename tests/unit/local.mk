@@ -57,3 +57,15 @@ tests_unit_guard_LDADD = $(unit_libs)
 unit_tests += tests/unit/connect
 tests_unit_connect_SOURCES = tests/unit/connect.c $(pair)
 tests_unit_connect_LDADD = $(unit_libs)
+unit_tests += tests/unit/regions tests/unit/idle
+tests_unit_regions_SOURCES = tests/unit/regions.c $(pair)
+tests_unit_regions_LDADD = $(unit_libs)
+tests_unit_idle_SOURCES = tests/unit/idle.c $(pair)
+tests_unit_idle_LDADD = $(unit_libs)
+
+# What stands in headers alone.
+unit_tests += tests/unit/atomic tests/unit/copy
+tests_unit_atomic_SOURCES = tests/unit/atomic.c
+tests_unit_atomic_LDADD = $(unit_libs)
+tests_unit_copy_SOURCES = tests/unit/copy.c
+tests_unit_copy_LDADD = $(unit_libs)

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* regions.c - the tables of regions and of pending operations, by number. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "tests/unit/pair.h"
+
+static const struct pair_plan plain, keyed = { .keyed = true };
+
+static uint64_t at(const void *p)
+{
+    return (uint64_t)(uintptr_t)p;
+}
+
+static uint64_t add(struct pw_engine *e, void *addr, size_t len, unsigned access)
+{
+    struct pw_key key = { 0 };
+
+    cr_assert(eq(int, pw_engine_register(e, addr, len, access, false, &key), 0));
+    return key.id;
+}
+
+static void drop(struct pw_engine *e, uint64_t id)
+{
+    struct pw_key key = { .id = id };
+
+    pw_engine_deregister(e, &key);
+}
+
+/* ---- regions ---- */
+
+Test(regions, numbers_differ_and_each_finds_its_own)
+{
+    enum { N = 1000 };
+    static char memory[N][8];
+    uint64_t ids[N];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    for (int i = 0; i < N; i++)
+        ids[i] = add(p.a.e, memory[i], 8, PW_READ);
+    for (int i = 0; i < N; i++) {
+        cr_assert(eq(int, pw_region_check(p.a.e, ids[i], at(memory[i]), 8, PW_READ), 0));
+        cr_assert(eq(int, pw_region_check(p.a.e, ids[i], at(memory[(i + 1) % N]), 8,
+                                          PW_READ), -EACCES));
+    }
+    pair_close(&p);
+}
+
+Test(regions, the_table_grows_past_its_first_64_and_keeps_what_it_has)
+{
+    char memory[8];
+    uint64_t first;
+    struct pair p;
+
+    pair_open(&p, &plain);
+    first = add(p.a.e, memory, 8, PW_READ);
+    for (int i = 1; i < 64; i++)
+        add(p.a.e, memory, 8, PW_READ);
+    cr_expect(eq(u32, p.a.e->n_regions, 64));
+    add(p.a.e, memory, 8, PW_READ);
+    cr_expect(eq(u32, p.a.e->n_regions, 128));
+    cr_expect(eq(int, pw_region_check(p.a.e, first, at(memory), 8, PW_READ), 0));
+    pair_close(&p);
+}
+
+Test(regions, places_are_used_again_under_new_numbers)
+{
+    uint64_t id, last = 0;
+    char memory[8];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    for (int i = 0; i < 1000; i++) {
+        id = add(p.a.e, memory, 8, PW_READ);
+        cr_assert(ne(u64, id, last));
+        cr_assert(eq(int, pw_region_check(p.a.e, last, at(memory), 8, PW_READ), -EACCES));
+        cr_assert(eq(int, pw_region_check(p.a.e, id, at(memory), 8, PW_READ), 0));
+        last = id;
+        drop(p.a.e, id);
+        cr_assert(eq(int, pw_region_check(p.a.e, id, at(memory), 8, PW_READ), -EACCES));
+    }
+    cr_expect(eq(u32, p.a.e->n_regions, 64), "one place was enough");
+    pair_close(&p);
+}
+
+Test(regions, places_come_back_in_any_order)
+{
+    uint64_t ids[200];
+    char memory[200];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    for (int i = 0; i < 200; i++)
+        ids[i] = add(p.a.e, memory + i, 1, PW_READ);
+    for (int i = 0; i < 200; i++)
+        drop(p.a.e, ids[i * 7 % 200]);
+    for (int i = 0; i < 200; i++)
+        ids[i] = add(p.a.e, memory + i, 1, PW_READ);
+    for (int i = 0; i < 200; i++)
+        cr_assert(eq(int, pw_region_check(p.a.e, ids[i], at(memory + i), 1, PW_READ), 0));
+    cr_expect(eq(u32, p.a.e->n_regions, 256));
+    pair_close(&p);
+}
+
+Test(regions, all_accesses_asked_for_must_be_there)
+{
+    uint64_t id;
+    char memory[8];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    id = add(p.a.e, memory, 8, PW_READ | PW_ATOMIC);
+    for (unsigned access = 1; access < 8; access++)
+        cr_expect(eq(int, pw_region_check(p.a.e, id, at(memory), 8, access),
+                     access & PW_WRITE ? -EACCES : 0), "access %u", access);
+    pair_close(&p);
+}
+
+Test(regions, no_number_is_found_in_an_empty_table)
+{
+    struct pair p;
+
+    pair_open(&p, &plain);
+    cr_expect(eq(int, pw_region_check(p.a.e, 0, 0, 0, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_region_check(p.a.e, (uint64_t)1 << 32, 0, 0, PW_READ), -EACCES));
+    pair_close(&p);
+}
+
+/* ---- what the NICs have of it ---- */
+
+Test(regions, every_nic_with_keys_pins_and_unpins)
+{
+    struct pair_plan plan = { .two_nics = true, .keyed = true };
+    struct pw_key key = { 0 };
+    char memory[64];
+    struct pair p;
+
+    pair_open(&p, &plan);
+    cr_assert(eq(int, pw_engine_register(p.a.e, memory, 64, PW_READ, true, &key), 0));
+    cr_expect(eq(uint, fake_nic_pins(pair_nic(&p.a, 0)), 1));
+    cr_expect(eq(uint, fake_nic_pins(pair_nic(&p.a, 1)), 1));
+    cr_expect(ne(int, memcmp(&key.nic[0], &key.nic[1], sizeof key.nic[0]), 0));
+    cr_expect(eq(u32, key.access, PW_READ));
+    cr_expect(eq(u32, key.passive, 1));
+    pw_engine_deregister(p.a.e, &key);
+    cr_expect(eq(uint, fake_nic_pins(pair_nic(&p.a, 0)), 0));
+    cr_expect(eq(uint, fake_nic_pins(pair_nic(&p.a, 1)), 0));
+    pair_close(&p);
+}
+
+Test(regions, a_nic_without_keys_is_not_asked)
+{
+    char memory[64];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    drop(p.a.e, add(p.a.e, memory, 64, PW_READ));
+    cr_expect(eq(uint, fake_nic_calls(pair_nic(&p.a, 0), FAKE_PIN), 0));
+    pair_close(&p);
+}
+
+Test(regions, a_pin_that_fails_undoes_the_others)
+{
+    struct pair_plan plan = { .two_nics = true, .keyed = true };
+    struct pw_key key = { 0 };
+    char memory[64];
+    struct pair p;
+
+    pair_open(&p, &plan);
+    fake_nic_fail(pair_nic(&p.a, 1), FAKE_PIN, 1, 1, -ENOMEM);
+    cr_expect(eq(int, pw_engine_register(p.a.e, memory, 64, PW_READ, false, &key), -ENOMEM));
+    cr_expect(eq(uint, fake_nic_pins(pair_nic(&p.a, 0)), 0));
+    cr_expect(eq(u32, p.a.e->n_regions, 0));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PIN, 1, 1, -EFAULT);
+    cr_expect(eq(int, pw_engine_register(p.a.e, memory, 64, PW_READ, false, &key), -EFAULT));
+    cr_expect(eq(int, pw_engine_register(p.a.e, memory, 64, PW_READ, false, &key), 0));
+    pair_close(&p);
+}
+
+Test(regions, a_key_is_as_long_as_the_nics_need)
+{
+    struct pair p;
+
+    pair_open(&p, &plain);
+    cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic)));
+    pair_close(&p);
+    pair_open(&p, &keyed);
+    cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic[1])));
+    pair_close(&p);
+    pair_open(&p, &(struct pair_plan){ .two_nics = true, .keyed = true });
+    cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic[2])));
+    pair_close(&p);
+}
+
+/* ---- operations ---- */
+
+Test(ops, numbers_differ_and_each_finds_its_own)
+{
+    enum { N = 1000 };
+    struct pw_op *ops[N];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    for (int i = 0; i < N; i++) {
+        ops[i] = pw_op_new(p.a.e, PW_OP_GET, p.a.ep);
+        cr_assert(ne(ptr, ops[i], NULL));
+    }
+    for (int i = 0; i < N; i++)
+        cr_assert(eq(ptr, pw_op_find(p.a.e, ops[i]->id), ops[i]));
+    cr_expect(eq(u32, p.a.e->n_pending, N));
+    for (int i = 0; i < N; i++)
+        pw_op_free(p.a.e, ops[i]);
+    cr_expect(eq(u32, p.a.e->n_pending, 0));
+    pair_close(&p);
+}
+
+Test(ops, a_number_finds_nothing_once_its_operation_is_done)
+{
+    struct pw_op *op;
+    uint64_t id;
+    struct pair p;
+
+    pair_open(&p, &plain);
+    op = pw_op_new(p.a.e, PW_OP_GET, p.a.ep);
+    id = op->id;
+    pw_op_free(p.a.e, op);
+    cr_expect(eq(ptr, pw_op_find(p.a.e, id), NULL));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, op->id), NULL), "nor does the next one's, yet");
+    cr_expect(eq(ptr, pw_op_new(p.a.e, PW_OP_PUT, p.a.ep), op), "the place is used again");
+    cr_expect(ne(u64, op->id, id));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, id), NULL));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, op->id), op));
+    pw_op_free(p.a.e, op);
+    pair_close(&p);
+}
+
+Test(ops, a_number_from_nowhere_finds_nothing)
+{
+    struct pair p;
+
+    pair_open(&p, &plain);
+    cr_expect(eq(ptr, pw_op_find(p.a.e, 0), NULL));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, UINT64_MAX), NULL));
+    pw_op_free(p.a.e, pw_op_new(p.a.e, PW_OP_GET, p.a.ep));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, 0), NULL));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, (uint64_t)1 << 32 | 1), NULL));
+    cr_expect(eq(ptr, pw_op_find(p.a.e, UINT64_MAX), NULL));
+    pair_close(&p);
+}
