@@ -72,6 +72,16 @@ tests_mpi_winops_LDADD = $(mpi_libs)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
 mpi_tests += tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
-	tests/mpi/machine
+	tests/mpi/machine tests/mpi/version
 EXTRA_DIST += tests/mpi/lib.sh tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
-	tests/mpi/params tests/mpi/machine
+	tests/mpi/params tests/mpi/machine tests/mpi/version
+
+# The components as they would be had they been built for another Open MPI.
+check_LTLIBRARIES += tests/mpi/foreign/mca_btl_pinwheel.la
+tests_mpi_foreign_mca_btl_pinwheel_la_SOURCES = $(mca_btl_pinwheel_la_SOURCES)
+tests_mpi_foreign_mca_btl_pinwheel_la_CPPFLAGS = $(mca_btl_pinwheel_la_CPPFLAGS) \
+	-DPW_OMPI_SERIES='"5.0"'
+tests_mpi_foreign_mca_btl_pinwheel_la_CFLAGS = $(mca_btl_pinwheel_la_CFLAGS)
+tests_mpi_foreign_mca_btl_pinwheel_la_LDFLAGS = $(mca_btl_pinwheel_la_LDFLAGS) \
+	-rpath /nowhere
+tests_mpi_foreign_mca_btl_pinwheel_la_LIBADD = $(mca_btl_pinwheel_la_LIBADD)

@@ -69,3 +69,8 @@ tests_unit_atomic_SOURCES = tests/unit/atomic.c
 tests_unit_atomic_LDADD = $(unit_libs)
 tests_unit_copy_SOURCES = tests/unit/copy.c
 tests_unit_copy_LDADD = $(unit_libs)
+
+# Who may not talk to the shm NIC.
+unit_tests += tests/unit/strangers
+tests_unit_strangers_SOURCES = tests/unit/strangers.c
+tests_unit_strangers_LDADD = $(unit_libs)
