@@ -150,6 +150,7 @@ struct pw_endpoint {
 
 struct pw_idle {
     unsigned polls;
+    bool starved;           /* a message found no room since the last look */
     uint64_t since_ns;
     unsigned sleep_us;
 };
@@ -208,8 +209,11 @@ void pw_endpoint_free(struct pw_endpoint *ep);
 void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why);
 void pw_endpoint_wait_room(struct pw_endpoint *ep);
 int pw_endpoint_pump(struct pw_endpoint *ep);
-void pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s);
-void pw_endpoint_unstream(struct pw_endpoint *ep, uint64_t id);
+/* false when the endpoint is dead, or when op (may be NULL), whose bytes they are,
+ * has ended: s stays the caller's. */
+bool pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s,
+                        const struct pw_op *op);
+void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id);
 
 /* connect.c */
 int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX]);
@@ -228,15 +232,17 @@ void pw_serve_forget(struct pw_endpoint *ep);
 /* transfer.c */
 void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len);
 void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len);
-void pw_transfer_complete(struct pw_engine *e, struct pw_op *op, int status);
-void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status);
+void pw_transfer_nic_done(struct pw_op *op, int status);
 void pw_transfer_fail_all(struct pw_endpoint *ep, int status);
 
 /* ops.c */
-struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
-                        struct pw_endpoint *ep);
+/* A new one like `what`, all but its id; from here on it may end in another
+ * thread. NULL without memory. */
+struct pw_op *pw_op_new(struct pw_engine *e, const struct pw_op *what, uint64_t *id);
 struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id);
-void pw_op_free(struct pw_engine *e, struct pw_op *op);
+/* Who gets true has ended it, and nobody else will. *was (may be NULL) is what it
+ * was. */
+bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was);
 void pw_ops_fini(struct pw_engine *e);
 
 /* regions.c */

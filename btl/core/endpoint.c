@@ -14,6 +14,7 @@
 
 #include "core.h"
 #include "guard.h"
+#include "idle.h"
 #include "path.h"
 
 int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
@@ -38,8 +39,10 @@ int pw_endpoint_send(struct pw_endpoint *ep, uint8_t tag, const struct pw_iov *i
         __atomic_load_n(&ep->queue, __ATOMIC_RELAXED))
         return -EAGAIN;
     err = pw_frame_send(ep, PW_F_MESSAGE, tag, iov, n);
-    if (!err)
+    if (__builtin_expect(!err, 1))
         pw_count(&ep->e->stats.messages, 1);
+    else if (err == -EAGAIN)
+        pw_idle_starved(ep->e);
     return err;
 }
 
@@ -123,21 +126,30 @@ int pw_control_send(struct pw_endpoint *ep, unsigned kind, const void *data, siz
     return 0;
 }
 
-void pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s)
+bool pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s,
+                        const struct pw_op *op)
 {
+    bool wanted;
+
     s->next = NULL;
     pw_lock(ep->e);
-    *ep->streams_end = s;
-    ep->streams_end = &s->next;
-    endpoint_waits(ep);
+    wanted = !ep->dead && (!op || (op->id == s->id && op->kind != PW_OP_FREE));
+    if (wanted) {
+        *ep->streams_end = s;
+        ep->streams_end = &s->next;
+        endpoint_waits(ep);
+    }
     pw_unlock(ep->e);
+    return wanted;
 }
 
-static struct pw_stream *stream_take(struct pw_endpoint *ep, uint64_t id)
+/* GET_DATA goes by the peer's numbers, PUT_DATA by ours: they may be equal. */
+static struct pw_stream *stream_take(struct pw_endpoint *ep, enum pw_kind kind,
+                                     uint64_t id)
 {
     struct pw_stream **at = &ep->streams, *s;
 
-    while (*at && (*at)->id != id)
+    while (*at && ((*at)->kind != kind || (*at)->id != id))
         at = &(*at)->next;
     s = *at;
     if (s) {
@@ -148,12 +160,12 @@ static struct pw_stream *stream_take(struct pw_endpoint *ep, uint64_t id)
     return s;
 }
 
-void pw_endpoint_unstream(struct pw_endpoint *ep, uint64_t id)
+void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id)
 {
     struct pw_stream *s;
 
     pw_lock(ep->e);
-    s = stream_take(ep, id);
+    s = stream_take(ep, kind, id);
     endpoint_waits_not(ep);
     pw_unlock(ep->e);
     free(s);
@@ -214,7 +226,7 @@ static int pump_streams(struct pw_endpoint *ep)
             break;
         n++;
         if (!more)
-            pw_endpoint_unstream(ep, s->id);
+            pw_endpoint_unstream(ep, s->kind, s->id);
     }
     return n;
 }

@@ -247,9 +247,8 @@ static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
 
 static void engine_complete(void *ctx, void *op, int status)
 {
-    struct pw_engine *e = ctx;
-
-    pw_transfer_nic_done(e, op, status);
+    (void)ctx;
+    pw_transfer_nic_done(op, status);
 }
 
 static void engine_down(void *ctx, void *cookie, int cause, const char *why)

@@ -3,10 +3,19 @@
  *
  * The number travels to the peer and comes back, so it carries a generation: an
  * answer that comes late, twice or from nowhere finds nothing.
+ *
+ * Always true: an operation is ended by who took it, once. Its asker may give up
+ * (a send failed) while progress finds its peer dead; both try to take it.
  */
 #include <stdlib.h>
 
 #include "core.h"
+
+/* Under e->lock; pw_engine_flush() looks without. */
+static void pending_add(struct pw_engine *e, uint32_t n)
+{
+    __atomic_store_n(&e->n_pending, e->n_pending + n, __ATOMIC_RELAXED);
+}
 
 static struct pw_op *pw_op_grow(struct pw_engine *e)
 {
@@ -26,8 +35,7 @@ static struct pw_op *pw_op_grow(struct pw_engine *e)
     return op;
 }
 
-struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
-                        struct pw_endpoint *ep)
+struct pw_op *pw_op_new(struct pw_engine *e, const struct pw_op *what, uint64_t *id)
 {
     struct pw_op *op;
 
@@ -38,12 +46,10 @@ struct pw_op *pw_op_new(struct pw_engine *e, enum pw_op_kind kind,
     else
         op = pw_op_grow(e);
     if (op) {
-        op->kind = kind;
-        op->by = PW_BY_NIC;
-        op->ep = ep;
-        op->moved = 0;
-        op->result = NULL;
-        e->n_pending++;
+        *id = op->id;
+        *op = *what;
+        op->id = *id;
+        pending_add(e, 1);
     }
     pw_unlock(e);
     return op;
@@ -61,15 +67,23 @@ struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id)
     return op;
 }
 
-void pw_op_free(struct pw_engine *e, struct pw_op *op)
+bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was)
 {
+    bool ours;
+
     pw_lock(e);
-    op->kind = PW_OP_FREE;
-    op->id += (uint64_t)1 << 32;
-    op->next = e->free_ops;
-    e->free_ops = op;
-    e->n_pending--;
+    ours = op->id == id && op->kind != PW_OP_FREE;
+    if (ours) {
+        if (was)
+            *was = *op;
+        op->kind = PW_OP_FREE;
+        op->id += (uint64_t)1 << 32;
+        op->next = e->free_ops;
+        e->free_ops = op;
+        pending_add(e, -1u);
+    }
     pw_unlock(e);
+    return ours;
 }
 
 void pw_ops_fini(struct pw_engine *e)

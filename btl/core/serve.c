@@ -48,7 +48,8 @@ static int serve_get(struct pw_endpoint *ep, const struct pw_f_request *r)
         return -ENOMEM;
     *s = (struct pw_stream){ .kind = PW_F_GET_DATA, .id = r->id, .len = r->len,
                              .from = (const char *)(uintptr_t)r->remote };
-    pw_endpoint_stream(ep, s);
+    if (!pw_endpoint_stream(ep, s, NULL))
+        free(s);
     pw_endpoint_pump(ep);
     return PW_NIC_PENDING;
 }

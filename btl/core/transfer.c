@@ -22,6 +22,12 @@ static bool access_allowed(const struct pw_key *key, unsigned access)
     return !key || (key->access & access) == access;
 }
 
+/* What to return when an operation did not come to be pending. */
+static int gave_up(struct pw_endpoint *ep, struct pw_op *op, uint64_t id, int err)
+{
+    return pw_op_take(ep->e, op, id, NULL) ? err : PW_NIC_PENDING;
+}
+
 /* -EOPNOTSUPP from a NIC means "not by me": the caller goes on by frames. */
 static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind kind,
                   void *local, uint64_t remote, size_t len, const struct pw_key *key,
@@ -30,76 +36,67 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     const struct pw_nic_ops *ops = path->nic->ops;
     const struct pw_nic_key *k = pw_path_key(path, key);
     struct pw_op *op = NULL;
+    uint64_t id;
     int err;
 
     if (!(path->nic->info.flags & PW_NIC_PROMPT)) {
-        op = pw_op_new(ep->e, kind, ep);
+        struct pw_op what = { .kind = kind, .by = PW_BY_NIC, .ep = ep, .local = local,
+                              .remote = remote, .len = len, .key = key ? key->id : 0,
+                              .done = done, .arg = arg };
+        op = pw_op_new(ep->e, &what, &id);
         if (!op)
             return -ENOMEM;
-        op->local = local;
-        op->remote = remote;
-        op->len = len;
-        op->key = key ? key->id : 0;
-        op->done = done;
-        op->arg = arg;
     }
     err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
                             : ops->put(path->peer, local, remote, len, k, op);
     if (op && err != PW_NIC_PENDING)
-        pw_op_free(ep->e, op);
+        return gave_up(ep, op, id, err);
     return err;
 }
 
-static int ask(struct pw_endpoint *ep, struct pw_op *op, bool offer)
+/* The request, and a put's data behind it. op may have ended by the time its
+ * request is sent: the rest is taken from `what`. */
+static int ask(struct pw_endpoint *ep, struct pw_op *op, const struct pw_op *what)
 {
+    bool offer = what->by == PW_BY_OFFER;
     struct pw_f_request r = {
-        .id = op->id, .remote = op->remote, .len = op->len, .key = op->key,
-        .offer = offer ? (uint64_t)(uintptr_t)op->local : 0,
+        .id = what->id, .remote = what->remote, .len = what->len, .key = what->key,
+        .offer = offer ? (uint64_t)(uintptr_t)what->local : 0,
     };
+    struct pw_stream *s = NULL;
+    int err;
 
-    op->by = offer ? PW_BY_OFFER : PW_BY_FRAMES;
-    return pw_control_send(ep, op->kind == PW_OP_GET ? PW_F_GET : PW_F_PUT, &r,
-                           sizeof(r));
-}
-
-static int stream_out(struct pw_endpoint *ep, struct pw_op *op)
-{
-    struct pw_stream *s = malloc(sizeof(*s));
-
-    if (!s)
-        return -ENOMEM;
-    *s = (struct pw_stream){ .kind = PW_F_PUT_DATA, .id = op->id,
-                             .from = op->local, .len = op->len };
-    pw_endpoint_stream(ep, s);
-    return 0;
+    if (what->kind == PW_OP_PUT && !offer) {
+        s = malloc(sizeof(*s));
+        if (!s)
+            return -ENOMEM;
+        *s = (struct pw_stream){ .kind = PW_F_PUT_DATA, .id = what->id,
+                                 .from = what->local, .len = what->len };
+    }
+    err = pw_control_send(ep, what->kind == PW_OP_GET ? PW_F_GET : PW_F_PUT, &r,
+                          sizeof(r));
+    if (s && (err || !pw_endpoint_stream(ep, s, op)))
+        free(s);
+    return err;
 }
 
 static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
                      uint64_t remote, size_t len, const struct pw_key *key,
                      bool offer, pw_done_fn done, void *arg)
 {
+    struct pw_op what = { .kind = kind, .by = offer ? PW_BY_OFFER : PW_BY_FRAMES,
+                          .ep = ep, .local = local, .remote = remote, .len = len,
+                          .key = key ? key->id : 0, .done = done, .arg = arg };
     struct pw_op *op;
     int err;
 
     if (!pw_endpoint_alive(ep))
         return -EPIPE;
-    op = pw_op_new(ep->e, kind, ep);
+    op = pw_op_new(ep->e, &what, &what.id);
     if (!op)
         return -ENOMEM;
-    op->local = local;
-    op->remote = remote;
-    op->len = len;
-    op->key = key ? key->id : 0;
-    op->done = done;
-    op->arg = arg;
-    err = ask(ep, op, offer);
-    if (!err && kind == PW_OP_PUT && !offer)
-        err = stream_out(ep, op);
-    if (err) {
-        pw_op_free(ep->e, op);
-        return err;
-    }
-    return PW_NIC_PENDING;
+    err = ask(ep, op, &what);
+    return err ? gave_up(ep, op, what.id, err) : PW_NIC_PENDING;
 }
 
 static void count_way(struct pw_engine *e, enum pw_way way, size_t len)
@@ -202,6 +199,8 @@ static int atomic_by_frame(struct pw_endpoint *ep, const struct pw_atomic *what,
                            uint64_t remote, uint64_t *result,
                            const struct pw_key *key, pw_done_fn done, void *arg)
 {
+    struct pw_op new = { .kind = PW_OP_ATOMIC, .by = PW_BY_FRAMES, .ep = ep,
+                         .result = result, .done = done, .arg = arg };
     struct pw_f_atomic f = {
         .remote = remote, .key = key ? key->id : 0, .op = what->op,
         .type = what->type, .operand = what->operand, .compare = what->compare,
@@ -211,19 +210,12 @@ static int atomic_by_frame(struct pw_endpoint *ep, const struct pw_atomic *what,
 
     if (!pw_endpoint_alive(ep))
         return -EPIPE;
-    op = pw_op_new(ep->e, PW_OP_ATOMIC, ep);
+    op = pw_op_new(ep->e, &new, &f.id);
     if (!op)
         return -ENOMEM;
-    op->by = PW_BY_FRAMES;
-    op->result = result;
-    op->done = done;
-    op->arg = arg;
-    f.id = op->id;
     err = pw_control_send(ep, PW_F_ATOMIC, &f, sizeof(f));
-    if (err) {
-        pw_op_free(ep->e, op);
-        return err;
-    }
+    if (err)
+        return gave_up(ep, op, f.id, err);
     pw_count(&ep->e->stats.atomics_frame, 1);
     return PW_NIC_PENDING;
 }
@@ -256,13 +248,19 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
     return atomic_by_frame(ep, what, remote, result, key, done, arg);
 }
 
-void pw_transfer_complete(struct pw_engine *e, struct pw_op *op, int status)
+/* End it, unless somebody else did: then nothing of it is ours any more. */
+static void op_complete(struct pw_endpoint *ep, struct pw_op *op, uint64_t id, int status,
+                        uint64_t result)
 {
-    pw_done_fn done = op->done;
-    void *arg = op->arg;
+    struct pw_op was;
 
-    pw_op_free(e, op);
-    done(arg, status);
+    if (!pw_op_take(ep->e, op, id, &was))
+        return;
+    if (was.kind == PW_OP_PUT)
+        pw_endpoint_unstream(ep, PW_F_PUT_DATA, id);
+    if (!status && was.result)
+        *was.result = result;
+    was.done(was.arg, status);
 }
 
 /* GET_DATA: bytes that we asked for. What does not fit what was asked is
@@ -283,22 +281,21 @@ void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len)
     pw_copy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
     op->moved += len;
     if (op->moved == op->len)
-        pw_transfer_complete(ep->e, op, 0);
+        op_complete(ep, op, head.id, 0, 0);
 }
 
 /* The peer could not reach what we offered: the long way then. */
 static int ask_again(struct pw_endpoint *ep, struct pw_op *op)
 {
-    int err = ask(ep, op, false);
+    struct pw_op what = *op;
 
-    if (!err && op->kind == PW_OP_PUT)
-        err = stream_out(ep, op);
-    return err;
+    what.by = op->by = PW_BY_FRAMES;
+    return ask(ep, op, &what);
 }
 
 /* A NIC finished, or failed and may be replaced: copying again does no harm
  * before the callback came, so frames on another path take over. */
-void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status)
+void pw_transfer_nic_done(struct pw_op *op, int status)
 {
     struct pw_endpoint *ep = op->ep;
 
@@ -309,7 +306,7 @@ void pw_transfer_nic_done(struct pw_engine *e, struct pw_op *op, int status)
     if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
         pw_endpoint_alive(ep) && !ask_again(ep, op))
         return;
-    pw_transfer_complete(e, op, status == -ECONNRESET ? -EPIPE : status);
+    op_complete(ep, op, op->id, status == -ECONNRESET ? -EPIPE : status, 0);
 }
 
 void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len)
@@ -332,11 +329,7 @@ void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len)
         if (!status)
             return;
     }
-    if (op->kind == PW_OP_PUT)
-        pw_endpoint_unstream(ep, op->id);
-    if (!status && op->result)
-        *op->result = f.result;
-    pw_transfer_complete(ep->e, op, status);
+    op_complete(ep, op, f.id, status, f.result);
 }
 
 void pw_transfer_fail_all(struct pw_endpoint *ep, int status)
@@ -345,13 +338,15 @@ void pw_transfer_fail_all(struct pw_endpoint *ep, int status)
 
     for (uint32_t i = 0; i < __atomic_load_n(&e->n_ops, __ATOMIC_RELAXED); i++) {
         struct pw_op *op;
+        uint64_t id;
 
         pw_lock(e);
         op = e->ops[i];
+        id = op->id;
         if (op->kind == PW_OP_FREE || op->ep != ep)
             op = NULL;
         pw_unlock(e);
         if (op)
-            pw_transfer_complete(e, op, status);
+            op_complete(ep, op, id, status, 0);
     }
 }

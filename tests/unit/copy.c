@@ -6,7 +6,7 @@
 
 #include "pinwheel/copy.h"
 
-enum { OFFSETS = 65, STRIP = 128, LARGEST = 70000 };
+enum { OFFSETS = 65, STRIP = 128, LARGEST = 17 * 4096 };
 
 static uint8_t *from_page, *to_page;
 

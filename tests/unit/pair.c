@@ -9,7 +9,8 @@
 struct pair_waits pair_waits;
 int pair_open_error[2];
 unsigned pair_loss_percent;
-void (*pair_meanwhile)(struct pw_nic_peer *peer, uint32_t imm);
+void (*pair_before_send)(uint32_t imm);
+void (*pair_after_send)(uint32_t imm);
 
 static bool keyed, offers;
 
@@ -53,6 +54,8 @@ static bool lost(void)
 {
     static uint32_t seed = 12345;
 
+    if (!pair_loss_percent)
+        return false;
     seed = seed * 1664525 + 1013904223;
     return (seed >> 8) % 100 < pair_loss_percent;
 }
@@ -60,11 +63,15 @@ static bool lost(void)
 static int nic_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                     int n, void *op)
 {
-    if (pair_meanwhile)
-        pair_meanwhile(peer, imm);
-    if (lost())
-        return 0;
-    return fake_nic_ops.send(peer, imm, iov, n, op);
+    int err = 0;
+
+    if (pair_before_send)
+        pair_before_send(imm);
+    if (!lost())
+        err = fake_nic_ops.send(peer, imm, iov, n, op);
+    if (pair_after_send)
+        pair_after_send(imm);
+    return err;
 }
 
 static struct pair_side *nic_side(struct pw_nic_peer *peer);
@@ -191,6 +198,8 @@ static void up_recv(void *ctx, void *cookie, uint8_t tag, const void *data, size
         side->disorder |= number != side->received;
     }
     side->received++;
+    if (side->on_data)
+        side->on_data(side, data, len);
     if (side->on_recv)
         side->on_recv(side);
 }

@@ -49,6 +49,7 @@ struct pair_side {
     char why[PW_NIC_WHY_MAX];
     /* Called from upcalls when set, after the books above. */
     void (*on_recv)(struct pair_side *side);
+    void (*on_data)(struct pair_side *side, const void *data, size_t len);
     void (*on_dead)(struct pair_side *side);
 };
 
@@ -111,7 +112,9 @@ extern int pair_open_error[2];
  * fake NIC's own "each n-th" may fall into step with who sends again. */
 extern unsigned pair_loss_percent;
 
-/* Called before each send of a NIC, when set; for what happens "meanwhile". */
-extern void (*pair_meanwhile)(struct pw_nic_peer *peer, uint32_t imm);
+/* Called before and after each send of a NIC, when set: what another thread does
+ * meanwhile. */
+extern void (*pair_before_send)(uint32_t imm);
+extern void (*pair_after_send)(uint32_t imm);
 
 #endif

@@ -195,6 +195,22 @@ Test(regions, a_key_is_as_long_as_the_nics_need)
 
 /* ---- operations ---- */
 
+static struct pw_op *op_new(struct pair *p)
+{
+    struct pw_op what = { .kind = PW_OP_GET, .ep = p->a.ep, .len = 7 };
+    uint64_t id;
+    struct pw_op *op = pw_op_new(p->a.e, &what, &id);
+
+    cr_assert(ne(ptr, op, NULL));
+    cr_assert(eq(u64, op->id, id));
+    return op;
+}
+
+static void op_end(struct pair *p, struct pw_op *op)
+{
+    cr_assert(pw_op_take(p->a.e, op, op->id, NULL));
+}
+
 Test(ops, numbers_differ_and_each_finds_its_own)
 {
     enum { N = 1000 };
@@ -202,15 +218,13 @@ Test(ops, numbers_differ_and_each_finds_its_own)
     struct pair p;
 
     pair_open(&p, &plain);
-    for (int i = 0; i < N; i++) {
-        ops[i] = pw_op_new(p.a.e, PW_OP_GET, p.a.ep);
-        cr_assert(ne(ptr, ops[i], NULL));
-    }
+    for (int i = 0; i < N; i++)
+        ops[i] = op_new(&p);
     for (int i = 0; i < N; i++)
         cr_assert(eq(ptr, pw_op_find(p.a.e, ops[i]->id), ops[i]));
     cr_expect(eq(u32, p.a.e->n_pending, N));
     for (int i = 0; i < N; i++)
-        pw_op_free(p.a.e, ops[i]);
+        op_end(&p, ops[i]);
     cr_expect(eq(u32, p.a.e->n_pending, 0));
     pair_close(&p);
 }
@@ -222,16 +236,16 @@ Test(ops, a_number_finds_nothing_once_its_operation_is_done)
     struct pair p;
 
     pair_open(&p, &plain);
-    op = pw_op_new(p.a.e, PW_OP_GET, p.a.ep);
+    op = op_new(&p);
     id = op->id;
-    pw_op_free(p.a.e, op);
+    op_end(&p, op);
     cr_expect(eq(ptr, pw_op_find(p.a.e, id), NULL));
     cr_expect(eq(ptr, pw_op_find(p.a.e, op->id), NULL), "nor does the next one's, yet");
-    cr_expect(eq(ptr, pw_op_new(p.a.e, PW_OP_PUT, p.a.ep), op), "the place is used again");
+    cr_expect(eq(ptr, op_new(&p), op), "the place is used again");
     cr_expect(ne(u64, op->id, id));
     cr_expect(eq(ptr, pw_op_find(p.a.e, id), NULL));
     cr_expect(eq(ptr, pw_op_find(p.a.e, op->id), op));
-    pw_op_free(p.a.e, op);
+    op_end(&p, op);
     pair_close(&p);
 }
 
@@ -242,9 +256,28 @@ Test(ops, a_number_from_nowhere_finds_nothing)
     pair_open(&p, &plain);
     cr_expect(eq(ptr, pw_op_find(p.a.e, 0), NULL));
     cr_expect(eq(ptr, pw_op_find(p.a.e, UINT64_MAX), NULL));
-    pw_op_free(p.a.e, pw_op_new(p.a.e, PW_OP_GET, p.a.ep));
+    op_end(&p, op_new(&p));
     cr_expect(eq(ptr, pw_op_find(p.a.e, 0), NULL));
     cr_expect(eq(ptr, pw_op_find(p.a.e, (uint64_t)1 << 32 | 1), NULL));
     cr_expect(eq(ptr, pw_op_find(p.a.e, UINT64_MAX), NULL));
+    pair_close(&p);
+}
+
+Test(ops, one_is_taken_once_and_tells_what_it_was)
+{
+    struct pw_op *op, was = { 0 };
+    uint64_t id;
+    struct pair p;
+
+    pair_open(&p, &plain);
+    op = op_new(&p);
+    id = op->id;
+    cr_expect(not(pw_op_take(p.a.e, op, id ^ 1, &was)));
+    cr_expect(pw_op_take(p.a.e, op, id, &was));
+    cr_expect(eq(u64, was.id, id));
+    cr_expect(eq(sz, was.len, 7));
+    cr_expect(not(pw_op_take(p.a.e, op, id, &was)));
+    cr_expect(not(pw_op_take(p.a.e, op, op->id, &was)), "it is free");
+    cr_expect(eq(u32, p.a.e->n_pending, 0));
     pair_close(&p);
 }

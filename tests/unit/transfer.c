@@ -206,6 +206,34 @@ Test(transfer, a_thousand_at_once_all_end_where_they_belong)
     free(to.base);
 }
 
+/* Both sides count their transfers from the same number, so a get of the peer and
+ * a put of ours have one in common. */
+Test(transfer, a_put_and_the_peers_get_of_the_same_number_both_end)
+{
+    enum { LEN = 300000 };
+    struct pair_outcome put = { 0 }, get = { 0 };
+    struct strip mine = strip_new(LEN, 1), theirs = strip_new(LEN, 2);
+    uint8_t small[8] = { 1 }, there[8] = { 0 };
+    struct pw_key key_a = { 0 }, key_b = { 0 };
+    struct pair p;
+
+    pair_open(&p, &(struct pair_plan){ .queue_bytes = 4096 });
+    cr_assert(eq(int, pw_engine_register(p.a.e, mine.data, LEN, PW_READ, false, &key_a), 0));
+    cr_assert(eq(int, pw_engine_register(p.b.e, there, 8, PW_WRITE, false, &key_b), 0));
+    cr_assert(eq(int, pw_endpoint_put(p.a.ep, small, at(there), 8, &key_b, pair_done, &put),
+                 PW_NIC_PENDING));
+    cr_assert(eq(int, pw_endpoint_get(p.b.ep, theirs.data, at(mine.data), LEN, &key_a,
+                                      pair_done, &get), PW_NIC_PENDING));
+    cr_assert(eq(u64, p.a.e->ops[0]->id, p.b.e->ops[0]->id));
+    cr_expect(pair_until(&p, &put.calls, 1));
+    cr_assert(eq(uint, get.calls, 0), "the get is under way meanwhile");
+    cr_expect(pair_until(&p, &get.calls, 1));
+    cr_expect(eq(int, memcmp(mine.data, theirs.data, LEN), 0));
+    pair_close(&p);
+    free(mine.base);
+    free(theirs.base);
+}
+
 /* ---- from and to our pool ---- */
 
 static const struct way pushed = {
