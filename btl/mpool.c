@@ -12,16 +12,30 @@
 /* The default mpool has 50. */
 enum { PW_MPOOL_PRIORITY = 90 };
 
+/* Left for the queues of ranks that join later (MPI_Comm_spawn): a program that
+ * takes the whole pool is to be able to talk to them. */
+#define PW_POOL_RESERVE ((size_t)4 << 20)
+
+static bool pool_has_room(size_t size)
+{
+    struct pw_pool_info info;
+
+    pw_pool_describe(pw_module.pool, &info);
+    return info.size - info.used > PW_POOL_RESERVE &&
+           size <= info.size - info.used - PW_POOL_RESERVE;
+}
+
 static void *pool_alloc(mca_mpool_base_module_t *mpool, size_t size, size_t align,
                         uint32_t flags)
 {
-    void *p;
+    void *p = NULL;
 
     (void)mpool;
     (void)flags;
     if (!pw_module.pool)
         return NULL;
-    p = pw_pool_alloc(pw_module.pool, size ? size : 1, align);
+    if (pool_has_room(size))
+        p = pw_pool_alloc(pw_module.pool, size ? size : 1, align);
     if (!p)
         pw_tell(5, "%zu bytes of MPI_Alloc_mem do not fit the pool (btl_pinwheel_pool_size): "
                 "ordinary memory is used", size);

@@ -48,11 +48,11 @@ void pw_idle_look(struct pw_engine *e)
 {
     struct pw_idle *idle = &e->idle;
     bool crowded = e->crowded;
+    bool awaits_room = e->n_waiting || __atomic_load_n(&idle->starved, __ATOMIC_RELAXED);
     uint64_t now = now_ns(), idle_ns;
 
     idle->polls = 0;
-    if (e->n_waiting)
-        return;
+    __atomic_store_n(&idle->starved, false, __ATOMIC_RELAXED);
     if (!idle->since_ns) {
         idle->since_ns = now;
         idle->sleep_us = 0;
@@ -60,7 +60,8 @@ void pw_idle_look(struct pw_engine *e)
     idle_ns = now - idle->since_ns;
     if (idle_ns < (crowded ? PW_SPIN_CROWDED_NS : PW_SPIN_NS))
         return;
-    if (idle_ns < (crowded ? PW_YIELD_CROWDED_NS : PW_YIELD_NS) || !e->config.sleep_us)
+    if (idle_ns < (crowded ? PW_YIELD_CROWDED_NS : PW_YIELD_NS) || !e->config.sleep_us ||
+        awaits_room)
         sched_yield();
     else
         idle_sleep(e);

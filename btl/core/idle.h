@@ -17,6 +17,13 @@ enum { PW_LOOK = 32, PW_LOOK_CROWDED = 8 };
 
 void pw_idle_look(struct pw_engine *e);
 
+/* A message of ours found no room and its sender will try again. Nobody wakes us
+ * when there is room: so do not sleep. */
+static inline void pw_idle_starved(struct pw_engine *e)
+{
+    __atomic_store_n(&e->idle.starved, true, __ATOMIC_RELAXED);
+}
+
 /* After a progress call with `events`; may give way or sleep. */
 static inline void pw_idle(struct pw_engine *e, int events)
 {
