@@ -157,3 +157,23 @@ Test(idle, nobody_sleeps_while_something_waits_for_room)
     cr_expect(eq(uint, note.calls, 1));
     pair_close(&p);
 }
+
+/* A message that found no room is tried again by who sent it, at each turn;
+ * nobody rings when there is room. */
+Test(idle, nobody_sleeps_who_tries_to_send_in_vain)
+{
+    struct pw_iov iov = { "x", 1 };
+    struct pair p;
+    uint64_t end;
+
+    pair_open(&p, &(struct pair_plan){ .sleep_us = 1000, .cores = 1 });
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_SEND, 1, 0, -EAGAIN);
+    end = now_us() + 50000;
+    while (now_us() < end) {
+        cr_assert(eq(int, pw_endpoint_send(p.a.ep, 1, &iov, 1), -EAGAIN));
+        pw_engine_progress(p.a.e);
+    }
+    cr_expect(eq(uint, pair_waits.calls, 0));
+    cr_expect(poll_until_waits(&p, 1, 30000000), "it gave up: sleep again");
+    pair_close(&p);
+}
