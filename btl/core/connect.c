@@ -125,7 +125,9 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
         if (nic->info.flags & PW_NIC_SAME_HOST)
             count_local(ep, true);
         guarded |= !(nic->info.flags & PW_NIC_LOSSLESS) || ep->n_paths;
-        ep->n_paths++;
+        /* Pairs with the acquire in pw_path_reach(): other threads look already when we
+         * are here from pw_endpoints_chores(). */
+        __atomic_store_n(&ep->n_paths, ep->n_paths + 1, __ATOMIC_RELEASE);
     }
     if (!ep->n_paths)
         return err;
@@ -154,13 +156,23 @@ static struct pw_endpoint *endpoint_new(struct pw_engine *e, const void *addr,
     return ep;
 }
 
-static void endpoint_list(struct pw_endpoint *ep)
+/* Under e->lock: progress has something to look for. */
+static void chore_add(struct pw_engine *e)
+{
+    __atomic_store_n(&e->n_chores, e->n_chores + 1, __ATOMIC_RELAXED);
+}
+
+/* Not connected: that is a chore, which nobody may find before the endpoint. */
+static void endpoint_list(struct pw_endpoint *ep, bool connected)
 {
     struct pw_engine *e = ep->e;
 
     pw_lock(e);
     ep->next = e->endpoints;
-    e->endpoints = ep;
+    /* Pairs with the acquire in progress_slow(). */
+    __atomic_store_n(&e->endpoints, ep, __ATOMIC_RELEASE);
+    if (!connected)
+        chore_add(e);
     pw_unlock(e);
 }
 
@@ -168,6 +180,7 @@ int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *co
                      struct pw_endpoint **out, char why[PW_NIC_WHY_MAX])
 {
     struct pw_endpoint *ep;
+    bool now;
     int err = 0;
 
     *out = NULL;
@@ -177,19 +190,16 @@ int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *co
     ep = endpoint_new(e, addr, len, cookie);
     if (!ep)
         return -ENOMEM;
-    if (pw_progress_enter(e)) {
+    now = pw_progress_enter(e);
+    if (now) {
         err = pw_endpoint_connect(ep, why);
         pw_progress_leave(e);
         if (err) {
             pw_endpoint_free(ep);
             return err;
         }
-    } else {
-        pw_lock(e);
-        e->n_chores++;     /* progress has something to look for */
-        pw_unlock(e);
     }
-    endpoint_list(ep);
+    endpoint_list(ep, now);
     *out = ep;
     return 0;
 }
@@ -227,7 +237,7 @@ void pw_endpoint_close(struct pw_endpoint *ep)
     if (!pw_progress_enter(e)) {
         pw_lock(e);
         __atomic_store_n(&ep->closing, true, __ATOMIC_RELAXED);
-        e->n_chores++;
+        chore_add(e);
         pw_unlock(e);
         return;
     }
@@ -238,16 +248,17 @@ void pw_endpoint_close(struct pw_endpoint *ep)
 /* What open and close left to do. Under e->progress. */
 void pw_endpoints_chores(struct pw_engine *e)
 {
-    struct pw_endpoint *next;
+    struct pw_endpoint *ep, *next;
 
     pw_lock(e);
-    e->n_chores = 0;
+    __atomic_store_n(&e->n_chores, 0, __ATOMIC_RELAXED);
+    ep = e->endpoints;
     pw_unlock(e);
-    for (struct pw_endpoint *ep = e->endpoints; ep; ep = next) {
+    for (; ep; ep = next) {
         char why[PW_NIC_WHY_MAX];
 
         next = ep->next;
-        if (ep->closing) {
+        if (__atomic_load_n(&ep->closing, __ATOMIC_RELAXED)) {
             endpoint_end(ep);
         } else if (!ep->n_paths && !ep->dead) {
             int err = pw_endpoint_connect(ep, why);

@@ -76,7 +76,7 @@ static bool endpoint_enqueue(struct pw_endpoint *ep, struct pw_message *m)
     pw_lock(ep->e);
     dead = ep->dead;
     if (!dead) {
-        *ep->queue_end = m;
+        __atomic_store_n(ep->queue_end, m, __ATOMIC_RELAXED);
         ep->queue_end = &m->next;
         endpoint_waits(ep);
     }
@@ -194,18 +194,39 @@ static int stream_step(struct pw_endpoint *ep, struct pw_stream *s)
     return s->sent < s->len;
 }
 
+static struct pw_message *queue_first(struct pw_endpoint *ep)
+{
+    struct pw_message *m;
+
+    pw_lock(ep->e);
+    m = ep->queue;
+    pw_unlock(ep->e);
+    return m;
+}
+
+/* While nothing is in the queue, which goes first. */
+static struct pw_stream *stream_first(struct pw_endpoint *ep)
+{
+    struct pw_stream *s;
+
+    pw_lock(ep->e);
+    s = ep->queue ? NULL : ep->streams;
+    pw_unlock(ep->e);
+    return s;
+}
+
 static int pump_queue(struct pw_endpoint *ep)
 {
     struct pw_message *m;
     int n = 0, err;
 
-    while ((m = __atomic_load_n(&ep->queue, __ATOMIC_RELAXED))) {
+    while ((m = queue_first(ep))) {
         err = pw_frame_send(ep, pw_imm_kind(m->imm), (uint8_t)(m->imm >> 16),
                             m->iov, m->n);
         if (err && err != -EMSGSIZE)    /* which would stay so */
             break;
         pw_lock(ep->e);
-        ep->queue = m->next;
+        __atomic_store_n(&ep->queue, m->next, __ATOMIC_RELAXED);
         if (!m->next)
             ep->queue_end = &ep->queue;
         pw_unlock(ep->e);
@@ -220,7 +241,7 @@ static int pump_streams(struct pw_endpoint *ep)
     struct pw_stream *s;
     int n = 0;
 
-    while ((s = ep->streams) && !ep->queue) {
+    while ((s = stream_first(ep))) {
         int more = stream_step(ep, s);
         if (more < 0)
             break;
@@ -236,8 +257,7 @@ int pw_endpoint_pump(struct pw_endpoint *ep)
 {
     int n = pump_queue(ep);
 
-    if (!ep->queue)
-        n += pump_streams(ep);
+    n += pump_streams(ep);
     pw_lock(ep->e);
     endpoint_waits_not(ep);
     pw_unlock(ep->e);
@@ -252,7 +272,7 @@ static void queue_drop(struct pw_endpoint *ep, int status)
     pw_lock(ep->e);
     m = ep->queue;
     s = ep->streams;
-    ep->queue = NULL;
+    __atomic_store_n(&ep->queue, NULL, __ATOMIC_RELAXED);
     ep->queue_end = &ep->queue;
     ep->streams = NULL;
     ep->streams_end = &ep->streams;

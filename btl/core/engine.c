@@ -18,7 +18,7 @@ bool pw_progress_enter(struct pw_engine *e)
     if (__builtin_expect(e->config.threads, 0)) {
         if (pthread_mutex_trylock(&e->progress))
             return false;
-        e->progress_thread = pthread_self();
+        __atomic_store_n(&e->progress_thread, pthread_self(), __ATOMIC_RELAXED);
     } else if (e->in_progress) {
         return false;
     }
@@ -37,7 +37,9 @@ void pw_progress_leave(struct pw_engine *e)
 static bool in_upcall(const struct pw_engine *e)
 {
     return __atomic_load_n(&e->in_progress, __ATOMIC_RELAXED) &&
-           (!e->config.threads || pthread_equal(e->progress_thread, pthread_self()));
+           (!e->config.threads ||
+            pthread_equal(__atomic_load_n(&e->progress_thread, __ATOMIC_RELAXED),
+                          pthread_self()));
 }
 
 static bool name_listed(const char *list, const char *name)
@@ -170,12 +172,15 @@ size_t pw_engine_message_max(const struct pw_engine *e)
 
 static int progress_slow(struct pw_engine *e)
 {
+    struct pw_endpoint *ep;
     int n = 0;
 
-    if (e->n_chores)
+    if (__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED))
         pw_endpoints_chores(e);
-    for (struct pw_endpoint *ep = e->endpoints; ep; ep = ep->next) {
-        if (ep->waiting)
+    /* Pairs with the release in endpoint_list(): others may put new ones first;
+     * only we take some out. */
+    for (ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep; ep = ep->next) {
+        if (__atomic_load_n(&ep->waiting, __ATOMIC_RELAXED))
             n += pw_endpoint_pump(ep);
         if (ep->guard)
             n += pw_guard_step(ep->guard);
@@ -191,7 +196,8 @@ int pw_engine_progress(struct pw_engine *e)
         return 0;
     for (int i = 0; i < e->n_nics; i++)
         n += e->nics[i]->ops->progress(e->nics[i]);
-    if (__builtin_expect(e->n_chores | e->n_waiting | e->guarded, 0))
+    if (__builtin_expect(__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED) |
+                         __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) | e->guarded, 0))
         n += progress_slow(e);
     pw_idle(e, n);
     pw_progress_leave(e);
@@ -257,7 +263,7 @@ static void engine_down(void *ctx, void *cookie, int cause, const char *why)
     struct pw_endpoint *ep = path->ep;
 
     (void)ctx;
-    path->alive = false;
+    __atomic_store_n(&path->alive, false, __ATOMIC_RELAXED);
     best = pw_path_best(ep);
     __atomic_store_n(&ep->path, best, __ATOMIC_RELEASE);
     if (!best)

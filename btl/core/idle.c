@@ -48,7 +48,8 @@ void pw_idle_look(struct pw_engine *e)
 {
     struct pw_idle *idle = &e->idle;
     bool crowded = e->crowded;
-    bool awaits_room = e->n_waiting || __atomic_load_n(&idle->starved, __ATOMIC_RELAXED);
+    bool awaits_room = __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) ||
+                       __atomic_load_n(&idle->starved, __ATOMIC_RELAXED);
     uint64_t now = now_ns(), idle_ns;
 
     idle->polls = 0;

@@ -31,7 +31,8 @@ static struct pw_op *pw_op_grow(struct pw_engine *e)
     if (!op)
         return NULL;
     op->id = (uint64_t)1 << 32 | e->n_ops;
-    e->ops[e->n_ops++] = op;
+    e->ops[e->n_ops] = op;
+    __atomic_store_n(&e->n_ops, e->n_ops + 1, __ATOMIC_RELAXED);
     return op;
 }
 

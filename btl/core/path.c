@@ -31,13 +31,18 @@ enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *
     return PW_WAY_STREAM;
 }
 
+static bool path_alive(const struct pw_path *p)
+{
+    return __atomic_load_n(&p->alive, __ATOMIC_RELAXED);
+}
+
 struct pw_path *pw_path_best(struct pw_endpoint *ep)
 {
     struct pw_path *best = NULL;
 
     for (int i = 0; i < ep->n_paths; i++) {
         struct pw_path *p = &ep->paths[i];
-        if (p->alive &&
+        if (path_alive(p) &&
             (!best || p->nic->info.latency_ns < best->nic->info.latency_ns))
             best = p;
     }
@@ -58,13 +63,15 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
                               const struct pw_key *key, enum pw_reach *reach)
 {
     struct pw_path *best = NULL;
+    /* Pairs with the release in pw_endpoint_connect(). */
+    int n = __atomic_load_n(&ep->n_paths, __ATOMIC_ACQUIRE);
 
     *reach = PW_REACH_NONE;
-    for (int i = 0; i < ep->n_paths; i++) {
+    for (int i = 0; i < n; i++) {
         struct pw_path *p = &ep->paths[i];
         enum pw_reach r;
 
-        if (!p->alive)
+        if (!path_alive(p))
             continue;
         r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key));
         if (!best || r > *reach) {

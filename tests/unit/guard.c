@@ -107,15 +107,15 @@ Test(guard, one_frame_in_seventy_overtakes_another)
 
 Test(guard, loss_repetition_and_delay_at_once)
 {
-    exchange_over(&(struct fake_nic_faults){ .drop_every = 41, .duplicate_every = 7,
-                                             .swap_every = 53, .delay = 3 }, 3000);
+    pair_loss_percent = 3;
+    exchange_over(&(struct fake_nic_faults){ .duplicate_every = 7, .swap_every = 53,
+                                             .delay = 3 }, 3000);
 }
 
 /* Numbers are 16 bits. */
 Test(guard, numbers_wrap_round)
 {
-    exchange_over(&(struct fake_nic_faults){ .drop_every = 2999, .duplicate_every = 101 },
-                  140000);
+    exchange_over(&(struct fake_nic_faults){ .duplicate_every = 101 }, 140000);
 }
 
 /* b takes everything and its acknowledgements are lost: a sends again, b drops
@@ -183,7 +183,8 @@ Test(guard, the_callers_memory_is_free_when_send_returns)
     struct pw_iov iov[2] = { { &number, 2 }, { (char *)&number + 2, 2 } };
     struct pair p;
 
-    lossy_open(&p, &(struct pair_plan){ 0 }, &(struct fake_nic_faults){ .drop_every = 2 });
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    pair_loss_percent = 50;
     for (; number < 20; number++)
         cr_assert(eq(int, pw_endpoint_send(p.a.ep, 0, iov, 2), 0));
     number = 0xffffffff;
@@ -277,7 +278,8 @@ Test(guard, copies_stay_until_the_nic_is_through)
 
     fake_nic_traits(&fake_nic_ops)->pending = true;
     lossy_open(&p, &(struct pair_plan){ 0 },
-               &(struct fake_nic_faults){ .drop_every = 50, .duplicate_every = 9 });
+               &(struct fake_nic_faults){ .duplicate_every = 9 });
+    pair_loss_percent = 2;
     exchange(&p, 3000);
     pair_close(&p);
 }
@@ -378,7 +380,8 @@ Test(guard, what_was_in_flight_is_sent_again_on_the_other_path)
 
 Test(guard, another_path_takes_over_although_it_loses_frames_itself)
 {
-    fail_in_mid_flow(&(struct fake_nic_faults){ .delay = 4, .drop_every = 37 });
+    pair_loss_percent = 3;
+    fail_in_mid_flow(&(struct fake_nic_faults){ .delay = 4 });
 }
 
 Test(guard, pending_sends_move_to_the_other_path)
@@ -449,7 +452,8 @@ Test(guard, atomics_happen_exactly_once_under_loss)
     struct pair p;
 
     lossy_open(&p, &(struct pair_plan){ 0 },
-               &(struct fake_nic_faults){ .drop_every = 11, .duplicate_every = 5 });
+               &(struct fake_nic_faults){ .duplicate_every = 5 });
+    pair_loss_percent = 10;
     cr_assert(eq(int, pw_engine_register(p.b.e, &counter, 8, PW_ATOMIC, false, &key), 0));
     for (int i = 0; i < 500; i++)
         cr_assert(eq(int, pw_endpoint_atomic(p.a.ep, &add, (uintptr_t)&counter, &seen[i],
@@ -493,7 +497,8 @@ static void transfer_over(const struct fake_nic_faults *faults)
 
 Test(guard, streams_get_through_loss)
 {
-    transfer_over(&(struct fake_nic_faults){ .drop_every = 13 });
+    pair_loss_percent = 10;
+    transfer_over(&no_faults);
 }
 
 Test(guard, streams_get_through_repetition_and_delay)

@@ -338,8 +338,8 @@ static void note_done(struct pw_message *m, int status)
 {
     struct pair_note *note = (struct pair_note *)m;
 
-    note->calls++;
     note->status = status;
+    __atomic_store_n(&note->calls, note->calls + 1, __ATOMIC_RELEASE);
 }
 
 void pair_queue(struct pair_side *side, struct pair_note *note, uint32_t number)
