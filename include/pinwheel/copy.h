@@ -99,34 +99,89 @@ static inline void pw_copy_past_cache(void *to, const void *from, size_t len)
 
 /* Which of the two is faster towards one peer, found out while copying: cores
  * that share a cache want the one, others the other, and in a virtual machine
- * that changes while the program runs. One writer at a time. Zeroed is valid. */
+ * that changes while the program runs. One writer at a time. Zeroed is valid.
+ *
+ * The way not in use is tried now and then for PW_PACE_TRIAL copies in a row, for
+ * what a line costs depends on how it was written the last time: a single copy
+ * the other way would pay for its predecessors. A trial that goes badly ends
+ * early, and the next one comes later. */
 struct pw_pace {
     uint32_t cost[2];       /* clock ticks for 16 KiB, smoothed; 0 not known */
-    uint32_t turn;
+    uint32_t settled;       /* the cost of the way in use when it was chosen */
+    uint32_t copies, next;  /* done since the last trial; when to try again */
+    uint16_t way;           /* 0 pw_copy, 1 past the cache */
+    uint16_t trial;         /* copies of a trial done; 0 none is on */
 };
 
 enum {
-    PW_PACE_MIN = 8192,     /* below, the clock costs too much */
-    PW_PACE_TRY = 32,       /* one copy in so many goes the other way */
+    PW_PACE_MIN = 8192,     /* bytes; below, the clock costs too much */
+    PW_PACE_TRIAL = 128,    /* two laps of a queue, in chunks */
+    PW_PACE_EARLY = 16,     /* copies after which a bad trial may end */
+    PW_PACE_FIRST = 32, PW_PACE_SOON = 1024, PW_PACE_LATE = 8192,
 };
+
+/* By half as much again. */
+static inline int pw_pace_dearer(uint32_t a, uint32_t b)
+{
+    return a > b + b / 2;
+}
+
+static inline void pw_pace_trial_step(struct pw_pace *p)
+{
+    uint32_t mine = p->cost[p->way], other = p->cost[!p->way];
+
+    p->trial++;
+    if (p->trial < PW_PACE_TRIAL &&
+        !(p->trial >= PW_PACE_EARLY && pw_pace_dearer(mine, other)))
+        return;
+    if (mine < other) {
+        p->next = PW_PACE_SOON;
+    } else {
+        p->way = !p->way;
+        p->next = p->next < PW_PACE_LATE ? 2 * p->next : PW_PACE_LATE;
+    }
+    p->trial = 0;
+    p->copies = 0;
+    p->settled = p->cost[p->way];
+}
+
+/* A copy the way in use took so many ticks for 16 KiB: which way is next? */
+static inline void pw_pace_note(struct pw_pace *p, uint64_t took)
+{
+    uint32_t *cost = &p->cost[p->way];
+
+    if (!*cost)
+        *cost = took < UINT32_MAX ? (uint32_t)took : UINT32_MAX;
+    else if (took < 8 * (uint64_t)*cost)    /* else we were interrupted */
+        *cost += (int32_t)((int64_t)took - *cost) / 8;
+    if (p->trial) {
+        pw_pace_trial_step(p);
+        return;
+    }
+    if (!p->next)
+        p->next = PW_PACE_FIRST;
+    /* It has become dear: something has changed, see soon. */
+    if (p->settled && pw_pace_dearer(*cost, p->settled) && p->next > PW_PACE_SOON)
+        p->next = PW_PACE_SOON;
+    if (++p->copies < p->next)
+        return;
+    p->next = p->next < PW_PACE_SOON ? PW_PACE_SOON : p->next;
+    p->way = !p->way;
+    p->cost[p->way] = 0;
+    p->trial = 1;
+}
 
 static inline void pw_copy_paced(struct pw_pace *pace, void *to, const void *from,
                                  size_t len)
 {
 #ifdef __x86_64__
-    unsigned best = pace->cost[1] < pace->cost[0];
-    unsigned way = pace->turn++ % PW_PACE_TRY ? best : !best;
-    uint64_t start = __rdtsc(), took;
+    uint64_t start = __rdtsc();
 
-    if (way)
+    if (pace->way)
         pw_copy_past_cache(to, from, len);
     else
         pw_copy(to, from, len);
-    took = (__rdtsc() - start) * 16384 / len;
-    if (!pace->cost[way])
-        pace->cost[way] = (uint32_t)took;
-    else if (took < 8 * (uint64_t)pace->cost[way])  /* else we were interrupted */
-        pace->cost[way] += (int32_t)((int64_t)took - pace->cost[way]) / 8;
+    pw_pace_note(pace, (__rdtsc() - start) * 16384 / len);
 #else
     (void)pace;
     pw_copy(to, from, len);

@@ -77,6 +77,14 @@ Test(copy, plain_copies_all_bytes_and_no_other_at_any_offset)
     try_offsets(pw_copy, sizes, N_SIZES);
 }
 
+Test(copy, small_ones_take_all_bytes_and_no_other_at_any_offset)
+{
+    for (size_t len = 0; len <= 40; len++)
+        for (size_t to = 0; to < 9; to++)
+            for (size_t from = 0; from < 9; from++)
+                try_copy(pw_copy_small, to, from, len);
+}
+
 Test(copy, past_the_cache_all_bytes_arrive_and_no_other_at_any_offset)
 {
     try_offsets(pw_copy_past_cache, sizes, N_SIZES);
@@ -95,63 +103,123 @@ Test(copy, paced_copies_all_bytes_either_way)
 {
     const size_t large[] = { PW_PACE_MIN, PW_PACE_MIN + 1, 16384, 65537 };
 
-    for (int times = 0; times < 40; times++)
+    for (int times = 0; times < 80; times++)
         for (size_t i = 0; i < 4; i++)
             try_copy(paced, (size_t)times, (size_t)times * 3, large[i]);
 }
 
-#ifdef __x86_64__
-/* Costs so high that whatever the clock says now is no outlier. */
-enum { CHEAP = 0x10000000, DEAR = 0x20000000 };
-
-static unsigned way_taken(struct pw_pace *pace)
+/* A clock of our own: each way costs what `cost` says. Returns the number of
+ * copies until the way changed, 0 when it did not within `most`. */
+static unsigned notes_until_change(struct pw_pace *p, const unsigned cost[2], unsigned most)
 {
-    struct pw_pace before = *pace;
+    unsigned way = p->way;
 
-    pw_copy_paced(pace, to_page, from_page, PW_PACE_MIN);
-    cr_assert(ne(int, before.cost[0] != pace->cost[0], before.cost[1] != pace->cost[1]),
-              "one cost is measured anew");
-    return before.cost[1] != pace->cost[1];
+    for (unsigned n = 1; n <= most; n++) {
+        pw_pace_note(p, cost[p->way]);
+        if (p->way != way)
+            return n;
+    }
+    return 0;
 }
 
-Test(copy, the_way_that_was_faster_is_taken)
+Test(copy, the_other_way_is_tried_soon_after_the_start)
 {
-    struct pw_pace pace;
+    const unsigned cost[2] = { 1000, 1000 };
+    struct pw_pace p = { 0 };
 
-    for (unsigned turn = 1; turn < PW_PACE_TRY; turn++) {
-        pace = (struct pw_pace){ .cost = { DEAR, CHEAP }, .turn = turn };
-        cr_expect(eq(uint, way_taken(&pace), 1), "turn %u", turn);
-        pace = (struct pw_pace){ .cost = { CHEAP, DEAR }, .turn = turn };
-        cr_expect(eq(uint, way_taken(&pace), 0), "turn %u", turn);
+    cr_expect(eq(uint, p.way, 0));
+    cr_expect(eq(uint, notes_until_change(&p, cost, 1000), PW_PACE_FIRST));
+}
+
+Test(copy, a_cheaper_way_is_kept)
+{
+    const unsigned cost[2] = { 1000, 900 };
+    struct pw_pace p = { 0 };
+
+    notes_until_change(&p, cost, 1000);
+    cr_expect(eq(uint, notes_until_change(&p, cost, PW_PACE_TRIAL + 100), 0));
+    cr_expect(eq(uint, p.way, 1));
+}
+
+Test(copy, a_way_little_dearer_is_given_up_after_a_whole_trial)
+{
+    const unsigned cost[2] = { 1000, 1100 };
+    struct pw_pace p = { 0 };
+
+    notes_until_change(&p, cost, 1000);
+    cr_expect(eq(uint, notes_until_change(&p, cost, 1000), PW_PACE_TRIAL - 1));
+    cr_expect(eq(uint, p.way, 0));
+}
+
+Test(copy, a_way_much_dearer_is_given_up_early)
+{
+    const unsigned cost[2] = { 1000, 5000 };
+    struct pw_pace p = { 0 };
+
+    notes_until_change(&p, cost, 1000);
+    cr_expect(eq(uint, notes_until_change(&p, cost, 1000), PW_PACE_EARLY - 1));
+    cr_expect(eq(uint, p.way, 0));
+}
+
+/* What a copy costs is settled by those before it: the first of a trial may be
+ * dear and the last cheap. */
+Test(copy, the_end_of_a_trial_counts)
+{
+    const unsigned dear[2] = { 1000, 1400 }, cheap[2] = { 1000, 500 };
+    struct pw_pace p = { 0 };
+
+    notes_until_change(&p, dear, 1000);
+    cr_expect(eq(uint, notes_until_change(&p, dear, PW_PACE_TRIAL / 2), 0));
+    cr_expect(eq(uint, notes_until_change(&p, cheap, PW_PACE_TRIAL), 0));
+    cr_expect(eq(uint, p.way, 1));
+}
+
+Test(copy, trials_in_vain_come_less_and_less_often)
+{
+    const unsigned cost[2] = { 1000, 5000 };
+    const unsigned gaps[] = { 2048, 4096, 8192, 8192 };
+    struct pw_pace p = { 0 };
+
+    notes_until_change(&p, cost, 1000);
+    for (int i = 0; i < 4; i++) {
+        notes_until_change(&p, cost, 1000);
+        cr_expect(eq(uint, p.way, 0));
+        cr_expect(eq(uint, notes_until_change(&p, cost, 100000), gaps[i]), "gap %d", i);
     }
 }
 
-Test(copy, the_other_way_is_tried_now_and_then)
+Test(copy, a_way_that_becomes_dear_is_compared_soon)
 {
-    struct pw_pace pace = { .cost = { DEAR, CHEAP }, .turn = 0 };
+    const unsigned before[2] = { 1000, 5000 }, after[2] = { 20000, 1000 };
+    struct pw_pace p = { 0 };
 
-    cr_expect(eq(uint, way_taken(&pace), 0));
-    pace = (struct pw_pace){ .cost = { CHEAP, DEAR }, .turn = PW_PACE_TRY };
-    cr_expect(eq(uint, way_taken(&pace), 1));
-}
-
-Test(copy, both_ways_are_known_after_two_copies)
-{
-    struct pw_pace pace = { 0 };
-
-    pw_copy_paced(&pace, to_page, from_page, LARGEST);
-    pw_copy_paced(&pace, to_page, from_page, LARGEST);
-    cr_expect(ne(u32, pace.cost[0], 0));
-    cr_expect(ne(u32, pace.cost[1], 0));
-    cr_expect(eq(u32, pace.turn, 2));
+    for (int i = 0; i < 8; i++)
+        notes_until_change(&p, before, 100000);
+    cr_assert(eq(uint, p.way, 0));
+    cr_assert(eq(u32, p.next, PW_PACE_LATE));
+    for (unsigned c = 2000; c <= 20000; c *= 2)     /* not one interruption */
+        notes_until_change(&p, (unsigned[2]){ c, 1000 }, 30);
+    cr_expect(notes_until_change(&p, after, 100000) <= PW_PACE_SOON);
+    cr_expect(eq(uint, notes_until_change(&p, after, 1000), 0), "and the other one stays");
 }
 
 Test(copy, one_interruption_does_not_spoil_what_is_known)
 {
-    struct pw_pace pace = { .cost = { 1, DEAR }, .turn = 1 };
+    struct pw_pace p = { .cost = { 1000, 0 }, .next = PW_PACE_LATE };
 
-    pw_copy_paced(&pace, to_page, from_page, PW_PACE_MIN);
-    cr_expect(eq(u32, pace.cost[0], 1), "more than eight times as long");
-    cr_expect(eq(u32, pace.cost[1], DEAR));
+    pw_pace_note(&p, 8000);
+    cr_expect(eq(u32, p.cost[0], 1000), "eight times as long");
+    pw_pace_note(&p, 2000);
+    cr_expect(eq(u32, p.cost[0], 1125));
+}
+
+#ifdef __x86_64__
+Test(copy, the_clock_is_read_for_the_way_in_use)
+{
+    struct pw_pace p = { 0 };
+
+    pw_copy_paced(&p, to_page, from_page, LARGEST);
+    cr_expect(ne(u32, p.cost[0], 0));
+    cr_expect(eq(u32, p.cost[1], 0));
 }
 #endif
