@@ -153,7 +153,7 @@ static inline void pw_pace_note(struct pw_pace *p, uint64_t took)
     if (!*cost)
         *cost = took < UINT32_MAX ? (uint32_t)took : UINT32_MAX;
     else if (took < 8 * (uint64_t)*cost)    /* else we were interrupted */
-        *cost += (int32_t)((int64_t)took - *cost) / 8;
+        *cost = (uint32_t)(*cost + ((int64_t)took - *cost) / 8);
     if (p->trial) {
         pw_pace_trial_step(p);
         return;

@@ -203,6 +203,20 @@ Test(copy, a_way_that_becomes_dear_is_compared_soon)
     cr_expect(eq(uint, notes_until_change(&p, after, 1000), 0), "and the other one stays");
 }
 
+/* A process that was stopped, say: longer than 32 bits can tell. */
+Test(copy, a_first_copy_that_took_for_ever_is_forgotten)
+{
+    struct pw_pace p = { 0 };
+    unsigned dear = 0;
+
+    pw_pace_note(&p, UINT64_MAX);
+    for (int i = 0; i < 100000; i++) {
+        dear += !p.way;
+        pw_pace_note(&p, p.way ? 1000 : 3000);
+    }
+    cr_expect(lt(uint, dear, 10000));
+}
+
 Test(copy, one_interruption_does_not_spoil_what_is_known)
 {
     struct pw_pace p = { .cost = { 1000, 0 }, .next = PW_PACE_LATE };

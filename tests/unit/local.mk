@@ -77,3 +77,19 @@ tests_unit_copy_LDADD = $(unit_libs)
 unit_tests += tests/unit/strangers
 tests_unit_strangers_SOURCES = tests/unit/strangers.c
 tests_unit_strangers_LDADD = $(unit_libs)
+unit_tests += tests/unit/ring
+tests_unit_ring_SOURCES = tests/unit/ring.c
+tests_unit_ring_LDADD = $(unit_libs)
+
+# Pieces of the module that can do without Open MPI itself, not without its headers.
+if BUILD_MODULE
+unit_tests += tests/unit/compat tests/unit/params
+tests_unit_compat_SOURCES = tests/unit/compat.c
+tests_unit_compat_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
+tests_unit_compat_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
+tests_unit_compat_LDADD = $(unit_libs)
+tests_unit_params_SOURCES = tests/unit/params.c btl/params.c
+tests_unit_params_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
+tests_unit_params_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
+tests_unit_params_LDADD = $(unit_libs)
+endif

@@ -331,6 +331,80 @@ Test(transfer, a_passive_owners_memory_goes_through_the_kernel)
     free(theirs.base);
 }
 
+/* ---- at once, or not at all ---- */
+
+/* 8 bytes there and back with get_now and put_now, all of which answer `want`. */
+static void now(const struct way *w, bool in_pool, unsigned access, int want)
+{
+    uint64_t elsewhere = 5, mine = 6, *theirs = &elsewhere;
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    way_open(&p, w);
+    if (in_pool) {
+        theirs = pw_pool_alloc(p.b.pool, 4096, 0);
+        *theirs = 5;
+    }
+    cr_assert(eq(int, pw_engine_register(p.b.e, theirs, 8, access, false, &key), 0));
+    cr_expect(eq(int, pw_endpoint_put_now(p.a.ep, &mine, at(theirs), 8, &key), want));
+    cr_expect(eq(u64, *theirs, want ? 5 : 6));
+    *theirs = 7;
+    cr_expect(eq(int, pw_endpoint_get_now(p.a.ep, &mine, at(theirs), 8, &key), want));
+    cr_expect(eq(u64, mine, want ? 6 : 7));
+    pair_close(&p);
+}
+
+static const struct way mapped = { .plan = { .offers = true }, .flags = PW_NIC_PROMPT };
+
+Test(transfer, mapped_memory_is_reached_now)
+{
+    now(&mapped, true, PW_READ | PW_WRITE, 0);
+}
+
+Test(transfer, what_is_not_mapped_takes_the_other_way)
+{
+    now(&mapped, false, PW_READ | PW_WRITE, -EOPNOTSUPP);
+}
+
+Test(transfer, a_key_without_the_access_takes_the_other_way)
+{
+    now(&mapped, true, PW_ATOMIC, -EOPNOTSUPP);
+}
+
+Test(transfer, a_nic_that_is_not_prompt_does_nothing_now)
+{
+    struct way w = mapped;
+
+    w.flags = 0;
+    now(&w, true, PW_READ | PW_WRITE, -EOPNOTSUPP);
+}
+
+Test(transfer, a_nic_with_keys_does_nothing_now)
+{
+    struct way w = mapped;
+
+    w.plan.keyed = true;
+    now(&w, true, PW_READ | PW_WRITE, -EOPNOTSUPP);
+}
+
+Test(transfer, the_dead_do_nothing_now)
+{
+    struct pair p;
+    uint64_t mine = 6, *theirs;
+
+    way_open(&p, &mapped);
+    theirs = pw_pool_alloc(p.b.pool, 4096, 0);
+    *theirs = 5;
+    fake_nic_die(pair_nic(&p.b, 0));
+    pair_turns(&p, 3);
+    cr_expect(eq(int, pw_endpoint_put_now(p.a.ep, &mine, at(theirs), 8, NULL), -EOPNOTSUPP));
+    cr_expect(eq(int, pw_endpoint_get_now(p.a.ep, &mine, at(theirs), 8, NULL), -EOPNOTSUPP));
+    cr_expect(eq(u64, *theirs, 5));
+    pair_close(&p);
+}
+
+/* ---- several NICs ---- */
+
 /* Each NIC gets its own part of the key, also when it is not the first. */
 static void over_second_nic(bool atomic)
 {
