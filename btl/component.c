@@ -5,11 +5,6 @@
  * once for modules, and closes those that gave none. We give one module, or say
  * in one line why not.
  */
-#include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
-
-#include "opal/util/proc.h"
 #include "pinwheel.h"
 
 static int component_register(void)
@@ -60,48 +55,6 @@ static mca_btl_base_module_t **component_init(int *n, bool progress_threads, boo
 static int component_progress(void)
 {
     return pw_engine_progress(pw_module.engine);
-}
-
-void pw_say(bool once, const char *format, ...)
-{
-    char line[1024];
-    va_list ap;
-
-    if (once && opal_process_info.my_local_rank > 0)
-        return;
-    va_start(ap, format);
-    vsnprintf(line, sizeof(line), format, ap);
-    va_end(ap);
-    opal_output(0, "pinwheel: %s", line);
-}
-
-void pw_tell(int level, const char *format, ...)
-{
-    char line[1024];
-    va_list ap;
-
-    va_start(ap, format);
-    vsnprintf(line, sizeof(line), format, ap);
-    va_end(ap);
-    opal_output_verbose(level, opal_btl_base_framework.framework_output, "pinwheel: %s",
-                        line);
-}
-
-int pw_opal_error(int err)
-{
-    switch (err) {
-    case 0:            return OPAL_SUCCESS;
-    case -EAGAIN:
-    case -ENOMEM:      return OPAL_ERR_OUT_OF_RESOURCE;
-    case -EOPNOTSUPP:  return OPAL_ERR_NOT_SUPPORTED;
-    case -EPIPE:
-    case -ECONNRESET:
-    case -EHOSTUNREACH: return OPAL_ERR_UNREACH;
-    case -EINVAL:
-    case -EACCES:
-    case -EFAULT:      return OPAL_ERR_BAD_PARAM;
-    default:           return OPAL_ERROR;
-    }
 }
 
 __attribute__((visibility("default")))

@@ -44,6 +44,7 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/pinwheel.h \
 	btl/procs.c \
 	btl/rdma.c \
+	btl/report.c \
 	btl/send.c
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
 mca_btl_pinwheel_la_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)

@@ -8,6 +8,7 @@
  *     send.c       messages
  *     rdma.c       registration, get, put, atomics
  *     mpool.c      MPI_Alloc_mem
+ *     report.c     what people and Open MPI are told
  *     compat.h     Open MPI's headers and versions
  */
 #ifndef PW_PINWHEEL_H
