@@ -5,7 +5,9 @@
  * reverse. The pool outlives the engine when the program still holds memory of
  * MPI_Alloc_mem.
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "core/path.h"
@@ -109,8 +111,9 @@ static int pool_open(struct pw_module *m)
         return err;
     }
     pw_pool_describe(m->pool, &info);
-    pw_tell(1, "pool of %zu MiB, %s%s%s", info.size >> 20, pw_pages_name(info.pages),
-            *info.why ? "; " : "", info.why);
+    if (opal_process_info.my_local_rank == 0)
+        pw_tell(1, "a pool of %zu MiB for each rank, %s%s%s", info.size >> 20,
+                pw_pages_name(info.pages), *info.why ? "; " : "", info.why);
     return 0;
 }
 
@@ -136,6 +139,24 @@ static int engine_open(struct pw_module *m, bool threads)
         pw_say(true, "no NIC can be used: %s. pinwheel is not used.",
                *why ? why : strerror(-err));
     return err;
+}
+
+/* Container runtimes filter the call by process: then not even our own memory can
+ * be read by it. What Yama or namespaces refuse between two ranks is seen by the
+ * NIC when they meet. */
+static void tell_kernel_copy(void)
+{
+    char from = 1, to = 0;
+    struct iovec l = { &to, 1 }, r = { &from, 1 };
+
+    if (!pw_params.cma)
+        pw_tell(1, "no kernel copies (btl_pinwheel_cma=0): puts and gets on memory outside "
+                "the pool travel as frames, while their target is inside MPI");
+    else if (process_vm_readv(getpid(), &l, 1, &r, 1, 0) != 1)
+        pw_tell(1, "the kernel refuses process_vm_readv (%s): puts and gets on memory "
+                "outside the pool travel as frames, while their target is inside MPI. "
+                "Allow the call in this container, or take windows from MPI_Alloc_mem",
+                strerror(errno));
 }
 
 /* A message must fit a frame, whatever was asked for. */
@@ -165,6 +186,8 @@ int pw_module_open(bool threads)
     if (err)
         return OPAL_ERR_NOT_AVAILABLE;
     set_limits(m);
+    if (opal_process_info.my_local_rank == 0)
+        tell_kernel_copy();
     if (pw_send_init() || pw_rdma_init())
         return OPAL_ERR_OUT_OF_RESOURCE;
     return OPAL_SUCCESS;
