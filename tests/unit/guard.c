@@ -214,7 +214,7 @@ Test(guard, a_message_that_is_too_large_is_refused)
 Test(guard, acknowledgements_that_cannot_be_meant_are_ignored)
 {
     uint16_t wrong[] = { 10, 11, 1000, 32768, 65535 };
-    uint32_t shrunk = 0;
+    uint32_t all = 9;
     struct pair p;
 
     lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
@@ -223,9 +223,9 @@ Test(guard, acknowledgements_that_cannot_be_meant_are_ignored)
         cr_assert(eq(int, pair_send(&p.a, i), 0));
     for (int i = 0; i < 5; i++)
         pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &wrong[i], 2);
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &shrunk, 1);
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &shrunk, 4);
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &shrunk, 0);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 1);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 4);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 0);
     pair_turns(&p, 2);
     fake_nic_set_faults(pair_nic(&p.a, 0), &no_faults);
     cr_expect(pair_until(&p, &p.b.received, 9), "all copies were kept");
@@ -526,6 +526,7 @@ static void taken_over(bool put)
                                             pair_done, &done)
                           : pw_endpoint_get(p.a.ep, &local, (uintptr_t)&memory, 8, &key,
                                             pair_done, &done), PW_NIC_PENDING));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_COMPLETE, 1, 1, -ECONNRESET);
     fake_nic_cut(pair_nic(&p.a, 0), pair_nic(&p.b, 0), -ETIMEDOUT);
     cr_expect(pair_until(&p, &done.calls, 1));
     pair_turns(&p, 5);

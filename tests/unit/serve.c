@@ -115,6 +115,28 @@ Test(serve, writing_needs_write_access)
     rig_close_unharmed(&r);
 }
 
+/* Its data is not sent to the end for nothing, and its buffer not read any more
+ * once the caller was told. */
+Test(serve, a_put_that_is_refused_stops_midway)
+{
+    enum { LARGE = 300000 };
+    uint8_t *from = calloc(1, LARGE);
+    struct pw_stats at_once, later;
+    struct rig r;
+
+    rig_open(&r, PW_READ);
+    fake_nic_fail(pair_nic(&r.p.a, 0), FAKE_SEND, 10, 20, -EAGAIN);
+    expect_refused(&r, pw_endpoint_put(r.p.a.ep, from, at(r.memory), LARGE, &r.key,
+                                       pair_done, &r.done), -EACCES);
+    pw_engine_stats(r.p.a.e, &at_once);
+    cr_expect(lt(u64, at_once.stream_bytes, LARGE));
+    pair_turns(&r.p, 50);
+    pw_engine_stats(r.p.a.e, &later);
+    cr_expect(eq(u64, later.stream_bytes, at_once.stream_bytes));
+    rig_close_unharmed(&r);
+    free(from);
+}
+
 Test(serve, atomics_need_atomic_access)
 {
     struct rig r;
@@ -341,6 +363,27 @@ Test(serve, a_number_that_is_not_the_next_one_is_dropped)
     rig_close_unharmed(&r);
 }
 
+/* Right but for their lengths. */
+Test(serve, a_request_of_a_wrong_length_is_dropped)
+{
+    struct { struct pw_f_request f; char more; } put = { .f = { .id = 1, .len = 8 } };
+    struct { struct pw_f_atomic f; char more; } add = {
+        .f = { .id = 2, .op = PW_ATOMIC_ADD, .type = PW_INT64, .operand = 1 },
+    };
+    struct rig r;
+
+    rig_open(&r, PW_WRITE | PW_ATOMIC);
+    put.f.key = add.f.key = r.key.id;
+    put.f.remote = at(r.memory);
+    add.f.remote = at(r.memory) + (-at(r.memory) & 7);
+    forge(&r, PW_F_PUT, &put, sizeof put.f - 1);
+    forge(&r, PW_F_PUT, &put, sizeof put.f + 1);
+    forge(&r, PW_F_ATOMIC, &add, sizeof add.f - 1);
+    forge(&r, PW_F_ATOMIC, &add, sizeof add.f + 1);
+    cr_expect(eq(ptr, r.p.b.ep->incoming, NULL));
+    rig_close_unharmed(&r);
+}
+
 Test(serve, a_request_for_nothing_is_refused)
 {
     struct pw_f_request f = { .id = 12345 };
@@ -529,27 +572,44 @@ Test(serve, a_status_that_is_no_errno_becomes_a_protocol_error)
 }
 
 /* The NIC would end it again, and the buffer is in its hands meanwhile. */
-Test(serve, a_transfer_of_the_nic_is_not_ended_by_a_frame)
+static void answer_the_nics(bool put)
 {
     struct pair_outcome done = { 0 };
     uint64_t memory = 5, local = 6;
+    struct data_frame d = { .head = { 0 } };
     struct pw_f_done f = { 0 };
     struct pw_key key = { 0 };
     struct pair p;
 
     fake_nic_traits(&fake_nic_ops)->pending = true;
     pair_open(&p, &(struct pair_plan){ .keyed = true });
-    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_WRITE, false, &key), 0));
-    cr_assert(eq(int, pw_endpoint_put(p.a.ep, &local, at(&memory), 8, &key, pair_done,
-                                      &done), PW_NIC_PENDING));
-    f.id = p.a.e->ops[0]->id;
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ | PW_WRITE, false,
+                                         &key), 0));
+    cr_assert(eq(int, put ? pw_endpoint_put(p.a.ep, &local, at(&memory), 8, &key, pair_done,
+                                            &done)
+                          : pw_endpoint_get(p.a.ep, &local, at(&memory), 8, &key, pair_done,
+                                            &done), PW_NIC_PENDING));
+    d.head.id = f.id = p.a.e->ops[0]->id;
     pw_engine_nic_upcalls.recv(p.a.e, &p.a.ep->paths[0], pw_imm(PW_F_DONE, 0, 0), &f,
                                sizeof f);
+    pw_engine_nic_upcalls.recv(p.a.e, &p.a.ep->paths[0], pw_imm(PW_F_GET_DATA, 0, 0), &d,
+                               sizeof d.head + 8);
     cr_expect(eq(uint, done.calls, 0));
+    cr_expect(eq(u64, local, 6));
     pair_turns(&p, 3);
     cr_expect(eq(uint, done.calls, 1));
     cr_expect(eq(int, done.status, 0));
     pair_close(&p);
+}
+
+Test(serve, a_put_in_the_nics_hands_is_not_ended_by_a_frame)
+{
+    answer_the_nics(true);
+}
+
+Test(serve, a_get_in_the_nics_hands_is_not_ended_by_a_frame)
+{
+    answer_the_nics(false);
 }
 
 static void second_meets(struct pair_side *side, struct pair_side *other,

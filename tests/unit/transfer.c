@@ -148,6 +148,24 @@ Test(transfer, pieces_are_no_larger_than_a_frame)
     carry_all(&big, true);
 }
 
+static unsigned pieces;
+
+static void count_piece(uint32_t imm)
+{
+    pieces += pw_imm_kind(imm) == PW_F_PUT_DATA;
+}
+
+Test(transfer, pieces_are_as_large_as_was_configured)
+{
+    const struct way w = { .plan = { .chunk = 100 } };
+
+    pair_after_send = count_piece;
+    carry(&w, true, 1000);
+    cr_expect(eq(uint, pieces, 10));
+    carry(&w, true, 1001);
+    cr_expect(eq(uint, pieces, 21));
+}
+
 Test(transfer, streams_get_through_a_narrow_queue)
 {
     const struct way narrow = { .plan = { .chunk = 1024, .queue_bytes = 4096 } };
