@@ -2,10 +2,12 @@
 /* mpool.c - MPI_Alloc_mem from the pool.
  *
  * Open MPI asks every mpool component at each call and takes the one with the
- * highest priority. We answer only while the transport is in use; when the pool
- * is full Open MPI takes ordinary memory.
+ * highest priority. We answer only while the transport is in use. When the pool is
+ * full the memory is ordinary, but starts on a page all the same.
  */
 #include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
 
 #include "pinwheel.h"
 
@@ -25,6 +27,16 @@ static bool pool_has_room(size_t size)
            size <= info.size - info.used - PW_POOL_RESERVE;
 }
 
+/* Ordinary memory, on a page like the pool's. */
+static void *elsewhere_alloc(size_t size)
+{
+    void *p;
+
+    pw_tell(5, "%zu bytes of MPI_Alloc_mem do not fit the pool (btl_pinwheel_pool_size): "
+            "ordinary memory is used", size);
+    return posix_memalign(&p, 4096, size) ? NULL : p;
+}
+
 static void *pool_alloc(mca_mpool_base_module_t *mpool, size_t size, size_t align,
                         uint32_t flags)
 {
@@ -34,31 +46,39 @@ static void *pool_alloc(mca_mpool_base_module_t *mpool, size_t size, size_t alig
     (void)flags;
     if (!pw_module.pool)
         return NULL;
+    size += !size;
     if (pool_has_room(size))
-        p = pw_pool_alloc(pw_module.pool, size ? size : 1, align);
-    if (!p)
-        pw_tell(5, "%zu bytes of MPI_Alloc_mem do not fit the pool (btl_pinwheel_pool_size): "
-                "ordinary memory is used", size);
-    return p;
+        p = pw_pool_alloc(pw_module.pool, size, align);
+    return p ? p : elsewhere_alloc(size);
 }
 
-static void *pool_realloc(mca_mpool_base_module_t *mpool, void *addr, size_t size)
+static bool from_pool(const void *addr)
 {
-    size_t old = pw_pool_usable(pw_module.pool, addr);
-    void *p = pool_alloc(mpool, size, 0, 0);
-
-    if (!p)
-        return NULL;
-    memcpy(p, addr, old < size ? old : size);
-    pw_pool_free(pw_module.pool, addr);
-    return p;
+    return pw_pool_contains(pw_module.pool, addr, 1);
 }
 
 static void pool_free(mca_mpool_base_module_t *mpool, void *addr)
 {
     (void)mpool;
-    if (pw_module.pool)
+    if (!pw_module.pool)
+        return;
+    if (from_pool(addr))
         pw_pool_free(pw_module.pool, addr);
+    else
+        free(addr);
+}
+
+static void *pool_realloc(mca_mpool_base_module_t *mpool, void *addr, size_t size)
+{
+    size_t old = from_pool(addr) ? pw_pool_usable(pw_module.pool, addr)
+                                 : malloc_usable_size(addr);
+    void *p = pool_alloc(mpool, size, 0, 0);
+
+    if (!p)
+        return NULL;
+    memcpy(p, addr, old < size ? old : size);
+    pool_free(mpool, addr);
+    return p;
 }
 
 static mca_mpool_base_module_t mpool_module = {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* allocmem.c - what MPI_Alloc_mem gives: aligned to the page, all of it usable,
  * apart from all else, returned by MPI_Free_mem and used again; and when a pool
- * has no more, memory all the same (then not aligned: the runner leaves out the
- * story "alignment").
+ * has no more, other memory, aligned all the same.
  */
 #include "story.h"
 
