@@ -128,6 +128,7 @@ Test(serve, a_put_that_is_refused_stops_midway)
     fake_nic_fail(pair_nic(&r.p.a, 0), FAKE_SEND, 10, 20, -EAGAIN);
     expect_refused(&r, pw_endpoint_put(r.p.a.ep, from, at(r.memory), LARGE, &r.key,
                                        pair_done, &r.done), -EACCES);
+    fake_nic_fail(pair_nic(&r.p.a, 0), FAKE_SEND, 1, 0, 0);
     pw_engine_stats(r.p.a.e, &at_once);
     cr_expect(lt(u64, at_once.stream_bytes, LARGE));
     pair_turns(&r.p, 50);
