@@ -256,6 +256,39 @@ Test(endpoint, the_queue_goes_before_streams)
     free(to);
 }
 
+static unsigned pieces;
+
+static void count_piece(uint32_t imm)
+{
+    pieces += pw_imm_kind(imm) == PW_F_PUT_DATA;
+}
+
+/* A NIC that has no room for the message may have some for the next piece, and
+ * then for another: the message would starve. */
+Test(endpoint, no_stream_goes_on_while_the_queue_is_stuck)
+{
+    struct pair_outcome done = { 0 };
+    uint8_t from[5000] = { 1 }, to[5000];
+    struct pw_key key = { 0 };
+    struct pair_note note;
+    struct pair p;
+
+    pair_open(&p, &(struct pair_plan){ 0 });
+    cr_assert(eq(int, pw_engine_register(p.b.e, to, 5000, PW_WRITE, false, &key), 0));
+    pw_endpoint_put(p.a.ep, from, (uintptr_t)to, 5000, &key, pair_done, &done);
+    pair_queue(&p.a, &note, 0);
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_SEND, 1, 1, -EAGAIN);
+    pair_after_send = count_piece;
+    pw_engine_progress(p.a.e);
+    cr_expect(eq(uint, note.calls, 0));
+    cr_expect(eq(uint, pieces, 0));
+    pw_engine_progress(p.a.e);
+    cr_expect(eq(uint, note.calls, 1));
+    cr_expect(gt(uint, pieces, 0));
+    cr_expect(pair_until(&p, &done.calls, 1));
+    pair_close(&p);
+}
+
 /* ---- death ---- */
 
 Test(endpoint, death_is_told_once_with_cause_and_reason)

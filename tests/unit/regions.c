@@ -190,6 +190,9 @@ Test(regions, a_key_is_as_long_as_the_nics_need)
     pair_close(&p);
     pair_open(&p, &(struct pair_plan){ .two_nics = true, .keyed = true });
     cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic[2])));
+    pair_nic(&p.a, 0)->info.key_size = 0;
+    cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic[2])),
+              "places stay, also of one that needs none");
     pair_close(&p);
 }
 
