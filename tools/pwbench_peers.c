@@ -14,14 +14,15 @@
 #include <string.h>
 #include <unistd.h>
 
-/* UCX refuses machines without an RDMA device unless "any" will do. */
+/* UCX refuses machines without an RDMA device unless "any" will do. It has no
+ * BTLs: a pinwheel that opened beside it would serve its MPI_Alloc_mem. */
 static const struct pw_transport transports[] = {
     { .name = "pinwheel", .ours = true,
       .mca = { "pml", "ob1", "btl", "pinwheel,self", "osc", "^ucx" } },
     { .name = "vader", .usual = { true, false },
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "^ucx" } },
     { .name = "ucx", .usual = { true, false },
-      .mca = { "pml", "ucx", "osc", "ucx",
+      .mca = { "pml", "ucx", "osc", "ucx", "btl", "self",
                "pml_ucx_tls", "any", "pml_ucx_devices", "any",
                "opal_common_ucx_tls", "any", "opal_common_ucx_devices", "any" } },
     { .name = "tcp", .usual = { true, false },
