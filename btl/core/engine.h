@@ -157,7 +157,8 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
                        uint64_t remote, uint64_t *result, const struct pw_key *key,
                        pw_done_fn done, void *arg);
 
-/* For people: name of the NIC in use, bytes by each way, ... see stats.h. */
+/* For people: what was sent, and bytes by each way. Counted without locks: with
+ * threads a count may be lost now and then. */
 struct pw_stats {
     uint64_t messages, message_bytes;
     uint64_t direct_bytes, kernel_bytes, push_bytes, stream_bytes;

@@ -18,6 +18,22 @@
 /* Events handled in one look at the sockets. */
 enum { SHM_EVENTS = 32 };
 
+/* One descriptor is a segment. More are nobody's: close them all. */
+static void shm_take_descriptor(struct shm_stranger *s, const struct cmsghdr *c)
+{
+    size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+    for (size_t i = 0; i < n; i++) {
+        int fd;
+
+        memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+        if (n == 1)
+            s->segment = fd;
+        else
+            close(fd);
+    }
+}
+
 /* The caller's first message: its hello, or nonsense. */
 static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
 {
@@ -30,9 +46,8 @@ static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&s->segment, CMSG_DATA(c), sizeof(int));
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        shm_take_descriptor(s, c);
     if (n != (ssize_t)sizeof(s->hello) || s->segment < 0 ||
         !shm_hello_sane(nic, &s->hello))
         return -EPROTO;

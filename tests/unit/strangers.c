@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -226,6 +227,47 @@ Test(strangers, nonsense_is_refused)
     cr_expect(refused(&h, noise, 1, true), "too short");
     cr_expect(refused(&h, &hello, sizeof(hello) - 1, true), "cut short");
     cr_expect(refused(&h, &hello, sizeof(hello), false), "no segment");
+    host_close(&h);
+}
+
+static int open_descriptors(void)
+{
+    int n = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+/* Refused, and what it passed is not kept. */
+Test(strangers, one_who_passes_two_segments_is_refused)
+{
+    struct host h;
+    struct shm_hello hello;
+    struct iovec iov = { &hello, sizeof(hello) };
+    union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control;
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
+                        .msg_control = &control, .msg_controllen = sizeof(control) };
+    struct cmsghdr *c;
+    int two[2], fd, before;
+
+    host_open(&h);
+    hello = hello_right(&h.address);
+    memset(&control, 0, sizeof(control));
+    two[0] = memfd_create("one", MFD_CLOEXEC);
+    two[1] = memfd_create("two", MFD_CLOEXEC);
+    c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(two));
+    memcpy(CMSG_DATA(c), two, sizeof(two));
+    fd = call(&h.address);
+    before = open_descriptors();
+    cr_assert(eq(int, (int)sendmsg(fd, &m, MSG_NOSIGNAL), (int)sizeof(hello)));
+    turns(&h, 20000);
+    cr_expect(closed_on(fd));
+    cr_expect(eq(int, open_descriptors(), before));
+    close(fd);
     host_close(&h);
 }
 
