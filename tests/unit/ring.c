@@ -399,6 +399,10 @@ Test(ring, a_stowed_frame_lies_in_the_stow)
             cr_assert(eq(sz, got, len));
             cr_assert(eq(ptr, (void *)(uintptr_t)at, r.rx.stow + start % STOW));
         }
+    word[0] = SHM_STOWED | (uint32_t)(r.frame_max + 2);
+    word[1] = 0;
+    cr_expect(eq(int, peek(&r), -EPROTO), "inside, and larger than any");
+    word[0] = SHM_STOWED | 3;
     word[1] = UINT64_MAX;
     cr_expect(eq(int, peek(&r), -EPROTO));
     rig_close(&r);
