@@ -49,7 +49,7 @@ mca_btl_pinwheel_la_SOURCES = \
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
 mca_btl_pinwheel_la_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
 mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
-	-Wl,-z,now -Wl,-z,defs -Wl,-Bsymbolic
+	-Wl,-z,now -Wl,-z,defs -Wl,-Bsymbolic -Wl,-rpath,$(libdir)
 mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS)
 
 # The same object under both names: Open MPI finds a component by its file's

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# libpinwheel: no MPI, no NIC.
+# libpinwheel: no MPI, no NIC. What is installed is a shared library of it, which
+# the components use too: one process has one interception and one pool. Units
+# link the objects themselves, for they look behind the contracts.
 
-noinst_LTLIBRARIES += libpinwheel.la
-libpinwheel_la_SOURCES = \
+noinst_LTLIBRARIES += libpwregcache.la
+libpwregcache_la_SOURCES = \
 	regcache/books.c regcache/books.h \
 	regcache/pages.c regcache/pages.h \
 	regcache/pool.c regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
 	regcache/segment.c regcache/segment.h \
 	regcache/sys.c regcache/sys.h
+
+lib_LTLIBRARIES += libpinwheel.la
+libpinwheel_la_SOURCES =
+libpinwheel_la_LIBADD = libpwregcache.la
+libpinwheel_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -Wl,-z,now -Wl,-z,defs \
+	-Wl,-Bsymbolic

@@ -109,7 +109,7 @@ struct pw_incoming {
     size_t len, moved;
 };
 
-struct pw_region {
+struct pw_exposed {
     uint64_t id;            /* generation << 32 | index; 0 free */
     char *base;
     size_t len;
@@ -174,7 +174,7 @@ struct pw_engine {
     struct pw_op **ops;
     uint32_t n_ops, n_pending;
     struct pw_op *free_ops;
-    struct pw_region *regions;
+    struct pw_exposed *regions;
     uint32_t n_regions, free_region;
 
     struct pw_idle idle;

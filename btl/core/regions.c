@@ -15,13 +15,13 @@ enum { PW_NO_REGION = UINT32_MAX };
 static int pw_region_grow(struct pw_engine *e)
 {
     uint32_t n = e->n_regions ? 2 * e->n_regions : 64;
-    struct pw_region *r = realloc(e->regions, n * sizeof(*r));
+    struct pw_exposed *r = realloc(e->regions, n * sizeof(*r));
 
     if (!r)
         return -ENOMEM;
     e->regions = r;
     for (uint32_t i = e->n_regions; i < n; i++)
-        r[i] = (struct pw_region){ .id = i, .next_free = i + 1 < n ? i + 1
+        r[i] = (struct pw_exposed){ .id = i, .next_free = i + 1 < n ? i + 1
                                                                  : PW_NO_REGION };
     e->free_region = e->n_regions;
     e->n_regions = n;
@@ -31,7 +31,7 @@ static int pw_region_grow(struct pw_engine *e)
 static int pw_region_add(struct pw_engine *e, void *addr, size_t len,
                          unsigned access, uint64_t *id)
 {
-    struct pw_region *r;
+    struct pw_exposed *r;
     int err = 0;
 
     pw_lock(e);
@@ -72,7 +72,7 @@ int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
 
     pw_lock(e);
     if (i < e->n_regions && e->regions[i].id == id) {
-        const struct pw_region *r = &e->regions[i];
+        const struct pw_exposed *r = &e->regions[i];
         uint64_t off = addr - (uint64_t)(uintptr_t)r->base;
         if ((r->access & access) == access && off <= r->len && len <= r->len - off)
             err = 0;

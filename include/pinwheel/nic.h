@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pinwheel/pin.h"
+
 struct pw_pool;
 struct pw_nic;          /* a backend embeds it first in its own struct */
 struct pw_nic_peer;     /* likewise: one NIC's view of one peer */
@@ -47,8 +49,6 @@ enum pw_nic_flag {
     PW_NIC_ATOMIC = 1 << 3,     /* has atomic for some memory */
     PW_NIC_PROMPT = 1 << 4,     /* put, get and atomic are never PENDING */
 };
-
-enum pw_access { PW_READ = 1, PW_WRITE = 2, PW_ATOMIC = 4 };
 
 /* How this NIC gets at [remote, remote + len) of a peer. */
 enum pw_reach {

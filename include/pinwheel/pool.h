@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#pragma GCC visibility push(default)
+
 struct pw_pool;
 
 /* What a struct pw_pool begins with, for pw_pool_contains() alone. */
@@ -109,5 +111,7 @@ void pw_pool_unmap(void *base, size_t size);
 /* What AUTO would take on this machine, and why not the rest: for pwinfo. Makes
  * and closes a small pool. Returns as pw_pool_open(). */
 int pw_pool_probe(struct pw_pool_info *out);
+
+#pragma GCC visibility pop
 
 #endif

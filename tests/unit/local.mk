@@ -4,7 +4,7 @@
 #   tests_unit_NAME_SOURCES = tests/unit/NAME.c
 #   tests_unit_NAME_LDADD = $(unit_libs)
 
-unit_libs = $(pw_libs) $(unit_main) $(CRITERION_LIBS)
+unit_libs = $(pw_inner_libs) $(unit_main) $(CRITERION_LIBS)
 
 if HAVE_CRITERION
 check_PROGRAMS += $(unit_tests)
