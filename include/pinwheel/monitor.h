@@ -13,6 +13,10 @@
  * Nothing in a monitor calls back. Whoever changes memory writes a record and
  * moves the word, no more: no lock, no malloc, no free.
  *
+ * fork: a child has a copy whose word starts anew. Who caches drops what it has and
+ * asks changes() until there are no more. A monitor that cannot go on in a child
+ * refuses to watch there (-EOPNOTSUPP).
+ *
  * Threads: open and close one at a time; watch, unwatch, fresh: any thread;
  * changes: one at a time. None may be called from a signal handler.
  */

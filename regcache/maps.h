@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* maps.h - what kinds of memory lie behind a range of addresses. */
+#ifndef PINWHEEL_MAPS_H
+#define PINWHEEL_MAPS_H
+
+#include "pinwheel/monitor.h"
+
+enum pw_memory {
+    PW_MEM_PRIVATE = 1 << 0,        /* anonymous, this process's alone */
+    PW_MEM_PRIVATE_FILE = 1 << 1,   /* MAP_PRIVATE of a file: a program's data */
+    PW_MEM_SHARED = 1 << 2,         /* MAP_SHARED of any kind, SysV segments */
+    PW_MEM_SPECIAL = 1 << 3,        /* devices, vdso, what cannot be pinned */
+};
+
+/* The kinds of all mappings that r touches, in *kinds. One system call where the
+ * kernel has PROCMAP_QUERY (Linux 6.11), else /proc/self/maps is read.
+ * 0, or -EFAULT when part of r is not mapped, or -errno of open and read.
+ * Any thread; allocates nothing and makes no mapping. */
+int pw_maps_kinds(struct pw_range r, unsigned *kinds);
+
+#endif
