@@ -18,4 +18,9 @@ enum pw_memory {
  * Any thread; allocates nothing and makes no mapping. */
 int pw_maps_kinds(struct pw_range r, unsigned *kinds);
 
+/* The two ways, each alone, on an open /proc/PID/maps. by_query: -ENOTTY where the
+ * kernel has none. by_reading: the descriptor is at its start. */
+int pw_maps_by_query(int fd, struct pw_range r, unsigned *kinds);
+int pw_maps_by_reading(int fd, struct pw_range r, unsigned *kinds);
+
 #endif

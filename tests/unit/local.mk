@@ -29,6 +29,11 @@ tests_unit_pool_refused_SOURCES = tests/unit/pool_refused.c \
 	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
 tests_unit_pool_refused_LDADD = $(unit_libs)
 
+# The registration cache: what it asks the kernel.
+unit_tests += tests/unit/maps
+tests_unit_maps_SOURCES = tests/unit/maps.c tests/unit/child.h
+tests_unit_maps_LDADD = $(unit_libs)
+
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
 	tests/unit/fake_control.c \
