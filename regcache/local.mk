@@ -7,11 +7,14 @@ noinst_LTLIBRARIES += libpwregcache.la
 libpwregcache_la_SOURCES = \
 	regcache/books.c regcache/books.h \
 	regcache/maps.c regcache/maps.h \
+	regcache/monitor.c regcache/monitors.h \
+	regcache/none.c \
 	regcache/pages.c regcache/pages.h \
 	regcache/pool.c regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
 	regcache/raw.h \
 	regcache/segment.c regcache/segment.h \
+	regcache/selftest.c \
 	regcache/sys.c regcache/sys.h
 
 lib_LTLIBRARIES += libpinwheel.la

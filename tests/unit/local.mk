@@ -33,6 +33,9 @@ tests_unit_pool_refused_LDADD = $(unit_libs)
 unit_tests += tests/unit/maps
 tests_unit_maps_SOURCES = tests/unit/maps.c tests/unit/child.h
 tests_unit_maps_LDADD = $(unit_libs)
+unit_tests += tests/unit/monitor
+tests_unit_monitor_SOURCES = tests/unit/monitor.c
+tests_unit_monitor_LDADD = $(unit_libs)
 
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
