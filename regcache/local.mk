@@ -6,6 +6,7 @@
 noinst_LTLIBRARIES += libpwregcache.la
 libpwregcache_la_SOURCES = \
 	regcache/books.c regcache/books.h \
+	regcache/live.c \
 	regcache/maps.c regcache/maps.h \
 	regcache/monitor.c regcache/monitors.h \
 	regcache/none.c \

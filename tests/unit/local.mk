@@ -37,6 +37,11 @@ unit_tests += tests/unit/monitor
 tests_unit_monitor_SOURCES = tests/unit/monitor.c
 tests_unit_monitor_LDADD = $(unit_libs)
 
+# Counters that others read.
+unit_tests += tests/unit/live
+tests_unit_live_SOURCES = tests/unit/live.c
+tests_unit_live_LDADD = $(unit_libs)
+
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
 	tests/unit/fake_control.c \
