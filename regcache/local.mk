@@ -10,13 +10,15 @@ libpwregcache_la_SOURCES = \
 	regcache/maps.c regcache/maps.h \
 	regcache/monitor.c regcache/monitors.h \
 	regcache/none.c \
+	regcache/owner.h \
 	regcache/pages.c regcache/pages.h \
 	regcache/pool.c regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
 	regcache/raw.h \
 	regcache/segment.c regcache/segment.h \
 	regcache/selftest.c \
-	regcache/sys.c regcache/sys.h
+	regcache/sys.c regcache/sys.h \
+	regcache/uring.c
 
 lib_LTLIBRARIES += libpinwheel.la
 libpinwheel_la_SOURCES =

@@ -36,6 +36,9 @@ tests_unit_maps_LDADD = $(unit_libs)
 unit_tests += tests/unit/monitor
 tests_unit_monitor_SOURCES = tests/unit/monitor.c
 tests_unit_monitor_LDADD = $(unit_libs)
+unit_tests += tests/unit/uring
+tests_unit_uring_SOURCES = tests/unit/uring.c tests/unit/child.h
+tests_unit_uring_LDADD = $(unit_libs)
 
 # Counters that others read.
 unit_tests += tests/unit/live
