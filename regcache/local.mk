@@ -5,9 +5,16 @@
 
 noinst_LTLIBRARIES += libpwregcache.la
 libpwregcache_la_SOURCES = \
+	regcache/account.c regcache/account.h \
+	regcache/arena.h \
+	regcache/barrier.h \
 	regcache/books.c regcache/books.h \
+	regcache/budget.c regcache/budget_sys.h \
+	regcache/cache.h \
+	regcache/index.c regcache/index.h \
 	regcache/live.c \
 	regcache/maps.c regcache/maps.h \
+	regcache/miss.c \
 	regcache/monitor.c regcache/monitors.h \
 	regcache/none.c \
 	regcache/owner.h \
@@ -15,6 +22,9 @@ libpwregcache_la_SOURCES = \
 	regcache/pool.c regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
 	regcache/raw.h \
+	regcache/regcache.c \
+	regcache/retire.c \
+	regcache/seats.c \
 	regcache/segment.c regcache/segment.h \
 	regcache/selftest.c \
 	regcache/sys.c regcache/sys.h \
@@ -24,4 +34,4 @@ lib_LTLIBRARIES += libpinwheel.la
 libpinwheel_la_SOURCES =
 libpinwheel_la_LIBADD = libpwregcache.la
 libpinwheel_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -Wl,-z,now -Wl,-z,defs \
-	-Wl,-Bsymbolic
+	-Wl,-Bsymbolic -Wl,-z,nodelete

@@ -34,13 +34,13 @@
 struct pw_regcache;
 struct pw_budget;
 
-/* Valid from get to put. Callers read these and change nothing; what follows in
- * memory is the cache's own. */
+/* Valid from get to put. Callers read it and change nothing. */
 struct pw_region {
-    void *handle;           /* what the pin backend left */
     uintptr_t start, end;   /* pinned: whole pages, at least what was asked for */
     unsigned access;        /* enum pw_access, at least what was asked for */
     uint32_t number;        /* below max_regions; of no other region meanwhile */
+    uint64_t reserved[3];   /* the cache's own */
+    _Alignas(16) unsigned char handle[];    /* what the pin backend left */
 };
 
 struct pw_regcache_config {
@@ -78,9 +78,9 @@ void pw_regcache_close(struct pw_regcache *rc);
  * Source: collision-retry as in mmu_interval_read_begin(), Linux
  * mm/mmu_notifier.c; the counters per thread as in SRCU, kernel/rcu/srcutree.c.
  */
-int pw_regcache_get(struct pw_regcache *rc, void *addr, size_t len, unsigned access,
-                    struct pw_region **out);
-void pw_regcache_put(struct pw_regcache *rc, struct pw_region *r);
+static inline int pw_regcache_get(struct pw_regcache *rc, void *addr, size_t len,
+                                  unsigned access, struct pw_region **out);
+static inline void pw_regcache_put(struct pw_regcache *rc, struct pw_region *r);
 
 /* Notice what has changed, and unpin what nobody can use any more. A get does it
  * too; call this now and then from a program that may not get for long, so that
@@ -112,4 +112,7 @@ struct pw_regcache_stats {
 void pw_regcache_stats(struct pw_regcache *rc, struct pw_regcache_stats *out);
 
 #pragma GCC visibility pop
+
+#include "pinwheel/regcache_hit.h"
+
 #endif

@@ -45,6 +45,20 @@ unit_tests += tests/unit/live
 tests_unit_live_SOURCES = tests/unit/live.c
 tests_unit_live_LDADD = $(unit_libs)
 
+# How much may be pinned.
+unit_tests += tests/unit/budget
+tests_unit_budget_SOURCES = tests/unit/budget.c
+tests_unit_budget_LDADD = $(unit_libs)
+
+# The registration cache, over a fake monitor and a fake pin backend.
+cache_rig = tests/unit/regcache_rig.h tests/unit/fake_monitor.c \
+	tests/unit/fake_monitor.h tests/unit/fake_pin.c tests/unit/fake_pin.h
+unit_tests += tests/unit/regcache tests/unit/regcache_merge
+tests_unit_regcache_SOURCES = tests/unit/regcache.c $(cache_rig)
+tests_unit_regcache_LDADD = $(unit_libs)
+tests_unit_regcache_merge_SOURCES = tests/unit/regcache_merge.c $(cache_rig)
+tests_unit_regcache_merge_LDADD = $(unit_libs)
+
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
 	tests/unit/fake_control.c \

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* regcache_hit.h - get and put of the registration cache, as long as all goes well.
+ *
+ * Included by regcache.h, which says what they promise; nothing else here is for
+ * callers. Inline, for two calls into a library cost as much as the rest of a hit.
+ * The layout belongs to the library's version (its soname).
+ *
+ * No system call, no lock, no atomic read-modify-write, no fence: tests/cache/hitpath
+ * takes the compiled code apart to see.
+ *
+ * How a hit can do without a fence. References are counted by each thread for
+ * itself, in its seat. Who takes one writes its count, then reads the card. Who
+ * retires a region writes the card, calls membarrier(2), then reads all counts. The
+ * barrier puts a fence into every running thread: either the thread has seen the
+ * card empty, or the retirer sees its count. A put is the same: it writes its count,
+ * then reads the card, and whoever comes last finds that nobody is left.
+ *
+ * How a hit is fresh. The monitor's word is compared with `seen`, up to where its
+ * changes have been applied, before the card is read: equal means that every change
+ * told so far has emptied the cards it touches. All of struct pw_regcache lies in a
+ * page that fork wipes, so in a child no thread has a seat.
+ */
+#ifndef PINWHEEL_REGCACHE_HIT_H
+#define PINWHEEL_REGCACHE_HIT_H
+
+#include "pinwheel/regcache.h"
+
+#pragma GCC visibility push(default)
+
+/* What a region covers. The first word: page of the start, access in the low bits;
+ * or empty. */
+struct pw_card {
+    uint64_t start_access;
+    uint64_t end;
+};
+#define PW_CARD_EMPTY UINT64_MAX    /* starts behind every address */
+
+/* What one thread did with a region; another may have put what it got. */
+struct pw_tally {
+    uint32_t gets, puts;
+};
+
+/* One thread in one cache. */
+struct pw_seat {
+    struct pw_tally *tallies;   /* by the region's number */
+    uint64_t hits;
+    struct pw_card *card;       /* of what the last get found */
+    struct pw_tally *tally;
+    struct pw_region *region;
+    const void *owner;          /* the thread's lanes; NULL: free */
+    struct pw_seat *next;       /* never changes; seats last until close */
+};
+
+/* Where a thread finds its seats. */
+enum { PW_LANES = 4 };
+struct pw_lane {
+    uint64_t id;                /* of the cache */
+    struct pw_seat *seat;
+};
+extern __thread struct pw_lane pw_lanes[PW_LANES]
+    __attribute__((tls_model("initial-exec")));
+
+struct pw_regcache {
+    uint64_t id;                /* of no other cache, ever; never 0 but in a page
+                                 * that was wiped */
+    uint64_t lane;
+    const uint64_t *word;       /* the monitor's */
+    uint64_t seen;
+    struct pw_card *cards;      /* by the region's number */
+
+    /* The index: see regcache/index.h. `shift` is read first and written last, so
+     * it never asks for more than the table has. */
+    uint64_t shift;
+    uint64_t *entries;          /* tag << 32 | number + 1; 0: free */
+    char *regions;              /* by the region's number, stride bytes each */
+    uint64_t stride;
+};
+
+int pw_regcache_get_other(struct pw_regcache *rc, uintptr_t first, uintptr_t last,
+                          unsigned access, struct pw_region **out);
+int pw_regcache_get_slow(struct pw_regcache *rc, uintptr_t first, uintptr_t last,
+                         unsigned access, struct pw_region **out);
+void pw_regcache_put_slow(struct pw_regcache *rc, struct pw_region *r);
+void pw_regcache_reap(struct pw_regcache *rc, uint32_t number);
+
+#pragma GCC visibility pop
+
+#define pw_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+#define pw_store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define pw_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define pw_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
+
+/* Nothing moves across in this thread's code. In the CPU, the barrier that
+ * pw_reap() in regcache/retire.c calls sees to it. */
+#define pw_compiler_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
+#define pw_likely(x) __builtin_expect(!!(x), 1)
+
+static inline void pw_more(uint32_t *n)
+{
+    pw_store_release(n, pw_load(n) + 1);
+}
+
+static inline bool pw_seated(const struct pw_regcache *rc)
+{
+    return pw_lanes[rc->lane].id == rc->id;
+}
+
+static inline bool pw_fresh(const struct pw_regcache *rc)
+{
+    uint64_t seen = pw_load_acquire(&rc->seen);
+
+    return pw_load_acquire(rc->word) == seen;
+}
+
+/* start <= first, said of the pages of both, so that the access bits do not matter.
+ * One condition, for each of the three alone cannot be foreseen by the CPU. */
+static inline bool pw_card_covers(const struct pw_card *card, uintptr_t first,
+                                  uintptr_t last, unsigned access)
+{
+    uint64_t w = pw_load_acquire(&card->start_access);
+
+    return (w <= (first | 4095)) & (last < pw_load(&card->end)) & !(~w & access);
+}
+
+/* Take a reference, then look whether the region is (still) live and right. The
+ * order pairs with pw_reap(). false: nothing was taken, but who retired it meanwhile
+ * may have seen us; when the card is empty, call pw_regcache_reap(). */
+static inline bool pw_hold(struct pw_tally *t, const struct pw_card *card,
+                           uintptr_t first, uintptr_t last, unsigned access)
+{
+    pw_more(&t->gets);
+    pw_compiler_barrier();
+    if (pw_likely(pw_card_covers(card, first, last, access)))
+        return true;
+    pw_more(&t->puts);
+    pw_compiler_barrier();
+    return false;
+}
+
+/* Give one back. true: the region is not live; call pw_regcache_reap(). The order
+ * pairs with pw_reap(). */
+static inline bool pw_unhold(struct pw_tally *t, const struct pw_card *card)
+{
+    pw_more(&t->puts);
+    pw_compiler_barrier();
+    return pw_load(&card->start_access) == PW_CARD_EMPTY;
+}
+
+/* The least level at which a region that covers first..last can be: its size is at
+ * most 1 << level. */
+static inline unsigned pw_level_of(uintptr_t first, uintptr_t last)
+{
+    return 64 - (unsigned)__builtin_clzl((last | 4095) - (first & ~(uintptr_t)4095));
+}
+
+/* Multiplied by 2^64 over the golden ratio: the high bits are well mixed. */
+static inline uint64_t pw_index_hash(uintptr_t addr, unsigned level)
+{
+    return ((addr >> level) << 6 | level) * 0x9e3779b97f4a7c15u;
+}
+
+/* Where this thread's next get looks first. */
+static inline void pw_seat_found(const struct pw_regcache *rc, struct pw_seat *seat,
+                                 uint32_t n)
+{
+    seat->card = &rc->cards[n];
+    seat->tally = &seat->tallies[n];
+    seat->region = (struct pw_region *)(void *)(rc->regions + n * rc->stride);
+}
+
+/* Most regions are of the level that the request is of, and stand in the first
+ * place. false: look further. */
+static inline bool pw_index_first(const struct pw_regcache *rc, uintptr_t first,
+                                  uintptr_t last, struct pw_seat *seat)
+{
+    uint64_t hash = pw_index_hash(first, pw_level_of(first, last));
+    uint64_t at = hash >> pw_load_acquire(&rc->shift);
+    uint64_t e = pw_load(&pw_load(&rc->entries)[at]);
+
+    if (!pw_likely(e >> 32 == (uint32_t)hash))
+        return false;
+    pw_seat_found(rc, seat, (uint32_t)e - 1);
+    return true;
+}
+
+static inline __attribute__((always_inline)) int
+pw_regcache_get(struct pw_regcache *rc, void *addr, size_t len, unsigned access,
+                struct pw_region **out)
+{
+    uintptr_t first = (uintptr_t)addr, last = first + len - 1;
+    struct pw_seat *seat = pw_lanes[rc->lane].seat;
+
+    if (!pw_likely(pw_seated(rc) && pw_fresh(rc) && first <= last))
+        return pw_regcache_get_slow(rc, first, last, access, out);
+    if (!pw_hold(seat->tally, seat->card, first, last, access)) {
+        if (!pw_likely(pw_load(&seat->card->start_access) != PW_CARD_EMPTY) ||
+            !pw_index_first(rc, first, last, seat) ||
+            !pw_hold(seat->tally, seat->card, first, last, access))
+            return pw_regcache_get_other(rc, first, last, access, out);
+    }
+    pw_store(&seat->hits, pw_load(&seat->hits) + 1);
+    *out = seat->region;
+    return 0;
+}
+
+static inline __attribute__((always_inline)) void pw_regcache_put(struct pw_regcache *rc, struct pw_region *r)
+{
+    struct pw_seat *seat = pw_lanes[rc->lane].seat;
+    struct pw_card *card;
+    struct pw_tally *tally;
+
+    if (!pw_likely(pw_seated(rc))) {
+        pw_regcache_put_slow(rc, r);
+        return;
+    }
+    if (pw_likely(r == seat->region)) {     /* without a look at *r */
+        card = seat->card;
+        tally = seat->tally;
+    } else {
+        card = &rc->cards[r->number];
+        tally = &seat->tallies[r->number];
+    }
+    if (!pw_likely(!pw_unhold(tally, card)))
+        pw_regcache_reap(rc, r->number);
+}
+
+#endif
