@@ -58,6 +58,11 @@ tests_unit_regcache_SOURCES = tests/unit/regcache.c $(cache_rig)
 tests_unit_regcache_LDADD = $(unit_libs)
 tests_unit_regcache_merge_SOURCES = tests/unit/regcache_merge.c $(cache_rig)
 tests_unit_regcache_merge_LDADD = $(unit_libs)
+unit_tests += tests/unit/regcache_threads tests/unit/regcache_fork
+tests_unit_regcache_threads_SOURCES = tests/unit/regcache_threads.c $(cache_rig)
+tests_unit_regcache_threads_LDADD = $(unit_libs)
+tests_unit_regcache_fork_SOURCES = tests/unit/regcache_fork.c $(cache_rig)
+tests_unit_regcache_fork_LDADD = $(unit_libs)
 
 # The fake NIC, for tests of what uses NICs: add $(fake_nic) to a test's sources.
 fake_nic = tests/unit/fake_nic.c tests/unit/fake_nic.h \
