@@ -51,15 +51,31 @@ static int core_leader(int cpu, const cpu_set_t *usable)
     return leader;
 }
 
+/* The n-th core's leader. Behind the last: -1, and *cores says how many there are. */
+static int core_leader_at(const cpu_set_t *usable, int n, int *cores)
+{
+    *cores = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, usable) && core_leader(cpu, usable) == cpu && (*cores)++ == n)
+            return cpu;
+    return -1;
+}
+
 int pw_cores_usable(void)
 {
     cpu_set_t set;
-    int cores = 0;
+    int cores;
 
     if (!affinity(&set))
         return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &set) && core_leader(cpu, &set) == cpu)
-            cores++;
+    core_leader_at(&set, CPU_SETSIZE, &cores);
     return cores;
+}
+
+int pw_core_at(int n)
+{
+    cpu_set_t set;
+    int cores;
+
+    return affinity(&set) ? core_leader_at(&set, n, &cores) : -1;
 }

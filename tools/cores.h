@@ -10,4 +10,8 @@ int pw_cpus_usable(void);
  * the kernel does not tell which share, each counts. */
 int pw_cores_usable(void);
 
+/* A hardware thread of the n-th of those cores, as sched_setaffinity() numbers
+ * them; -1 when there is none. */
+int pw_core_at(int n);
+
 #endif

@@ -12,12 +12,35 @@ tools_pwbench_SOURCES = \
 	tools/pwbench_launch.c tools/pwbench_launch.h \
 	tools/pwbench_names.c \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
+	tools/pwbench_regcache.c \
 	tools/pwbench_single.c \
 	tools/pwbench_table.c tools/pwbench_table.h \
 	tools/pwbench_tests.c tools/pwbench_tests.h \
 	tools/sizes.c tools/sizes.h
-tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) -DPW_MPIRUN='"$(MPIRUN)"'
+tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
+	-DPW_DRIVERS='"$(pkglibexecdir)"'
 tools_pwbench_LDADD = $(OMPI_LIBS) -lm
+
+# What pwbench regcache starts: one program for each cache. Without the headers of
+# UCX 1.13, regcache-ucx says so.
+pkglibexec_PROGRAMS = tools/regcache/regcache-pinwheel tools/regcache/regcache-ucx \
+	tools/regcache/regcache-grdma tools/regcache/regcache-plain
+regcache_driver = \
+	tools/cores.c tools/cores.h \
+	tools/regcache/driver.c tools/regcache/driver.h \
+	tools/regcache/loops.h \
+	tools/regcache/pins.c tools/regcache/pins.h \
+	tools/regcache/proof.c tools/regcache/proof.h
+tools_regcache_regcache_pinwheel_SOURCES = tools/regcache/pinwheel.c $(regcache_driver)
+tools_regcache_regcache_pinwheel_LDADD = libpinwheel.la
+tools_regcache_regcache_ucx_SOURCES = tools/regcache/ucx.c $(regcache_driver)
+tools_regcache_regcache_ucx_CPPFLAGS = $(AM_CPPFLAGS) $(UCX_CFLAGS)
+tools_regcache_regcache_ucx_LDADD = $(UCX_LIBS)
+tools_regcache_regcache_grdma_SOURCES = tools/regcache/grdma.c $(regcache_driver)
+tools_regcache_regcache_grdma_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
+tools_regcache_regcache_grdma_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
+tools_regcache_regcache_grdma_LDADD = $(OPAL_LIBS)
+tools_regcache_regcache_plain_SOURCES = tools/regcache/plain.c $(regcache_driver)
 
 bin_PROGRAMS += tools/pwinfo
 tools_pwinfo_SOURCES = \

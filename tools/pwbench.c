@@ -2,8 +2,8 @@
 /* pwbench.c - the command line of pwbench: measure a transport, or compare some.
  *
  * A single test (pwbench latency) is an MPI program of two ranks; compare is an
- * ordinary program that starts such jobs. Options are all checked here, before
- * anything is run.
+ * ordinary program that starts such jobs, and regcache one that starts programs
+ * without MPI. Options are all checked here, before anything is run.
  */
 #include "pwbench.h"
 
@@ -20,6 +20,7 @@
 static const char help[] =
     "Usage: mpirun -n 2 pwbench TEST [OPTION]...\n"
     "       pwbench compare [OPTION]...\n"
+    "       pwbench regcache [OPTION]...\n"
     "\n"
     "Measures MPI between two ranks. TEST is one of\n"
     "  latency   half a round trip of MPI_Send and MPI_Recv, us\n"
@@ -54,6 +55,16 @@ static const char help[] =
     "  --timeout S          end an mpirun that takes longer (60)\n"
     "  --mpirun PATH        the mpirun of Open MPI (the one built with)\n"
     "  --mpich-pwbench PATH pwbench built by mpicc.mpich: adds the peer mpich\n"
+    "\n"
+    "pwbench regcache measures what the registration caches of pinwheel, UCX (1.13)\n"
+    "and Open MPI (grdma) cost, one beside the other, without MPI. Its options:\n"
+    "  --csv                print cache,regions,pattern,threads,ns instead of a table\n"
+    "  --rounds N           medians are over N rounds (5)\n"
+    "  --seconds S          measure each point so long in each round (0.05)\n"
+    "  --quick              3 rounds of 0.01 s\n"
+    "  --monitor NAME       of pinwheel's cache: auto, hooks, uffd or none (hooks)\n"
+    "  --timeout S          end a program that takes longer for a point (60)\n"
+    "  --drivers DIR        take the programs that use the caches from DIR\n"
     "\n"
     "  --help               print this\n"
     "  --version            print the version\n";
@@ -168,7 +179,7 @@ enum {
     OPT_SIZES = 256, OPT_BUFFERS, OPT_ITERATIONS, OPT_WARMUP, OPT_SECONDS, OPT_BATCHES,
     OPT_WINDOW, OPT_WINDOW_KIND, OPT_CHECK, OPT_CSV, OPT_TESTS, OPT_PEERS, OPT_SUBJECT,
     OPT_ROUNDS, OPT_BIND, OPT_QUICK, OPT_TIMEOUT, OPT_MPIRUN, OPT_MPICH, OPT_HELP,
-    OPT_VERSION,
+    OPT_VERSION, OPT_MONITOR, OPT_DRIVERS,
 };
 
 static void print_version(void)
@@ -377,6 +388,42 @@ static int main_compare(int argc, char **argv)
     return pw_compare_run(&o);
 }
 
+static int main_regcache(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "csv", no_argument, NULL, OPT_CSV },
+        { "rounds", required_argument, NULL, OPT_ROUNDS },
+        { "seconds", required_argument, NULL, OPT_SECONDS },
+        { "quick", no_argument, NULL, OPT_QUICK },
+        { "monitor", required_argument, NULL, OPT_MONITOR },
+        { "timeout", required_argument, NULL, OPT_TIMEOUT },
+        { "drivers", required_argument, NULL, OPT_DRIVERS },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { NULL, 0, NULL, 0 },
+    };
+    struct pw_regcache_options o = { .timeout = 60, .monitor = "hooks" };
+    bool quick = false;
+    int c;
+
+    while ((c = next_option(argc, argv, options)) != -1) {
+        switch (c) {
+        case OPT_CSV: o.csv = true; break;
+        case OPT_ROUNDS: o.rounds = (int)parse_long("rounds", optarg, 1, 1000); break;
+        case OPT_SECONDS: o.seconds = parse_seconds("seconds", optarg); break;
+        case OPT_QUICK: quick = true; break;
+        case OPT_MONITOR: o.monitor = optarg; break;
+        case OPT_TIMEOUT: o.timeout = parse_seconds("timeout", optarg); break;
+        case OPT_DRIVERS: o.drivers = optarg; break;
+        }
+    }
+    if (!o.rounds)
+        o.rounds = quick ? 3 : 5;
+    if (o.seconds == 0)
+        o.seconds = quick ? 0.01 : 0.05;
+    return pw_regcache_run(&o);
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
@@ -390,7 +437,10 @@ int main(int argc, char **argv)
         return main_single((enum pw_test)test, argc - 1, argv + 1);
     if (!strcmp(command, "compare"))
         return main_compare(argc - 1, argv + 1);
+    if (!strcmp(command, "regcache"))
+        return main_regcache(argc - 1, argv + 1);
     if (!*command)
-        usage_error("say what to measure: latency, bw, bibw, put, get or compare");
+        usage_error("say what to measure: latency, bw, bibw, put, get, compare or "
+                    "regcache");
     usage_error("there is no test \"%s\"", command);
 }

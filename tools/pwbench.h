@@ -8,6 +8,7 @@
  * pwbench_check.c    the patterns by which --check knows right data from wrong
  * pwbench_compare.c  transports against each other; no MPI in this process
  * pwbench_peers.c    the transports and their mpirun options
+ * pwbench_regcache.c registration caches against each other
  * pwbench_launch.c   run a program with a time limit
  * pwbench_table.c    medians, the table and the CSV file
  */
@@ -85,8 +86,18 @@ struct pw_compare_options {
     double timeout;                 /* of one mpirun, seconds */
 };
 
-/* Both return the exit code. pw_single_run() starts and ends MPI. */
+struct pw_regcache_options {
+    bool csv;               /* CSV instead of the table */
+    int rounds;
+    double seconds;         /* each point in each round */
+    double timeout;         /* of one point, seconds */
+    const char *monitor;    /* of our cache */
+    const char *drivers;    /* directory of the programs; NULL: where they belong */
+};
+
+/* All return the exit code. pw_single_run() starts and ends MPI. */
 int pw_single_run(const struct pw_single_options *o);
 int pw_compare_run(const struct pw_compare_options *o);
+int pw_regcache_run(const struct pw_regcache_options *o);
 
 #endif

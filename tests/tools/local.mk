@@ -13,7 +13,7 @@ tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
 
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
-	tests/tools/pwinfo
+	tests/tools/pwinfo tests/tools/regcache
 EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
 
 if BUILD_MODULE
@@ -21,8 +21,11 @@ tools_tests += $(tools_scripts)
 
 # For LD_PRELOAD and dlopen(); -rpath makes libtool build a shared object of a
 # library that is not installed.
-check_LTLIBRARIES += tests/tools/corrupt.la tests/tools/misbehave.la tests/tools/refuse.la
+check_LTLIBRARIES += tests/tools/cheat.la tests/tools/corrupt.la tests/tools/misbehave.la \
+	tests/tools/refuse.la
 preloaded = -module -avoid-version -shared -rpath /nowhere
+tests_tools_cheat_la_SOURCES = tests/tools/cheat.c
+tests_tools_cheat_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
 tests_tools_corrupt_la_SOURCES = tests/tools/corrupt.c
 tests_tools_corrupt_la_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
 tests_tools_corrupt_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
@@ -31,4 +34,7 @@ tests_tools_misbehave_la_SOURCES = tests/tools/misbehave.c
 tests_tools_misbehave_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
 tests_tools_refuse_la_SOURCES = tests/tools/refuse.c
 tests_tools_refuse_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
+
+check_PROGRAMS += tests/tools/regcache-bad
+tests_tools_regcache_bad_SOURCES = tests/tools/bad_cache.c $(regcache_driver)
 endif
