@@ -8,9 +8,11 @@ libpwregcache_la_SOURCES = \
 	regcache/account.c regcache/account.h \
 	regcache/arena.h \
 	regcache/barrier.h \
+	regcache/bits.h \
 	regcache/books.c regcache/books.h \
 	regcache/budget.c regcache/budget_sys.h \
 	regcache/cache.h \
+	regcache/heap.c regcache/heap_fork.c \
 	regcache/index.c regcache/index.h \
 	regcache/live.c \
 	regcache/maps.c regcache/maps.h \
@@ -19,14 +21,16 @@ libpwregcache_la_SOURCES = \
 	regcache/none.c \
 	regcache/owner.h \
 	regcache/pages.c regcache/pages.h \
-	regcache/pool.c regcache/pool_sys.h \
+	regcache/pool.c regcache/pool_inner.h regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
+	regcache/process_pool.c \
 	regcache/raw.h \
 	regcache/regcache.c \
 	regcache/retire.c \
 	regcache/seats.c \
 	regcache/segment.c regcache/segment.h \
 	regcache/selftest.c \
+	regcache/still.c regcache/still.h \
 	regcache/sys.c regcache/sys.h \
 	regcache/uring.c
 
@@ -35,3 +39,18 @@ libpinwheel_la_SOURCES =
 libpinwheel_la_LIBADD = libpwregcache.la
 libpinwheel_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 -Wl,-z,now -Wl,-z,defs \
 	-Wl,-Bsymbolic -Wl,-z,nodelete
+
+# Preloaded, it takes malloc's place: so the compiler is not to know what malloc
+# does, and libpinwheel, whose pool it uses, stays a library of its own.
+lib_LTLIBRARIES += libpinwheel-malloc.la
+libpinwheel_malloc_la_SOURCES = \
+	regcache/malloc.c \
+	regcache/malloc_arena.c regcache/malloc_arena.h \
+	regcache/malloc_fork.c regcache/malloc_fork.h \
+	regcache/malloc_next.c regcache/malloc_next.h \
+	regcache/malloc_params.c regcache/malloc_params.h \
+	regcache/malloc_tell.h
+libpinwheel_malloc_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
+libpinwheel_malloc_la_LIBADD = libpinwheel.la
+libpinwheel_malloc_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
+	-Wl,-z,now -Wl,-z,defs

@@ -9,36 +9,21 @@
  * populates: zeroing a gigabyte takes a while. What no other thread may see
  * half done needs no lock: a run belongs to its taker alone from take to give.
  *
- * alloc and free do not call malloc: they can serve one.
+ * Nothing here calls malloc: a pool can serve one.
  */
 #define _GNU_SOURCE
 #include "pinwheel/pool.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "books.h"
-#include "pages.h"
+#include "pool_inner.h"
 #include "pool_sys.h"
-#include "populate.h"
-#include "segment.h"
-
-#define PAGE_SHIFT 12
-
-struct pw_pool {
-    struct pw_pool_range range;     /* first: pw_pool_contains() */
-    struct pw_segment seg;
-    struct pw_populate populate;
-    enum pw_pages pages;
-    struct pw_why why;
-
-    pthread_mutex_t lock;
-    struct pw_books books;
-};
 
 /* Half of RAM for all sharers together, within what the limits let us make and
  * let every process map: each of them maps all the others' segments too. */
@@ -128,7 +113,7 @@ static int config_size(const struct pw_pool_config *config, const struct pw_sys 
     default:
         return -EINVAL;
     }
-    if (config->size > (size_t)PW_BOOKS_MAX << PAGE_SHIFT)
+    if (config->size > (size_t)PW_BOOKS_MAX << PW_PAGE_SHIFT)
         return -EINVAL;
     *size = (config->size + PW_HUGE - 1) & ~(PW_HUGE - 1);
     if (*size == 0)
@@ -148,17 +133,18 @@ int pw_pool_open_sys(const struct pw_pool_config *config, const struct pw_sys *s
     if (err)
         return err;
 
-    pool = calloc(1, sizeof *pool);
-    if (!pool)
+    pool = mmap(NULL, sizeof *pool, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                -1, 0);
+    if (pool == MAP_FAILED)
         return -ENOMEM;
 
     err = segment_open(pool, config, size, sys);
     if (err)
-        goto free;
+        goto unmap;
     err = pw_populate_init(&pool->populate, sys, &pool->seg, pool->pages);
     if (err)
         goto segment;
-    err = pw_books_init(&pool->books, sys, (uint32_t)(pool->seg.size >> PAGE_SHIFT));
+    err = pw_books_init(&pool->books, sys, (uint32_t)(pool->seg.size >> PW_PAGE_SHIFT));
     if (err)
         goto populate;
 
@@ -171,8 +157,8 @@ populate:
     pw_populate_fini(&pool->populate);
 segment:
     pw_segment_destroy(&pool->seg);
-free:
-    free(pool);
+unmap:
+    munmap(pool, sizeof *pool);
     return err;
 }
 
@@ -189,7 +175,7 @@ void pw_pool_close(struct pw_pool *pool)
     pw_books_fini(&pool->books);
     pw_populate_fini(&pool->populate);
     pw_segment_destroy(&pool->seg);
-    free(pool);
+    munmap(pool, sizeof *pool);
 }
 
 static uint32_t pool_take(struct pw_pool *pool, uint32_t pages, uint32_t align)
@@ -207,49 +193,50 @@ static int pool_give(struct pw_pool *pool, uint32_t first)
     int err;
 
     pthread_mutex_lock(&pool->lock);
+    if (pw_books_marked(&pool->books, first) == PW_RUN_HEAP)
+        pw_heap_left(pool, pw_books_length(&pool->books, first));
     err = pw_books_give(&pool->books, first);
     pthread_mutex_unlock(&pool->lock);
     return err;
 }
 
-void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align)
+int pw_pool_run(const struct pw_pool *pool, size_t size, size_t align,
+                struct pw_pool_place *out)
 {
-    size_t offset, len;
-    uint32_t first;
-
     if (size == 0 || size > pool->seg.size || align > PW_HUGE || (align & (align - 1)))
-        return NULL;
+        return -EINVAL;
     if (align < PW_PAGE)
         align = PW_PAGE;
     if (size >= PW_HUGE)
         align = PW_HUGE;
+    out->pages = (uint32_t)((size + PW_PAGE - 1) >> PW_PAGE_SHIFT);
+    out->align = (uint32_t)(align >> PW_PAGE_SHIFT);
+    return 0;
+}
 
-    len = (size + PW_PAGE - 1) & ~(PW_PAGE - 1);
-    first = pool_take(pool, (uint32_t)(len >> PAGE_SHIFT), (uint32_t)(align >> PAGE_SHIFT));
+void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align)
+{
+    struct pw_pool_place want;
+    size_t offset;
+    uint32_t first;
+
+    if (pw_pool_run(pool, size, align, &want))
+        return NULL;
+    first = pool_take(pool, want.pages, want.align);
     if (first == PW_BOOKS_NONE)
         return NULL;
 
-    offset = (size_t)first << PAGE_SHIFT;
-    if (pw_populate(&pool->populate, offset, len)) {
+    offset = (size_t)first << PW_PAGE_SHIFT;
+    if (pw_populate(&pool->populate, offset, (size_t)want.pages << PW_PAGE_SHIFT)) {
         pool_give(pool, first);
         return NULL;
     }
     return pool->seg.base + offset;
 }
 
-/* The page that starts at ptr, or PW_BOOKS_NONE. */
-static uint32_t pool_page(const struct pw_pool *pool, const void *ptr)
-{
-    uintptr_t offset = (uintptr_t)ptr - pool->range.base;
-
-    if (offset >= pool->range.size || offset % PW_PAGE)
-        return PW_BOOKS_NONE;
-    return (uint32_t)(offset >> PAGE_SHIFT);
-}
-
 int pw_pool_free(struct pw_pool *pool, void *ptr)
 {
-    return ptr ? pool_give(pool, pool_page(pool, ptr)) : 0;
+    return ptr ? pool_give(pool, pw_pool_page(pool, ptr)) : 0;
 }
 
 size_t pw_pool_usable(struct pw_pool *pool, const void *ptr)
@@ -257,9 +244,29 @@ size_t pw_pool_usable(struct pw_pool *pool, const void *ptr)
     uint32_t pages;
 
     pthread_mutex_lock(&pool->lock);
-    pages = pw_books_length(&pool->books, pool_page(pool, ptr));
+    pages = pw_books_length(&pool->books, pw_pool_page(pool, ptr));
     pthread_mutex_unlock(&pool->lock);
-    return (size_t)pages << PAGE_SHIFT;
+    return (size_t)pages << PW_PAGE_SHIFT;
+}
+
+/* Whoever gives memory back does so without the lock, and is done soon. */
+void pw_pool_hold(struct pw_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->holds++;
+    while (pool->dropping) {
+        pthread_mutex_unlock(&pool->lock);
+        sched_yield();
+        pthread_mutex_lock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void pw_pool_release(struct pw_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->holds--;
+    pthread_mutex_unlock(&pool->lock);
 }
 
 int pw_pool_fd(const struct pw_pool *pool)
@@ -283,7 +290,7 @@ void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out)
     memcpy(out->why, pool->why.text, sizeof out->why);
 
     pthread_mutex_lock(&pool->lock);
-    out->used = (size_t)pool->books.used << PAGE_SHIFT;
+    out->used = (size_t)pool->books.used << PW_PAGE_SHIFT;
     pthread_mutex_unlock(&pool->lock);
 }
 

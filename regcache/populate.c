@@ -16,8 +16,9 @@
  * which the second populate completes. One call collapses a whole range: each
  * call first drains the page caches of every CPU.
  *
- * Always true: a set bit in `done' means the unit has memory. Bits are never
- * cleared: freed pages stay with the segment and their reuse costs nothing.
+ * Always true: a set bit in `done' means the unit has memory. Bits are cleared by
+ * pw_populate_drop() alone: freed pages stay with the segment until somebody asks
+ * for that, and their reuse costs nothing.
  */
 #define _GNU_SOURCE
 #include "populate.h"
@@ -25,6 +26,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+
+#include "bits.h"
 
 /* Linux before 5.14 has no MADV_POPULATE_WRITE. fallocate() takes the memory;
  * the touches then only fill the page table. Another thread may be using a part
@@ -74,34 +77,6 @@ static int populate_units(const struct pw_populate *p, size_t from, size_t to)
     return populate_range(p, offset, len);
 }
 
-static uint64_t done_word(const struct pw_populate *p, size_t word)
-{
-    return __atomic_load_n(&p->done[word], __ATOMIC_RELAXED);
-}
-
-/* The first unit in [from, to) whose bit is `value'; to when there is none. */
-static size_t done_find(const struct pw_populate *p, size_t from, size_t to, bool value)
-{
-    while (from < to) {
-        uint64_t word = done_word(p, from / 64);
-
-        word = (value ? word : ~word) >> (from % 64);
-        if (word) {
-            from += (size_t)__builtin_ctzll(word);
-            return from < to ? from : to;
-        }
-        from = (from / 64 + 1) * 64;
-    }
-    return to;
-}
-
-static void done_set(struct pw_populate *p, size_t from, size_t to)
-{
-    for (; from < to; from++)
-        __atomic_fetch_or(&p->done[from / 64], (uint64_t)1 << (from % 64),
-                          __ATOMIC_RELAXED);
-}
-
 /* After a failure: what was taken goes back to a machine that is short of it. A
  * unit that is partly another allocation's may be in use by now: it stays. */
 static void release_units(const struct pw_populate *p, size_t from, size_t to,
@@ -122,20 +97,38 @@ int pw_populate(struct pw_populate *p, size_t offset, size_t len)
 {
     size_t unit = (size_t)1 << p->shift;
     size_t to = (offset + len + unit - 1) >> p->shift;
-    size_t from = done_find(p, offset >> p->shift, to, false);
+    size_t from = pw_bits_find(p->done, offset >> p->shift, to, false);
 
     while (from < to) {
-        size_t end = done_find(p, from, to, true);
+        size_t end = pw_bits_find(p->done, from, to, true);
         int err = populate_units(p, from, end);
 
         if (err) {
             release_units(p, from, end, offset, len);
             return err;
         }
-        done_set(p, from, end);
-        from = done_find(p, end, to, false);
+        pw_bits_set(p->done, from, end);
+        from = pw_bits_find(p->done, end, to, false);
     }
     return 0;
+}
+
+size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len)
+{
+    size_t unit = (size_t)1 << p->shift;
+    size_t from = offset >> p->shift, to = (offset + len + unit - 1) >> p->shift;
+
+    return (to - from - pw_bits_count(p->done, from, to)) << p->shift;
+}
+
+int pw_populate_drop(struct pw_populate *p, size_t offset, size_t len, size_t *missed)
+{
+    size_t from = offset >> p->shift, to = (offset + len) >> p->shift;
+
+    *missed = pw_bits_count(p->done, from, to) << p->shift;
+    pw_bits_clear(p->done, from, to);
+    return p->sys->fallocate(p->seg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                             (off_t)offset, (off_t)len) ? -errno : 0;
 }
 
 int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg)
@@ -149,14 +142,14 @@ int pw_populate_init(struct pw_populate *p, const struct pw_sys *sys,
                      const struct pw_segment *seg, enum pw_pages pages)
 {
     unsigned shift = pages == PW_PAGES_4K ? 12 : 21;
-    size_t words = ((seg->size >> shift) + 63) / 64;
-    void *done = sys->mmap(NULL, words * 8, PROT_READ | PROT_WRITE,
+    size_t size = pw_bits_bytes(seg->size >> shift);
+    void *done = sys->mmap(NULL, size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (done == MAP_FAILED)
         return -errno;
     *p = (struct pw_populate){ .sys = sys, .seg = seg, .pages = pages, .shift = shift,
-                               .done = done, .done_size = words * 8 };
+                               .done = done, .done_size = size };
     return 0;
 }
 

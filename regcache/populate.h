@@ -32,6 +32,14 @@ void pw_populate_fini(struct pw_populate *p);
  * contents. 0, or -errno of madvise or fallocate: no memory. */
 int pw_populate(struct pw_populate *p, size_t offset, size_t len);
 
+/* Bytes that pw_populate() would have to get. */
+size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len);
+
+/* Give the memory of whole units back to the system; they read as zeros then. In
+ * *missed the bytes of it that pw_populate() had got. Nobody may use or populate
+ * the range meanwhile. 0, or -errno of fallocate: some may be gone, or none. */
+int pw_populate_drop(struct pw_populate *p, size_t offset, size_t len, size_t *missed);
+
 /* Will 2 MiB of this segment become one huge page? The first 2 MiB are tried
  * and stay so. 0, or -errno of madvise. */
 int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg);

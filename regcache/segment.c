@@ -16,6 +16,8 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int file_memfd(const struct pw_sys *sys, bool huge, int *fd)
@@ -69,6 +71,7 @@ int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
                       struct pw_segment *out)
 {
     void *base;
+    struct stat st;
     bool memfd;
     int fd, err = file_make(sys, huge, &memfd, &fd);
 
@@ -90,12 +93,22 @@ int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
     if (err)
         goto close;
 
-    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size };
+    memset(&st, 0, sizeof st);
+    fstat(fd, &st);
+    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size, .huge = huge,
+                                .limited = !memfd, .dev = st.st_dev, .ino = st.st_ino };
     return 0;
 
 close:
     close(fd);
     return err;
+}
+
+bool pw_segment_has_fd(const struct pw_segment *seg)
+{
+    struct stat st;
+
+    return !fstat(seg->fd, &st) && st.st_dev == seg->dev && st.st_ino == seg->ino;
 }
 
 void pw_segment_destroy(struct pw_segment *seg)

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "sys.h"
 
@@ -18,6 +19,10 @@ struct pw_segment {
     int fd;             /* close-on-exec, and sealed in size where it can be */
     char *base;         /* a multiple of PW_HUGE */
     size_t size;
+    bool huge;          /* reserved hugepages */
+    bool limited;       /* by the room of a file system: a touch may fail for it */
+    dev_t dev;          /* which file fd is, should a program close descriptors */
+    ino_t ino;          /* that are not its own */
 };
 
 /* size: a multiple of PW_HUGE. huge: of reserved 2 MiB pages, all of which are
@@ -27,6 +32,9 @@ struct pw_segment {
  *       -errno   of memfd_create, open, ftruncate, fcntl or mmap */
 int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
                       struct pw_segment *out);
+
+/* Is fd still the segment's file? */
+bool pw_segment_has_fd(const struct pw_segment *seg);
 
 /* Unmap and close. The memory goes when the last peer has done so too. */
 void pw_segment_destroy(struct pw_segment *seg);

@@ -81,6 +81,12 @@ int pw_pool_free(struct pw_pool *pool, void *ptr);
 /* Usable bytes of a live allocation, 0 when it is none. */
 size_t pw_pool_usable(struct pw_pool *pool, const void *ptr);
 
+/* Somebody has pinned the pool's pages: memory that a program's heap frees (heap.h)
+ * stays behind its addresses until all who held let go, for pages that came anew
+ * would be others than the pinned ones. Counted. */
+void pw_pool_hold(struct pw_pool *pool);
+void pw_pool_release(struct pw_pool *pool);
+
 /* Fixed while the pool is open. The descriptor stays the pool's own. */
 int pw_pool_fd(const struct pw_pool *pool);
 void *pw_pool_base(const struct pw_pool *pool);
