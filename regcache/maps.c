@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* maps.c - what kinds of memory lie behind a range, as the kernel tells it.
  *
- * Start at pw_maps_kinds(). The file is opened anew for each question: an open
+ * Start at pw_maps_find(). The file is opened anew for each question: an open
  * one keeps showing the memory it was opened for, which after fork() is another
  * process's, and a program that closes all descriptors would close ours. It is
  * the thread's, for a process whose first thread has ended shows an empty file.
@@ -95,12 +95,20 @@ static long ask(int fd, struct query *q, uintptr_t addr, char *name)
     return got;
 }
 
-int pw_maps_by_query(int fd, struct pw_range r, unsigned *kinds)
+static void found_add(struct pw_maps_found *f, struct pw_range r, unsigned kind)
+{
+    if (!f->kinds)
+        f->whole.start = r.start;
+    f->whole.end = r.end;
+    f->kinds |= kind;
+}
+
+int pw_maps_by_query(int fd, struct pw_range r, struct pw_maps_found *out)
 {
     char name[NAME_MAX_SIZE];
     struct query q;
-    unsigned seen = 0;
 
+    out->kinds = 0;
     for (uintptr_t at = r.start; at < r.end; at = q.end) {
         long got = ask(fd, &q, at, name);
 
@@ -108,10 +116,10 @@ int pw_maps_by_query(int fd, struct pw_range r, unsigned *kinds)
             return -EFAULT;
         if (got)
             return (int)got;
-        seen |= kind_of(q.vma_flags & VMA_SHARED,
-                        q.inode || q.dev_major || q.dev_minor, name);
+        found_add(out, (struct pw_range){ q.start, q.end },
+                  kind_of(q.vma_flags & VMA_SHARED,
+                          q.inode || q.dev_major || q.dev_minor, name));
     }
-    *kinds = seen;
     return 0;
 }
 
@@ -202,44 +210,82 @@ static struct line parse(const char *s)
     return l;
 }
 
-int pw_maps_by_reading(int fd, struct pw_range r, unsigned *kinds)
+/* 1, 0 at the end of the file, or -errno. */
+static int next_mapping(struct lines *in, struct line *out)
+{
+    char text[NAME_MAX_SIZE + 128];
+    int got = next_line(in, text, sizeof text);
+
+    if (got > 0)
+        *out = parse(text);
+    return got;
+}
+
+int pw_maps_by_reading(int fd, struct pw_range r, struct pw_maps_found *out)
 {
     struct lines in = { .fd = fd };
-    char text[NAME_MAX_SIZE + 128];
-    unsigned seen = 0;
     uintptr_t at = r.start;
 
+    out->kinds = 0;
     while (at < r.end) {
-        int got = next_line(&in, text, sizeof text);
         struct line l;
+        int got = next_mapping(&in, &l);
 
         if (got < 0)
             return got;
         if (got == 0)
             return -EFAULT;
-        l = parse(text);
         if (l.range.end <= at)
             continue;
         if (l.range.start > at)
             return -EFAULT;
-        seen |= l.kind;
+        found_add(out, l.range, l.kind);
         at = l.range.end;
     }
-    *kinds = seen;
     return 0;
+}
+
+static int maps_open(void)
+{
+    return (int)pw_raw6(SYS_openat, AT_FDCWD,
+                        (long)(uintptr_t)"/proc/thread-self/maps", O_RDONLY | O_CLOEXEC,
+                        0, 0, 0);
+}
+
+int pw_maps_find(struct pw_range r, struct pw_maps_found *out)
+{
+    int fd = maps_open(), err;
+
+    if (fd < 0)
+        return fd;
+    err = pw_maps_by_query(fd, r, out);
+    if (err && err != -EFAULT)
+        err = pw_maps_by_reading(fd, r, out);
+    pw_raw3(SYS_close, fd, 0, 0);
+    return err;
 }
 
 int pw_maps_kinds(struct pw_range r, unsigned *kinds)
 {
-    int fd, err;
+    struct pw_maps_found found;
+    int err = pw_maps_find(r, &found);
 
-    fd = (int)pw_raw6(SYS_openat, AT_FDCWD, (long)(uintptr_t)"/proc/thread-self/maps",
-                      O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    if (fd < 0)
-        return fd;
-    err = pw_maps_by_query(fd, r, kinds);
-    if (err && err != -EFAULT)
-        err = pw_maps_by_reading(fd, r, kinds);
-    pw_raw3(SYS_close, fd, 0, 0);
+    if (!err)
+        *kinds = found.kinds;
     return err;
+}
+
+int pw_maps_each(void (*visit)(struct pw_range r, enum pw_memory kind, void *arg),
+                 void *arg)
+{
+    struct lines in = { .fd = maps_open() };
+    struct line l;
+    int got;
+
+    if (in.fd < 0)
+        return in.fd;
+    while ((got = next_mapping(&in, &l)) > 0)
+        visit(l.range, l.kind, arg);
+    pw_raw3(SYS_close, in.fd, 0, 0);
+    return got;
 }

@@ -18,9 +18,21 @@ enum pw_memory {
  * Any thread; allocates nothing and makes no mapping. */
 int pw_maps_kinds(struct pw_range r, unsigned *kinds);
 
+/* The same, with the mappings' own bounds: from where the first one starts to where
+ * the last one ends. */
+struct pw_maps_found {
+    unsigned kinds;
+    struct pw_range whole;
+};
+int pw_maps_find(struct pw_range r, struct pw_maps_found *out);
+
+/* All mappings in turn, from the text. 0, or -errno of open and read. */
+int pw_maps_each(void (*visit)(struct pw_range r, enum pw_memory kind, void *arg),
+                 void *arg);
+
 /* The two ways, each alone, on an open /proc/PID/maps. by_query: -ENOTTY where the
  * kernel has none. by_reading: the descriptor is at its start. */
-int pw_maps_by_query(int fd, struct pw_range r, unsigned *kinds);
-int pw_maps_by_reading(int fd, struct pw_range r, unsigned *kinds);
+int pw_maps_by_query(int fd, struct pw_range r, struct pw_maps_found *out);
+int pw_maps_by_reading(int fd, struct pw_range r, struct pw_maps_found *out);
 
 #endif

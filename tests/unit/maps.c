@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,32 +44,56 @@ static struct pw_range page_of(const void *addr)
     return (struct pw_range){ start, start + PAGE };
 }
 
-static int ask(int (*way)(int, struct pw_range, unsigned *), struct pw_range r,
-               unsigned *kinds)
+static int ask(int (*way)(int, struct pw_range, struct pw_maps_found *),
+               struct pw_range r, struct pw_maps_found *found)
 {
     int fd = open("/proc/self/maps", O_RDONLY), err;
 
     cr_assert(ge(int, fd, 0));
-    err = way(fd, r, kinds);
+    *found = (struct pw_maps_found){ .kinds = 0 };
+    err = way(fd, r, found);
     close(fd);
     return err;
 }
 
-/* The kinds, or -errno, which all ways must agree about. */
+static void expect_same(const struct pw_maps_found *a, const struct pw_maps_found *b)
+{
+    cr_expect(eq(uint, a->kinds, b->kinds));
+    cr_expect(eq(ulong, a->whole.start, b->whole.start));
+    cr_expect(eq(ulong, a->whole.end, b->whole.end));
+}
+
+/* What all ways must agree about: 0 or -errno. */
+static int find(struct pw_range r, struct pw_maps_found *found)
+{
+    struct pw_maps_found other;
+    int err = pw_maps_find(r, found);
+    int query_err;
+
+    cr_expect(eq(int, ask(pw_maps_by_reading, r, &other), err));
+    if (!err)
+        expect_same(found, &other);
+    query_err = ask(pw_maps_by_query, r, &other);
+    if (query_err == -ENOTTY)
+        return err;
+    cr_expect(eq(int, query_err, err));
+    if (!err)
+        expect_same(found, &other);
+    return err;
+}
+
+/* The kinds, or -errno. */
 static int kinds_of(struct pw_range r)
 {
-    unsigned kinds = 0, read = 0, queried = 0;
-    int err = pw_maps_kinds(r, &kinds);
-    int read_err = ask(pw_maps_by_reading, r, &read);
-    int query_err = ask(pw_maps_by_query, r, &queried);
+    struct pw_maps_found found;
+    int err = find(r, &found);
+    unsigned kinds = 0;
 
-    cr_expect(eq(int, read_err, err));
-    cr_expect(eq(uint, read, kinds));
-    if (query_err != -ENOTTY) {
-        cr_expect(eq(int, query_err, err));
-        cr_expect(eq(uint, queried, kinds));
-    }
-    return err ? err : (int)kinds;
+    cr_expect(eq(int, pw_maps_kinds(r, &kinds), err));
+    if (err)
+        return err;
+    cr_expect(eq(uint, kinds, found.kinds));
+    return (int)kinds;
 }
 
 static void *map(size_t pages, int flags, int fd)
@@ -266,6 +291,53 @@ Test(maps, beyond_all_addresses_is_a_fault)
     cr_expect(eq(int, kinds_of(r), -EFAULT));
 }
 
+Test(maps, a_mapping_is_found_whole_from_any_part_of_it)
+{
+    struct pw_maps_found found;
+    char *p = map_anonymous(9);
+
+    mprotect(p, PAGE, PROT_NONE);
+    mprotect(p + 4 * PAGE, PAGE, PROT_READ);
+    mprotect(p + 8 * PAGE, PAGE, PROT_NONE);
+
+    cr_expect(eq(int, find(range_of(p + 2 * PAGE, PAGE), &found), 0));
+    cr_expect(eq(ptr, (void *)found.whole.start, p + PAGE));
+    cr_expect(eq(ptr, (void *)found.whole.end, p + 4 * PAGE));
+    cr_expect(eq(int, find(range_of(p + 3 * PAGE, 3 * PAGE), &found), 0));
+    cr_expect(eq(ptr, (void *)found.whole.start, p + PAGE));
+    cr_expect(eq(ptr, (void *)found.whole.end, p + 8 * PAGE));
+}
+
+struct visits {
+    struct pw_range shared;
+    int times, all;
+    bool ascending;
+    uintptr_t last;
+};
+
+static void visit(struct pw_range r, enum pw_memory kind, void *arg)
+{
+    struct visits *v = arg;
+
+    v->all++;
+    v->ascending &= r.start >= v->last;
+    v->last = r.end;
+    if (r.start == v->shared.start && r.end == v->shared.end)
+        v->times += kind == PW_MEM_SHARED;
+}
+
+Test(maps, all_mappings_are_visited_once_in_order)
+{
+    struct visits v = { .ascending = true };
+    void *p = map(3, MAP_SHARED | MAP_ANONYMOUS, -1);
+
+    v.shared = range_of(p, 3 * PAGE);
+    cr_expect(eq(int, pw_maps_each(visit, &v), 0));
+    cr_expect(eq(int, v.times, 1));
+    cr_expect(gt(int, v.all, 5));
+    cr_expect(v.ascending);
+}
+
 /* Many mappings: the text is read in many pieces. */
 Test(maps, the_last_of_a_thousand_mappings_is_found)
 {
@@ -304,7 +376,8 @@ static int without_files(void *p)
     if (deny_call(SYS_openat, EACCES))
         return 2;
     errno = 77;
-    return pw_maps_kinds(range_of(p, PAGE), &kinds) != -EACCES || errno != 77;
+    return pw_maps_kinds(range_of(p, PAGE), &kinds) != -EACCES || errno != 77 ||
+           pw_maps_each(visit, NULL) != -EACCES;
 }
 
 Test(maps, a_file_that_does_not_open_is_an_error_and_errno_stays)
@@ -318,7 +391,8 @@ static int without_reading(void *p)
 
     if (deny_call(SYS_ioctl, ENOTTY) || deny_call(SYS_read, EPERM))
         return 2;
-    return pw_maps_kinds(range_of(p, PAGE), &kinds) != -EPERM;
+    return pw_maps_kinds(range_of(p, PAGE), &kinds) != -EPERM ||
+           pw_maps_each(visit, NULL) != -EPERM;
 }
 
 Test(maps, a_file_that_does_not_read_is_an_error)
