@@ -13,6 +13,7 @@
 #include "core/path.h"
 #include "opal/util/proc.h"
 #include "pinwheel.h"
+#include "pinwheel/process_pool.h"
 
 static int module_register_error(struct mca_btl_base_module_t *btl,
                                  mca_btl_base_module_error_cb_fn_t cb)
@@ -87,33 +88,43 @@ static unsigned local_ranks(void)
     return opal_process_info.num_local_peers + 1u;
 }
 
+static void pool_tell(struct pw_module *m, bool found)
+{
+    struct pw_pool_info info;
+
+    if (opal_process_info.my_local_rank != 0)
+        return;
+    pw_pool_describe(m->pool, &info);
+    pw_tell(1, "a pool of %zu MiB for each rank, %s%s%s", info.size >> 20,
+            pw_pages_name(info.pages), *info.why ? "; " : "", info.why);
+    if (found)
+        pw_tell(1, "libpinwheel-malloc has opened it: malloc() takes large blocks from it");
+}
+
+/* A preloaded malloc may have opened the pool already: one process has one. */
 static int pool_open(struct pw_module *m)
 {
     struct pw_pool_config config = {
         .size = pw_params.pool_size, .pages = pw_params.pool_pages,
         .sharers = local_ranks(), .min_size = (size_t)16 << 20,
     };
-    struct pw_pool_info info;
-    int err = pw_pool_open(&config, &m->pool);
+    int err = pw_process_pool_get(&config, &m->pool);
 
     /* Too large for this machine: the transport needs little, and the program
      * can have its memory elsewhere. */
-    if (err) {
+    if (err < 0) {
         pw_say(true, "no shared pool of the size and pages asked for (%s): MPI_Alloc_mem "
                "gives ordinary memory", strerror(-err));
         config = (struct pw_pool_config){ .size = (size_t)64 << 20,
                                           .pages = PW_PAGES_4K };
-        err = pw_pool_open(&config, &m->pool);
+        err = pw_process_pool_get(&config, &m->pool);
     }
-    if (err) {
+    if (err < 0) {
         pw_say(true, "no shared memory to be had (%s): memfd_create(2) or a file in "
                "/dev/shm must be allowed. pinwheel is not used.", strerror(-err));
         return err;
     }
-    pw_pool_describe(m->pool, &info);
-    if (opal_process_info.my_local_rank == 0)
-        pw_tell(1, "a pool of %zu MiB for each rank, %s%s%s", info.size >> 20,
-                pw_pages_name(info.pages), *info.why ? "; " : "", info.why);
+    pool_tell(m, err > 0);
     return 0;
 }
 
@@ -138,6 +149,24 @@ static int engine_open(struct pw_module *m, bool threads)
     else if (err)
         pw_say(true, "no NIC can be used: %s. pinwheel is not used.",
                *why ? why : strerror(-err));
+    return err;
+}
+
+static bool nics_pin(const struct pw_module *m)
+{
+    return pw_engine_key_size(m->engine) > offsetof(struct pw_key, nic);
+}
+
+/* From the first pin on the pool's pages are to stay what they are; where no NIC
+ * pins, memory that malloc frees can go. */
+static int engine_open_on_pool(struct pw_module *m, bool threads)
+{
+    int err;
+
+    pw_pool_hold(m->pool);
+    err = engine_open(m, threads);
+    if (err || !nics_pin(m))
+        pw_pool_release(m->pool);
     return err;
 }
 
@@ -182,7 +211,7 @@ int pw_module_open(bool threads)
     int err = pool_open(m);
 
     if (!err)
-        err = engine_open(m, threads);
+        err = engine_open_on_pool(m, threads);
     if (err)
         return OPAL_ERR_NOT_AVAILABLE;
     set_limits(m);
@@ -196,7 +225,6 @@ int pw_module_open(bool threads)
 void pw_module_close(void)
 {
     struct pw_module *m = &pw_module;
-    struct pw_pool_info info;
 
     if (m->engine) {
         struct pw_stats s;
@@ -206,16 +234,16 @@ void pw_module_close(void)
                 (unsigned long long)s.messages, (unsigned long long)s.queued,
                 (unsigned long long)s.direct_bytes, (unsigned long long)s.kernel_bytes,
                 (unsigned long long)s.push_bytes, (unsigned long long)s.stream_bytes);
+        bool pinned = nics_pin(m);
+
         pw_procs_fini();
         pw_engine_close(m->engine);
+        if (pinned)
+            pw_pool_release(m->pool);
         m->engine = NULL;
         pw_send_fini();
         pw_rdma_fini();
     }
-    if (m->pool) {
-        pw_pool_describe(m->pool, &info);
-        if (!info.used)
-            pw_pool_close(m->pool);
-        m->pool = NULL;
-    }
+    pw_process_pool_put(m->pool);
+    m->pool = NULL;
 }
