@@ -52,7 +52,7 @@ static void take(struct pw_cache *rc, uint32_t n)
     struct pw_tally *t = seat ? &seat->tallies[n] : &rc->base[n];
 
     pw_more(&t->gets);
-    if (seat && rc->cards[n].start_access != PW_CARD_EMPTY)
+    if (seat && rc->cards[n].start_denied != PW_CARD_EMPTY)
         pw_seat_found(&rc->hot, seat, n);
 }
 
@@ -85,7 +85,7 @@ static uint32_t number_take(struct pw_cache *rc)
     } else if (rc->high < rc->config.max_regions) {
         n = rc->high++;
         pw_region_at(rc, n)->number = n;
-        pw_store(&rc->cards[n].start_access, PW_CARD_EMPTY);
+        pw_store(&rc->cards[n].start_denied, PW_CARD_EMPTY);
     }
     if (n != PW_NOBODY)
         *pw_own(pw_region_at(rc, n)) = (struct pw_region_own){
@@ -192,7 +192,7 @@ static void publish(struct pw_cache *rc, struct pw_region *r, uint32_t *doomed)
         return;
     pw_own(r)->state = PW_REGION_LIVE;
     pw_store(&card->end, r->end);
-    pw_store_release(&card->start_access, r->start | r->access);
+    pw_store_release(&card->start_denied, r->start | (~r->access & PW_ACCESS_ALL));
     pw_index_overlaps(rc, (struct pw_range){ r->start, r->end }, retire_contained, &x);
     if (x.retired != PW_NOBODY)
         count(&rc->count.merges);
@@ -327,7 +327,7 @@ int pw_regcache_get_slow(struct pw_regcache *hot, uintptr_t first, uintptr_t las
     bool alone = false;
     int err, tries = 0;
 
-    if (last < first || last == first - 1 || access & ~(PW_READ | PW_WRITE | PW_ATOMIC))
+    if (last < first || last == first - 1 || access & ~PW_ACCESS_ALL)
         return -EINVAL;
     if (pages_of(&q).end <= first)
         return -EFAULT;
@@ -349,17 +349,17 @@ int pw_regcache_get_other(struct pw_regcache *hot, uintptr_t first, uintptr_t la
     struct pw_seat *seat = pw_lanes[hot->lane].seat;
     uint32_t n = pw_index_find(rc, first, last, access);
 
-    if (!pw_likely(pw_load(&seat->card->start_access) != PW_CARD_EMPTY))
+    if (!pw_likely(pw_load(&seat->card->start_denied) != PW_CARD_EMPTY))
         pw_regcache_reap(hot, seat->region->number);    /* see pw_hold() */
     if (!pw_likely(n != PW_NOBODY))
         return pw_regcache_get_slow(hot, first, last, access, out);
     pw_seat_found(&rc->hot, seat, n);
     if (!pw_likely(pw_hold(seat->tally, seat->card, first, last, access))) {
-        if (pw_load(&seat->card->start_access) == PW_CARD_EMPTY)
+        if (pw_load(&seat->card->start_denied) == PW_CARD_EMPTY)
             pw_regcache_reap(hot, n);
         return pw_regcache_get_slow(hot, first, last, access, out);
     }
-    pw_store(&seat->hits, pw_load(&seat->hits) + 1);
+    pw_count_hit(seat);
     *out = seat->region;
     return 0;
 }
@@ -376,7 +376,7 @@ void pw_regcache_put_slow(struct pw_regcache *hot, struct pw_region *r)
     seat = pw_seat_take(rc);
     t = seat ? &seat->tallies[n] : &rc->base[n];
     pw_more(&t->puts);
-    if (rc->cards[n].start_access == PW_CARD_EMPTY)
+    if (rc->cards[n].start_denied == PW_CARD_EMPTY)
         pw_reap_one(rc, n, &doomed);
     pthread_mutex_unlock(&rc->lock);
     pw_unpin_all(rc, doomed);

@@ -20,7 +20,7 @@ void pw_retire(struct pw_cache *rc, struct pw_region *r, uint32_t *retired)
 {
     struct pw_region_own *own = pw_own(r);
 
-    pw_store(&rc->cards[r->number].start_access, PW_CARD_EMPTY);
+    pw_store(&rc->cards[r->number].start_denied, PW_CARD_EMPTY);
     pw_index_remove(rc, r);
     own->state = PW_REGION_RETIRED;
     own->next = *retired;

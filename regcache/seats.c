@@ -24,16 +24,17 @@
 
 /* An id that no cache has, nor a page that was wiped. */
 enum { PW_NO_CACHE = -1 };
-__thread struct pw_lane pw_lanes[PW_LANES] = {
-    { .id = PW_NO_CACHE }, { .id = PW_NO_CACHE }, { .id = PW_NO_CACHE },
-    { .id = PW_NO_CACHE },
-};
+static struct pw_seat nowhere;
+#define LANE { .id = PW_NO_CACHE, .seat = &nowhere }
+__thread struct pw_lane pw_lanes[PW_LANES] = { LANE, LANE, LANE, LANE };
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int no_key;                  /* -errno when there is none */
 static struct pw_cache *caches;
+static struct pw_seat *old_seats;   /* of caches that were closed: lanes may still
+                                     * lead to them */
 static uint64_t last_id;
 
 static size_t tally_size(const struct pw_cache *rc)
@@ -60,7 +61,7 @@ static void thread_ends(void *lanes)
     struct pw_seat *seat;
 
     for (int i = 0; i < PW_LANES; i++)
-        pw_lanes[i].id = PW_NO_CACHE;
+        pw_lanes[i] = (struct pw_lane)LANE;
     pthread_mutex_lock(&open_lock);
     for (rc = caches; rc; rc = rc->next) {
         pw_regcache_lock(rc);
@@ -86,6 +87,8 @@ static void begin(void)
 static void name(struct pw_cache *rc, uint64_t id)
 {
     rc->hot.lane = id % PW_LANES;
+    rc->hot.lane_offset = (uint64_t)((char *)&pw_lanes[rc->hot.lane] -
+                                     (char *)__builtin_thread_pointer());
     pw_store_release(&rc->hot.id, id);
 }
 
@@ -176,11 +179,14 @@ void pw_seats_free(struct pw_cache *rc)
 {
     struct pw_seat *seat, *next;
 
+    pthread_mutex_lock(&open_lock);
     for (seat = rc->seats; seat; seat = next) {
         next = seat->next;
         pw_arena_free(seat->tallies, tally_size(rc));
-        free(seat);
+        *seat = (struct pw_seat){ .next = old_seats };
+        old_seats = seat;
     }
+    pthread_mutex_unlock(&open_lock);
     pw_arena_free(rc->base, tally_size(rc));
 }
 

@@ -22,6 +22,15 @@ static int real_add_seals(int fd, int seals)
     return fcntl(fd, F_ADD_SEALS, seals);
 }
 
+static int real_ofd_lock(int fd, short type, off_t start, off_t len)
+{
+    struct flock lock = {
+        .l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len,
+    };
+
+    return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
 static int real_getrlimit(int resource, struct rlimit *out)
 {
     return getrlimit((__rlimit_resource_t)resource, out);
@@ -58,6 +67,7 @@ const struct pw_sys pw_sys_real = {
     .ftruncate = ftruncate,
     .fallocate = fallocate,
     .add_seals = real_add_seals,
+    .ofd_lock = real_ofd_lock,
     .mmap = mmap,
     .madvise = madvise,
     .getrlimit = real_getrlimit,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* sys.h - the system calls the pool makes, as a table.
+/* sys.h - the system calls the pool and the budget make, as a table.
  *
- * The pool's error paths only run when the kernel refuses something. Tests hand
+ * Their error paths only run when the kernel refuses something. Tests hand
  * in a table whose entries refuse on demand; everyone else uses pw_sys_real.
  * Entries behave as the manual page of the same name says, -1 and errno
  * included. Calls that cannot fail in a way anyone handles are not in here.
@@ -35,6 +35,9 @@ struct pw_sys {
     int (*ftruncate)(int fd, off_t size);
     int (*fallocate)(int fd, int mode, off_t offset, off_t len);
     int (*add_seals)(int fd, int seals);        /* fcntl(F_ADD_SEALS) */
+
+    /* fcntl(F_OFD_SETLK): F_WRLCK or F_UNLCK of len bytes from start. */
+    int (*ofd_lock)(int fd, short type, off_t start, off_t len);
     void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
     int (*madvise)(void *addr, size_t len, int advice);
     int (*getrlimit)(int resource, struct rlimit *out);

@@ -27,13 +27,14 @@
 
 #pragma GCC visibility push(default)
 
-/* What a region covers. The first word: page of the start, access in the low bits;
- * or empty. */
+/* What a region covers. The first word: page of the start, and in the low bits the
+ * access (enum pw_access) that it does not give; or empty. */
 struct pw_card {
-    uint64_t start_access;
+    uint64_t start_denied;
     uint64_t end;
 };
 #define PW_CARD_EMPTY UINT64_MAX    /* starts behind every address */
+enum { PW_ACCESS_ALL = PW_READ | PW_WRITE | PW_ATOMIC };
 
 /* What one thread did with a region; another may have put what it got. */
 struct pw_tally {
@@ -48,14 +49,15 @@ struct pw_seat {
     struct pw_tally *tally;
     struct pw_region *region;
     const void *owner;          /* the thread's lanes; NULL: free */
-    struct pw_seat *next;       /* never changes; seats last until close */
+    struct pw_seat *next;
 };
 
-/* Where a thread finds its seats. */
+/* Where a thread finds its seats. One of another cache, or of one that was closed,
+ * has no region of this cache. */
 enum { PW_LANES = 4 };
 struct pw_lane {
     uint64_t id;                /* of the cache */
-    struct pw_seat *seat;
+    struct pw_seat *seat;       /* never NULL */
 };
 extern __thread struct pw_lane pw_lanes[PW_LANES]
     __attribute__((tls_model("initial-exec")));
@@ -63,7 +65,8 @@ extern __thread struct pw_lane pw_lanes[PW_LANES]
 struct pw_regcache {
     uint64_t id;                /* of no other cache, ever; never 0 but in a page
                                  * that was wiped */
-    uint64_t lane;
+    uint64_t lane;              /* its place in pw_lanes */
+    uint64_t lane_offset;       /* the same, in bytes from the thread pointer */
     const uint64_t *word;       /* the monitor's */
     uint64_t seen;
     struct pw_card *cards;      /* by the region's number */
@@ -96,14 +99,60 @@ void pw_regcache_reap(struct pw_regcache *rc, uint32_t number);
 
 #define pw_likely(x) __builtin_expect(!!(x), 1)
 
+/* One instruction each, where the compiler would take three: this is what a hit
+ * consists of. ThreadSanitizer must see what happens. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(PW_NO_ASM)
+/* Written by this thread alone, so that it need not be atomic to others. */
+static inline void pw_more(uint32_t *n)
+{
+    __asm__ volatile("addl $1, %0" : "+m"(*n) : : "cc", "memory");
+}
+
+static inline void pw_count_hit(struct pw_seat *seat)
+{
+    __asm__ volatile("addq $1, %0" : "+m"(seat->hits) : : "cc");
+}
+
+static inline uint64_t pw_lane_id(const struct pw_regcache *rc)
+{
+    uint64_t id;
+
+    __asm__ volatile("movq %%fs:(%1), %0" : "=r"(id) : "r"(rc->lane_offset));
+    return id;
+}
+
+static inline struct pw_seat *pw_lane_seat(const struct pw_regcache *rc)
+{
+    struct pw_seat *seat;
+
+    __asm__ volatile("movq %%fs:8(%1), %0" : "=r"(seat) : "r"(rc->lane_offset));
+    return seat;
+}
+#else
 static inline void pw_more(uint32_t *n)
 {
     pw_store_release(n, pw_load(n) + 1);
 }
 
+static inline void pw_count_hit(struct pw_seat *seat)
+{
+    pw_store(&seat->hits, pw_load(&seat->hits) + 1);
+}
+
+static inline uint64_t pw_lane_id(const struct pw_regcache *rc)
+{
+    return pw_lanes[rc->lane].id;
+}
+
+static inline struct pw_seat *pw_lane_seat(const struct pw_regcache *rc)
+{
+    return pw_lanes[rc->lane].seat;
+}
+#endif
+
 static inline bool pw_seated(const struct pw_regcache *rc)
 {
-    return pw_lanes[rc->lane].id == rc->id;
+    return pw_lane_id(rc) == rc->id;
 }
 
 static inline bool pw_fresh(const struct pw_regcache *rc)
@@ -113,14 +162,14 @@ static inline bool pw_fresh(const struct pw_regcache *rc)
     return pw_load_acquire(rc->word) == seen;
 }
 
-/* start <= first, said of the pages of both, so that the access bits do not matter.
+/* start <= first, said of the pages of both, so that the low bits do not matter.
  * One condition, for each of the three alone cannot be foreseen by the CPU. */
 static inline bool pw_card_covers(const struct pw_card *card, uintptr_t first,
                                   uintptr_t last, unsigned access)
 {
-    uint64_t w = pw_load_acquire(&card->start_access);
+    uint64_t w = pw_load_acquire(&card->start_denied);
 
-    return (w <= (first | 4095)) & (last < pw_load(&card->end)) & !(~w & access);
+    return (w <= (first | 4095)) & (last < pw_load(&card->end)) & !(w & access);
 }
 
 /* Take a reference, then look whether the region is (still) live and right. The
@@ -144,7 +193,7 @@ static inline bool pw_unhold(struct pw_tally *t, const struct pw_card *card)
 {
     pw_more(&t->puts);
     pw_compiler_barrier();
-    return pw_load(&card->start_access) == PW_CARD_EMPTY;
+    return pw_load(&card->start_denied) == PW_CARD_EMPTY;
 }
 
 /* The least level at which a region that covers first..last can be: its size is at
@@ -189,39 +238,36 @@ pw_regcache_get(struct pw_regcache *rc, void *addr, size_t len, unsigned access,
                 struct pw_region **out)
 {
     uintptr_t first = (uintptr_t)addr, last = first + len - 1;
-    struct pw_seat *seat = pw_lanes[rc->lane].seat;
+    struct pw_seat *seat = pw_lane_seat(rc);
 
     if (!pw_likely(pw_seated(rc) && pw_fresh(rc) && first <= last))
         return pw_regcache_get_slow(rc, first, last, access, out);
     if (!pw_hold(seat->tally, seat->card, first, last, access)) {
-        if (!pw_likely(pw_load(&seat->card->start_access) != PW_CARD_EMPTY) ||
+        if (!pw_likely(pw_load(&seat->card->start_denied) != PW_CARD_EMPTY) ||
             !pw_index_first(rc, first, last, seat) ||
             !pw_hold(seat->tally, seat->card, first, last, access))
             return pw_regcache_get_other(rc, first, last, access, out);
     }
-    pw_store(&seat->hits, pw_load(&seat->hits) + 1);
+    pw_count_hit(seat);
     *out = seat->region;
     return 0;
 }
 
-static inline __attribute__((always_inline)) void pw_regcache_put(struct pw_regcache *rc, struct pw_region *r)
+static inline __attribute__((always_inline)) void
+pw_regcache_put(struct pw_regcache *rc, struct pw_region *r)
 {
-    struct pw_seat *seat = pw_lanes[rc->lane].seat;
-    struct pw_card *card;
-    struct pw_tally *tally;
+    struct pw_seat *seat = pw_lane_seat(rc);
+    bool gone;
 
-    if (!pw_likely(pw_seated(rc))) {
+    if (pw_likely(r == seat->region)) {     /* without a look at *r */
+        gone = pw_unhold(seat->tally, seat->card);
+    } else if (pw_likely(pw_seated(rc))) {
+        gone = pw_unhold(&seat->tallies[r->number], &rc->cards[r->number]);
+    } else {
         pw_regcache_put_slow(rc, r);
         return;
     }
-    if (pw_likely(r == seat->region)) {     /* without a look at *r */
-        card = seat->card;
-        tally = seat->tally;
-    } else {
-        card = &rc->cards[r->number];
-        tally = &seat->tallies[r->number];
-    }
-    if (!pw_likely(!pw_unhold(tally, card)))
+    if (!pw_likely(!gone))
         pw_regcache_reap(rc, r->number);
 }
 
