@@ -14,6 +14,9 @@
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_budget;
 
@@ -52,5 +55,8 @@ void pw_budget_forked(struct pw_budget *b);
 
 void pw_budget_describe(struct pw_budget *b, struct pw_budget_info *out);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

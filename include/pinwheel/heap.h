@@ -20,6 +20,9 @@
 #include "pinwheel/pool.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* SIZE_MAX: the default. */
 struct pw_heap_config {
@@ -84,5 +87,8 @@ int pw_heap_fork_prepare(struct pw_pool *pool, unsigned flags);
 void pw_heap_fork_parent(struct pw_pool *pool);
 int pw_heap_fork_child(struct pw_pool *pool);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

@@ -17,6 +17,9 @@
 #include <sys/types.h>
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define PW_LIVE_FILE "pinwheel-stats"
 #define PW_LIVE_MAGIC 0x6576696c2d777000u   /* "\0pw-live" */
@@ -75,5 +78,8 @@ void pw_live_update(struct pw_live *live, const uint64_t values[]);
  *       -errno   else */
 int pw_live_read(pid_t pid, unsigned skip, struct pw_live_page *out);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

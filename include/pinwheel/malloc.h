@@ -18,6 +18,9 @@
 #include "pinwheel/heap.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_malloc_info {
     size_t threshold;           /* requests of so many bytes go to the pool */
@@ -29,5 +32,8 @@ struct pw_malloc_info {
 /* Any thread; not from a signal handler. */
 void pw_malloc_describe(struct pw_malloc_info *out);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

@@ -27,6 +27,9 @@
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_monitor;
 
@@ -128,5 +131,8 @@ void pw_monitor_close(struct pw_monitor *m);    /* NULL is fine */
 /* "munmap", "mremap", ... for a single event; "" for none known. */
 const char *pw_event_name(unsigned event);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

@@ -11,6 +11,9 @@
 #include <stddef.h>
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* What a device or a peer may do with pinned memory. */
 enum pw_access { PW_READ = 1, PW_WRITE = 2, PW_ATOMIC = 4 };
@@ -34,5 +37,8 @@ struct pw_pin_ops {
 
 enum { PW_PIN_HANDLE_MAX = 256 };
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

@@ -21,6 +21,9 @@
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_pool;
 
@@ -118,6 +121,9 @@ void pw_pool_unmap(void *base, size_t size);
  * and closes a small pool. Returns as pw_pool_open(). */
 int pw_pool_probe(struct pw_pool_info *out);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 
 #endif

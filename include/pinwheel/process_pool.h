@@ -14,6 +14,9 @@
 #include "pinwheel/pool.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* The pool of this process, opened as config says if there is none yet.
  * 0 opened; 1 it was open already, and config is not looked at;
@@ -24,5 +27,8 @@ int pw_process_pool_get(const struct pw_pool_config *config, struct pw_pool **ou
  * it stays, for the next get(). */
 void pw_process_pool_put(struct pw_pool *pool);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif

@@ -30,6 +30,9 @@
 #include "pinwheel/pin.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_regcache;
 struct pw_budget;
@@ -40,7 +43,8 @@ struct pw_region {
     unsigned access;        /* enum pw_access, at least what was asked for */
     uint32_t number;        /* below max_regions; of no other region meanwhile */
     uint64_t reserved[3];   /* the cache's own */
-    _Alignas(16) unsigned char handle[];    /* what the pin backend left */
+    /* What the pin backend left. */
+    unsigned char handle[] __attribute__((aligned(16)));
 };
 
 struct pw_regcache_config {
@@ -111,6 +115,9 @@ struct pw_regcache_stats {
 };
 void pw_regcache_stats(struct pw_regcache *rc, struct pw_regcache_stats *out);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 
 #include "pinwheel/regcache_hit.h"

@@ -35,6 +35,9 @@
 #include "pinwheel/pin.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct pw_uring;
 
@@ -79,5 +82,8 @@ ssize_t pw_uring_read(struct pw_uring *u, int fd, const void *handle, void *addr
 ssize_t pw_uring_write(struct pw_uring *u, int fd, const void *handle,
                        const void *addr, size_t len, int64_t offset);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 #endif
