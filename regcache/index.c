@@ -49,12 +49,25 @@ void pw_index_close(struct pw_cache *rc)
     }
 }
 
+static void levels_set(struct pw_cache *rc, uint64_t levels)
+{
+    bool single = levels && !(levels & (levels - 1));
+
+    pw_store(&rc->levels, levels);
+    pw_store(&rc->hot.only_level, single ? (uint64_t)__builtin_ctzl(levels) : 0);
+}
+
 void pw_index_clear(struct pw_cache *rc)
 {
     memset(rc->table->entry, 0, sizeof(rc->table->entry[0]) << rc->table->bits);
     memset(rc->in_level, 0, sizeof(rc->in_level));
     rc->table->used = 0;
-    pw_store(&rc->levels, 0);
+    levels_set(rc, 0);
+}
+
+static uint32_t number_in(uint32_t e)
+{
+    return (e & 0xffffff) - 1;
 }
 
 uint32_t pw_index_find(const struct pw_cache *rc, uintptr_t first, uintptr_t last,
@@ -66,11 +79,12 @@ uint32_t pw_index_find(const struct pw_cache *rc, uintptr_t first, uintptr_t las
 
     for (; levels; levels &= levels - 1) {
         uint64_t hash = pw_index_hash(first, (unsigned)__builtin_ctzl(levels));
-        uint64_t at = pw_index_slot(t, hash), e;
+        uint64_t at = pw_index_slot(t, hash);
+        uint32_t e;
 
         for (; (e = pw_load(&t->entry[at])); at = (at + 1) & mask) {
-            uint32_t n = (uint32_t)e - 1;
-            if (e >> 32 == (uint32_t)hash &&
+            uint32_t n = number_in(e);
+            if (e >> 24 == (hash & 255) &&
                 pw_card_covers(&rc->cards[n], first, last, access))
                 return n;
         }
@@ -78,7 +92,7 @@ uint32_t pw_index_find(const struct pw_cache *rc, uintptr_t first, uintptr_t las
     return PW_NOBODY;
 }
 
-static void entry_put(struct pw_table *t, uint64_t hash, uint64_t e)
+static void entry_put(struct pw_table *t, uint64_t hash, uint32_t e)
 {
     uint64_t mask = ((uint64_t)1 << t->bits) - 1, at = pw_index_slot(t, hash);
 
@@ -88,9 +102,9 @@ static void entry_put(struct pw_table *t, uint64_t hash, uint64_t e)
     t->used++;
 }
 
-static uint64_t entry_of(uint64_t hash, uint32_t n)
+static uint32_t entry_of(uint64_t hash, uint32_t n)
 {
-    return hash << 32 | (n + 1);
+    return (uint32_t)hash << 24 | (n + 1);
 }
 
 /* The runs of level L that a region touches, as addresses in them. */
@@ -140,15 +154,15 @@ int pw_index_add(struct pw_cache *rc, struct pw_region *r)
     own->indexed = true;
     region_enter(rc->table, r);
     rc->in_level[own->level]++;
-    pw_store(&rc->levels, rc->levels | (uint64_t)1 << own->level);
+    levels_set(rc, rc->levels | (uint64_t)1 << own->level);
     pw_store(&rc->count.regions, rc->count.regions + 1);
     return 0;
 }
 
 /* The entry's own place, from its number's region: entries do not keep hashes. */
-static uint64_t home_of(struct pw_cache *rc, uint64_t e)
+static uint64_t home_of(struct pw_cache *rc, uint32_t e)
 {
-    struct pw_region *r = pw_region_at(rc, (uint32_t)e - 1);
+    struct pw_region *r = pw_region_at(rc, number_in(e));
     unsigned level = pw_own(r)->level;
     uintptr_t run[2];
 
@@ -164,7 +178,8 @@ static uint64_t home_of(struct pw_cache *rc, uint64_t e)
 static void entry_remove(struct pw_cache *rc, uint64_t at)
 {
     struct pw_table *t = rc->table;
-    uint64_t mask = ((uint64_t)1 << t->bits) - 1, next = at, e;
+    uint64_t mask = ((uint64_t)1 << t->bits) - 1, next = at;
+    uint32_t e;
 
     while ((e = t->entry[next = (next + 1) & mask]))
         if (((next - home_of(rc, e)) & mask) >= ((next - at) & mask)) {
@@ -191,7 +206,7 @@ void pw_index_remove(struct pw_cache *rc, struct pw_region *r)
     }
     own->indexed = false;
     if (!--rc->in_level[own->level])
-        pw_store(&rc->levels, rc->levels & ~((uint64_t)1 << own->level));
+        levels_set(rc, rc->levels & ~((uint64_t)1 << own->level));
     pw_store(&rc->count.regions, rc->count.regions - 1);
 }
 
@@ -218,15 +233,16 @@ static void visit_all(struct pw_cache *rc, struct pw_range range, visit_fn visit
 static void visit_run(struct pw_cache *rc, struct pw_range range, uintptr_t addr,
                       unsigned level, visit_fn visit, void *arg)
 {
-    uint64_t hash = pw_index_hash(addr, level), e;
+    uint64_t hash = pw_index_hash(addr, level);
+    uint32_t e;
     uint64_t mask = ((uint64_t)1 << rc->table->bits) - 1;
     uint64_t at = pw_index_slot(rc->table, hash);
 
     while ((e = rc->table->entry[at])) {
-        struct pw_region *r = pw_region_at(rc, (uint32_t)e - 1);
+        struct pw_region *r = pw_region_at(rc, number_in(e));
         uint32_t used = rc->table->used;
 
-        if (e >> 32 == (uint32_t)hash && overlaps(r, range))
+        if (e >> 24 == (hash & 255) && overlaps(r, range))
             visit(rc, r, arg);
         at = rc->table->used == used ? (at + 1) & mask : pw_index_slot(rc->table, hash);
     }

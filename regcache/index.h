@@ -9,7 +9,7 @@ struct pw_table {
     uint32_t bits;              /* 1 << bits entries */
     uint32_t used;
     struct pw_table *older;     /* readers may still be in it */
-    uint64_t entry[];           /* tag << 32 | number + 1; 0: free */
+    uint32_t entry[];           /* tag << 24 | number + 1; 0: free */
 };
 
 static inline uint64_t pw_index_slot(const struct pw_table *t, uint64_t hash)

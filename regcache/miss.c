@@ -46,14 +46,14 @@ static void count(uint64_t *counter)
 }
 
 /* A reference for the caller's thread, under the lock: nobody retires meanwhile. */
-static void take(struct pw_cache *rc, uint32_t n)
+static void take(struct pw_cache *rc, uint32_t n, const struct request *q)
 {
     struct pw_seat *seat = pw_seat_take(rc);
     struct pw_tally *t = seat ? &seat->tallies[n] : &rc->base[n];
 
     pw_more(&t->gets);
     if (seat && rc->cards[n].start_denied != PW_CARD_EMPTY)
-        pw_seat_found(&rc->hot, seat, n);
+        pw_seat_found(&rc->hot, seat, q->first, n);
 }
 
 struct plan {
@@ -225,7 +225,7 @@ static int settle(struct pw_cache *rc, struct pw_region *r, bool vouched,
             publish(rc, r, &doomed);
     }
     if (!err) {
-        take(rc, n);
+        take(rc, n, q);
         *out = pw_region_at(rc, n);
     }
     if (err || n != r->number)
@@ -284,7 +284,7 @@ static bool look(struct pw_cache *rc, const struct request *q, struct plan *p,
     if (pw_drain(rc, &doomed))
         found = pw_index_find(rc, q->first, q->last, q->access);
     if (found != PW_NOBODY) {
-        take(rc, found);
+        take(rc, found, q);
         *out = pw_region_at(rc, found);
     } else {
         *p = (struct plan){ pages_of(q), q->access, PW_MERGE_MOST * size_of(pages_of(q)) };
@@ -353,7 +353,7 @@ int pw_regcache_get_other(struct pw_regcache *hot, uintptr_t first, uintptr_t la
         pw_regcache_reap(hot, seat->region->number);    /* see pw_hold() */
     if (!pw_likely(n != PW_NOBODY))
         return pw_regcache_get_slow(hot, first, last, access, out);
-    pw_seat_found(&rc->hot, seat, n);
+    pw_seat_found(hot, seat, first, n);
     if (!pw_likely(pw_hold(seat->tally, seat->card, first, last, access))) {
         if (pw_load(&seat->card->start_denied) == PW_CARD_EMPTY)
             pw_regcache_reap(hot, n);

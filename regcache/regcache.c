@@ -11,7 +11,7 @@
 #include "barrier.h"
 #include "cache.h"
 
-enum { PW_REGIONS_DEFAULT = 65536, PW_REGIONS_MOST = 1 << 24 };
+enum { PW_REGIONS_DEFAULT = 65536, PW_REGIONS_MOST = (1 << 24) - 1 };
 
 static size_t cards_size(const struct pw_cache *rc)
 {

@@ -151,7 +151,7 @@ struct pw_seat *pw_seat_take(struct pw_cache *rc)
         seat = seat_new(rc);
     if (!seat || pthread_setspecific(key, pw_lanes))
         return NULL;
-    pw_seat_found(&rc->hot, seat, 0);
+    pw_seat_found(&rc->hot, seat, 0, 0);
     seat->owner = pw_lanes;
     pw_lanes[rc->hot.lane] = (struct pw_lane){ .id = rc->hot.id, .seat = seat };
     return seat;

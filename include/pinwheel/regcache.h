@@ -52,7 +52,7 @@ struct pw_regcache_config {
     void *pin_ctx;
     struct pw_monitor *monitor;     /* outlives the cache; this cache's alone */
     struct pw_budget *budget;       /* NULL: no limit but max_regions. Outlives it */
-    uint32_t max_regions;           /* 0: 65,536; at most 1 << 24 */
+    uint32_t max_regions;           /* 0: 65,536; below 1 << 24 */
 };
 
 /* 0, or -EINVAL  a value out of range, no pin or monitor

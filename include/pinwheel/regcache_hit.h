@@ -45,7 +45,8 @@ struct pw_tally {
 struct pw_seat {
     struct pw_tally *tallies;   /* by the region's number */
     uint64_t hits;
-    struct pw_card *card;       /* of what the last get found */
+    uintptr_t first;            /* what the last get asked for, and found */
+    struct pw_card *card;
     struct pw_tally *tally;
     struct pw_region *region;
     const void *owner;          /* the thread's lanes; NULL: free */
@@ -73,8 +74,9 @@ struct pw_regcache {
 
     /* The index: see regcache/index.h. `shift` is read first and written last, so
      * it never asks for more than the table has. */
+    uint64_t only_level;        /* of all regions; 0: they are of several */
     uint64_t shift;
-    uint64_t *entries;          /* tag << 32 | number + 1; 0: free */
+    uint32_t *entries;          /* tag << 24 | number + 1; 0: free */
     char *regions;              /* by the region's number, stride bytes each */
     uint64_t stride;
 };
@@ -211,25 +213,28 @@ static inline uint64_t pw_index_hash(uintptr_t addr, unsigned level)
 
 /* Where this thread's next get looks first. */
 static inline void pw_seat_found(const struct pw_regcache *rc, struct pw_seat *seat,
-                                 uint32_t n)
+                                 uintptr_t first, uint32_t n)
 {
+    seat->first = first;
     seat->card = &rc->cards[n];
     seat->tally = &seat->tallies[n];
     seat->region = (struct pw_region *)(void *)(rc->regions + n * rc->stride);
 }
 
 /* Most regions are of the level that the request is of, and stand in the first
- * place. false: look further. */
+ * place. false: look further. To know the only level saves an instruction (bsr) that
+ * is slow on many CPUs, and finds what lies inside large regions. */
 static inline bool pw_index_first(const struct pw_regcache *rc, uintptr_t first,
                                   uintptr_t last, struct pw_seat *seat)
 {
-    uint64_t hash = pw_index_hash(first, pw_level_of(first, last));
+    unsigned only = (unsigned)pw_load(&rc->only_level);
+    uint64_t hash = pw_index_hash(first, only ? only : pw_level_of(first, last));
     uint64_t at = hash >> pw_load_acquire(&rc->shift);
-    uint64_t e = pw_load(&pw_load(&rc->entries)[at]);
+    uint32_t e = pw_load(&pw_load(&rc->entries)[at]);
 
-    if (!pw_likely(e >> 32 == (uint32_t)hash))
+    if (!pw_likely(e >> 24 == (hash & 255)))
         return false;
-    pw_seat_found(rc, seat, (uint32_t)e - 1);
+    pw_seat_found(rc, seat, first, (e & 0xffffff) - 1);
     return true;
 }
 
@@ -242,12 +247,10 @@ pw_regcache_get(struct pw_regcache *rc, void *addr, size_t len, unsigned access,
 
     if (!pw_likely(pw_seated(rc) && pw_fresh(rc) && first <= last))
         return pw_regcache_get_slow(rc, first, last, access, out);
-    if (!pw_hold(seat->tally, seat->card, first, last, access)) {
-        if (!pw_likely(pw_load(&seat->card->start_denied) != PW_CARD_EMPTY) ||
-            !pw_index_first(rc, first, last, seat) ||
-            !pw_hold(seat->tally, seat->card, first, last, access))
-            return pw_regcache_get_other(rc, first, last, access, out);
-    }
+    if (seat->first != first && !pw_index_first(rc, first, last, seat))
+        return pw_regcache_get_other(rc, first, last, access, out);
+    if (!pw_likely(pw_hold(seat->tally, seat->card, first, last, access)))
+        return pw_regcache_get_other(rc, first, last, access, out);
     pw_count_hit(seat);
     *out = seat->region;
     return 0;

@@ -475,7 +475,7 @@ Test(regcache, nonsense_is_EINVAL)
     config.pin = &fake_pin_ops;
     cr_expect(eq(int, pw_regcache_open(&config, &rc), -EINVAL), "no monitor");
     config.monitor = &g.mon->super;
-    config.max_regions = (1 << 24) + 1;
+    config.max_regions = 1 << 24;
     cr_expect(eq(int, pw_regcache_open(&config, &rc), -EINVAL));
     config.max_regions = 0;
     huge.handle_size = PW_PIN_HANDLE_MAX + 1;
