@@ -4,6 +4,8 @@
 
 unit_tests =
 nic_tests =
+cache_tests =
+stale_tests =
 mpi_tests =
 tools_tests =
 build_tests =
@@ -11,6 +13,7 @@ sanitize_tests =
 
 include tests/unit/local.mk
 include tests/nic/local.mk
+include tests/cache/local.mk
 if BUILD_MODULE
 include tests/mpi/local.mk
 endif
@@ -20,7 +23,7 @@ include tests/build/local.mk
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
+TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# cells.sh - for the scripts that run cells of the staleness matrix. Sourced by bash.
+
+cell=${PW_BUILD:?run this by ./check or make check}/tests/cache/stale_cell
+tests=0
+table=()
+
+# How the program is run as a user without privileges. Not where that user cannot
+# reach it.
+nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all
+        --bounding-set=-all --no-new-privs)
+can_be_nobody() {
+    [ "$(id -u)" = 0 ] && "${nobody[@]}" "$cell" --cases >/dev/null 2>&1
+}
+
+result() {              # STATUS WHAT [STORY]
+    tests=$((tests + 1))
+    [ -z "${3:-}" ] || printf '%s\n' "$3" | sed 's/^/# /'
+    if [ "$1" = 0 ]; then
+        echo "ok $tests - $2"
+    else
+        echo "not ok $tests - $2"
+    fi
+}
+
+skip() {                # WHAT WHY
+    tests=$((tests + 1))
+    echo "ok $tests - $1 # SKIP $2"
+}
+
+# One cell, one variant, to $word and $story. COLUMN is a monitor, or MONITOR/user.
+run_cell() {            # CASE COLUMN VARIANT
+    local as=() out status
+    [ "$2" = "${2%/user}" ] || as=("${nobody[@]}")
+    out=$(timeout -k 5 60 "${as[@]}" "$cell" "$1" "${2%/user}" "$3" 2>&1)
+    status=$?
+    word=${out%%$'\t'*}
+    story=${out#*$'\t'}
+    case $status:$word in
+    [01]:fresh|[01]:fresh\*|[01]:uncached|[01]:uncached\*|[01]:refused|[01]:refused\*|\
+    [01]:STALE|[01]:cannot|[01]:error) ;;
+    124:*|137:*) word=error story="hung; $out" ;;
+    *) word=error story="exit status $status; $out" ;;
+    esac
+}
+
+# The worst of some variants: STALE, error, uncached, refused, fresh, cannot. The star
+# only where all that could be tried have it.
+worst() {               # CASE COLUMN VARIANTS...
+    local case=$1 column=$2 variant rank best=0 star='*' w=cannot s='' skipped=''
+    shift 2
+    for variant; do
+        run_cell "$case" "$column" "$variant"
+        case $word in
+        STALE) rank=5 ;;
+        error) rank=4 ;;
+        uncached*) rank=3 ;;
+        refused*) rank=2 ;;
+        fresh*) rank=1 ;;
+        *)  [ "$variant" != whole ] || skipped=$story
+            continue ;;
+        esac
+        case $word in *\*) ;; *) star='' ;; esac
+        [ $rank -gt $best ] || continue
+        best=$rank w=${word%\*} s="$variant: $story"
+    done
+    word=$w story=$s
+    case $best in
+    0) story=$skipped ;;
+    [123]) word=$w$star ;;
+    esac
+}
+
+# The table, which ./check shows: lines that begin with "#|".
+table_head() {          # COLUMNS...
+    table_row '' "$@"
+}
+table_row() {           # NAME CELLS...
+    local line name=$1 w
+    shift
+    printf -v line '%-50s' "$name"
+    for w; do
+        [ "$w" != cannot ] || w=-
+        printf -v line '%s %-12s' "$line" "$w"
+    done
+    table+=("${line%"${line##*[! ]}"}")
+}
+table_foot() {          # TEXT
+    printf '#| %s\n' "${table[@]}" '' "$1"
+}

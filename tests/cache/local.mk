@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The registration cache against real memory: the staleness matrix and the fuzzer.
+
+stale_tests += tests/cache/stale
+cache_tests += tests/cache/stale_can_fail tests/cache/fuzz tests/cache/fuzz_can_fail
+EXTRA_DIST += tests/cache/cells.sh tests/cache/fuzz tests/cache/fuzz_can_fail \
+	tests/cache/stale tests/cache/stale_can_fail
+
+# They use the library that is installed, from where it is built: the objects that they
+# load lie beside them.
+cache_ldflags = $(AM_LDFLAGS) -no-install
+cache_oracle = tests/cache/broken.c tests/cache/broken.h tests/cache/oracle.c \
+	tests/cache/oracle.h
+
+check_PROGRAMS += tests/cache/stale_cell tests/cache/fuzz_cache
+tests_cache_stale_cell_SOURCES = tests/cache/stale.c tests/cache/stale.h \
+	tests/cache/stale_advice.c tests/cache/stale_files.c tests/cache/stale_heap.c \
+	tests/cache/stale_maps.c tests/cache/stale_process.c tests/cache/stale_raw.c \
+	tests/cache/stale_ring.h $(cache_oracle)
+tests_cache_stale_cell_LDADD = libpinwheel.la
+tests_cache_stale_cell_LDFLAGS = $(cache_ldflags)
+tests_cache_fuzz_cache_SOURCES = tests/cache/fuzz.c tests/cache/fuzz.h \
+	tests/cache/fuzz_changes.c tests/cache/fuzz_process.c tests/cache/fuzz_slots.c \
+	tests/cache/fuzz_story.c tests/cache/fuzz_use.c $(cache_oracle)
+tests_cache_fuzz_cache_LDADD = libpinwheel.la
+tests_cache_fuzz_cache_LDFLAGS = $(cache_ldflags)
+
+check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_raw_object.la
+tests_cache_stale_bss_la_SOURCES = tests/cache/stale_bss.c
+tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
+tests_cache_stale_raw_object_la_SOURCES = tests/cache/stale_raw_object.c
+tests_cache_stale_raw_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
+	-rpath /nowhere

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* stale_raw.c - changes by system calls that pass by the C library.
+ *
+ * The code that makes them is in an object of its own, which only these cases
+ * load: who looks for such code shall find it here and in no other cell.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/cache/stale.h"
+
+#define RAW_OBJECT "stale_raw_object.so"
+
+static int find(struct scene *s, const char *name, void *function)
+{
+    void *p = dlsym(s->object, name);
+    if (!p)
+        return -ENOENT;
+    memcpy(function, &p, sizeof p);
+    return 0;
+}
+
+/* The object is there before anything is cached. */
+static int make_early(struct scene *s)
+{
+    int err = stale_load(s, RAW_OBJECT);
+    return err ? err : stale_make_private(s);
+}
+
+static int unmap_raw(struct scene *s)
+{
+    long (*raw_munmap)(void *, size_t);
+    int err = find(s, "stale_raw_munmap", &raw_munmap);
+    if (!err)
+        err = (int)raw_munmap(s->part, s->part_len);
+    return err ? err : stale_map_at(s->part, s->part_len);
+}
+
+/* The object comes after something was cached. */
+static int unmap_raw_late(struct scene *s)
+{
+    int err = stale_load(s, RAW_OBJECT);
+    return err ? err : unmap_raw(s);
+}
+
+/* And is used only after the cache has been asked once more. */
+static int unmap_raw_later(struct scene *s)
+{
+    int err = stale_load(s, RAW_OBJECT);
+    if (!err)
+        err = s->use(s);
+    return err ? err : unmap_raw(s);
+}
+
+/* The number of the call does not stand beside the instruction. */
+static int unmap_any(struct scene *s)
+{
+    long (*raw)(long, long, long, long, long, long, long);
+    int err = find(s, "stale_raw_any", &raw);
+    if (!err)
+        err = (int)raw(SYS_munmap, (long)s->part, (long)s->part_len, 0, 0, 0, 0);
+    return err ? err : stale_map_at(s->part, s->part_len);
+}
+
+static int map_over_raw(struct scene *s)
+{
+    long (*raw)(long, long, long, long, long, long, long);
+    int err = find(s, "stale_raw_any", &raw);
+    if (err)
+        return err;
+    long p = raw(SYS_mmap, (long)s->part, (long)s->part_len, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    return p < 0 ? (int)p : 0;
+}
+
+static int clone_unmaps_raw(struct scene *s)
+{
+    long (*raw_clone_munmap)(void *, size_t);
+    int err = find(s, "stale_raw_clone_munmap", &raw_clone_munmap);
+    if (err)
+        return err;
+    long child = raw_clone_munmap(s->part, s->part_len);
+    if (child < 0)
+        return (int)child;
+    int status;
+    if (waitpid((pid_t)child, &status, __WALL) != child)
+        return -errno;
+    return status ? -EIO : stale_map_at(s->part, s->part_len);
+}
+
+static int dontneed_ring_raw(struct scene *s)
+{
+    int (*raw_ring_madvise)(void *, size_t, int);
+    int err = find(s, "stale_raw_ring_madvise", &raw_ring_madvise);
+    if (!err)
+        err = raw_ring_madvise(s->part, s->part_len, MADV_DONTNEED);
+    if (err == -ENOSYS || err == -EPERM)
+        return stale_cannot(s, "no io_uring here");
+    return err;
+}
+
+/* Machine code that the program makes as it runs: in no object at all.
+ *     mov $11, %eax       SYS_munmap
+ *     syscall
+ *     ret
+ */
+static int unmap_made_code(struct scene *s)
+{
+    static const unsigned char code[] = { 0xb8, 11, 0, 0, 0, 0x0f, 0x05, 0xc3 };
+    unsigned char *page = mmap(NULL, STALE_PAGE, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return -errno;
+    memcpy(page, code, sizeof code);
+    if (mprotect(page, STALE_PAGE, PROT_READ | PROT_EXEC))
+        return stale_cannot(s, "no code can be made here");
+    long (*made)(void *, size_t);
+    memcpy(&made, &page, sizeof page);
+    int err = (int)made(s->part, s->part_len);
+    return err ? err : stale_map_at(s->part, s->part_len);
+}
+
+
+const struct stale_case stale_raw_cases[] = {
+    { "raw", "munmap by inline assembly", MOVES, make_early, unmap_raw },
+    { "raw-late", "the same, by an object loaded later", MOVES | PLAIN,
+      stale_make_private, unmap_raw_late },
+    { "raw-later", "the same, and a get between load and use", MOVES | PLAIN,
+      stale_make_private, unmap_raw_later },
+    { "raw-any", "munmap by an assembly routine for any call", MOVES,
+      make_early, unmap_any },
+    { "raw-fixed", "mmap(MAP_FIXED) by inline assembly", MOVES, make_early, map_over_raw },
+    { "raw-clone", "munmap by a CLONE_VM child, all by assembly", MOVES,
+      make_early, clone_unmaps_raw },
+    { "raw-uring", "IORING_OP_MADVISE, its ring by assembly", MOVES,
+      make_early, dontneed_ring_raw },
+    { "raw-made", "munmap by code made at run time", MOVES | PLAIN,
+      stale_make_private, unmap_made_code },
+    { NULL, NULL, 0, NULL, NULL },
+};
