@@ -31,3 +31,11 @@ tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /
 tests_cache_stale_raw_object_la_SOURCES = tests/cache/stale_raw_object.c
 tests_cache_stale_raw_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere
+
+# The instructions of a hit.
+cache_tests += tests/cache/hitpath
+EXTRA_DIST += tests/cache/hitpath
+check_PROGRAMS += tests/cache/hitpath_code
+tests_cache_hitpath_code_SOURCES = tests/cache/hitpath_code.c
+tests_cache_hitpath_code_LDADD = libpinwheel.la
+tests_cache_hitpath_code_LDFLAGS = $(cache_ldflags)
