@@ -27,7 +27,11 @@ pkglibexec_PROGRAMS = tools/regcache/regcache-pinwheel tools/regcache/regcache-u
 	tools/regcache/regcache-grdma tools/regcache/regcache-plain
 regcache_driver = \
 	tools/cores.c tools/cores.h \
+	tools/regcache/bench.c tools/regcache/bench.h \
+	tools/regcache/changes.c \
 	tools/regcache/driver.c tools/regcache/driver.h \
+	tools/regcache/hits.c \
+	tools/regcache/layout.c \
 	tools/regcache/loops.h \
 	tools/regcache/pins.c tools/regcache/pins.h \
 	tools/regcache/proof.c tools/regcache/proof.h

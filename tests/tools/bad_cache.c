@@ -4,6 +4,7 @@
  *
  * It knows that memory is the same by a mark that it leaves there: pages that are
  * mapped anew hold zeros. What it does wrong is --monitor's value:
+ *   amnesiac      it finds nothing
  *   stale         it does not look at the mark
  *   eager         it unpins what is in use
  *   hoarder       it never unpins
@@ -91,7 +92,7 @@ static struct region *find(const char *addr, size_t len)
 {
     size_t more = does("merging") ? NEIGHBOUR : 0;
 
-    for (int i = 0; i < bad.n; i++) {
+    for (int i = 0; i < bad.n && !does("amnesiac"); i++) {
         struct region *r = &bad.region[i];
 
         if (r->live && r->addr <= addr && addr + len <= r->addr + r->len + more &&

@@ -2,11 +2,11 @@
 /* driver.h - one registration cache, as pwbench regcache measures it.
  *
  * There is one small program for each cache, so that no cache runs beside
- * another's hooks: driver.c, which is the same in all, and one file that defines
- * `driver`. What is timed stands in loops.h.
+ * another's hooks: one file that defines `driver`, and the rest (see bench.h), which
+ * is the same in all. What is timed stands in loops.h.
  *
- *     pwbench-regcache-NAME [--regions N] [--pattern P] [--threads T] [--seconds S]
- *                           [--monitor NAME]
+ *     regcache-NAME [--regions N] [--pattern P] [--threads T] [--seconds S]
+ *                   [--monitor NAME]
  *
  * measures one point and prints one number, and before it a line "# ..." that says
  * what was measured. Exit codes: 0 measured; DRIVER_ABSENT this cache or this

@@ -37,6 +37,10 @@ static int pinwheel_open(const struct driver_config *config, void **cache,
                  report.why_not[0] ? report.why_not : strerror(-err));
         return DRIVER_ABSENT;
     }
+    if (!strcmp(report.name, "none")) {
+        snprintf(note, DRIVER_NOTE_MAX, "with the monitor none nothing is cached");
+        return DRIVER_ABSENT;
+    }
     err = pw_regcache_open(&c, (struct pw_regcache **)cache);
     if (err) {
         snprintf(note, DRIVER_NOTE_MAX, "pw_regcache_open: %s", strerror(-err));

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* changes.c - what it costs when memory comes and goes, and when it is new. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+enum {
+    MAP_BYTES = 64 << 10,
+    MISSES_MAX = 4096, MISSES_PINNED_MAX = 1024, MISSES_BATCH = 32,
+};
+
+static void map_unmap(struct bench *b, size_t i)
+{
+    void *p = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        bench_stop(DRIVER_FAILED, "mmap: %s", strerror(errno));
+    if (b->pattern->kind == CHURN)
+        bench_use(b, p, MAP_BYTES);
+    munmap(p, MAP_BYTES);
+    if (b->pattern->kind == MUNMAP_GET)
+        bench_use(b, b->uses[i % BENCH_USES].addr, b->uses[i % BENCH_USES].len);
+}
+
+double bench_munmap(struct bench *b)
+{
+    double each[BENCH_BATCHES_MAX], until = bench_now() + b->seconds;
+    size_t i = 0;
+    int n = 0;
+
+    bench_stay_on_core(0);
+    for (; i < 64; i++)
+        map_unmap(b, i);
+    do {
+        double start = bench_now();
+
+        for (int k = 0; k < 16; k++)
+            map_unmap(b, i++);
+        each[n++ % BENCH_BATCHES_MAX] = (bench_now() - start) / 16;
+    } while (bench_now() < until);
+    return bench_median(each, n < BENCH_BATCHES_MAX ? n : BENCH_BATCHES_MAX) * 1e9;
+}
+
+/* How many misses may be pinned: what is pinned stays so until the end. */
+static size_t misses_pinned_max(void)
+{
+    struct rlimit limit;
+
+    if (geteuid() == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) ||
+        limit.rlim_cur / 2 / MAP_BYTES > MISSES_PINNED_MAX)
+        return MISSES_PINNED_MAX;
+    return (size_t)limit.rlim_cur / 2 / MAP_BYTES;
+}
+
+double bench_misses(struct bench *b)
+{
+    bool pinned = b->pattern->kind == MISS_PINNED;
+    size_t n = pinned ? misses_pinned_max() : MISSES_MAX, stride = MAP_BYTES + BENCH_PAGE;
+    char *at = bench_reserve(n * stride, pinned ? MAP_POPULATE : 0);
+    double each[MISSES_MAX / MISSES_BATCH], until = bench_now() + b->seconds;
+    uint64_t before = pins_pinned(&b->pins);
+    int batches = 0;
+
+    if (n < 2 * MISSES_BATCH)
+        bench_stop(DRIVER_ABSENT, "this user may lock too little memory; raise RLIMIT_MEMLOCK");
+    bench_stay_on_core(0);
+    for (size_t i = 0; i + MISSES_BATCH <= n && (batches < 2 || bench_now() < until);
+         i += MISSES_BATCH) {
+        double start = bench_now();
+
+        for (size_t k = i; k < i + MISSES_BATCH; k++)
+            bench_use(b, at + k * stride, MAP_BYTES);
+        each[batches++] = (bench_now() - start) / MISSES_BATCH;
+    }
+    if (pins_pinned(&b->pins) - before != (uint64_t)batches * MISSES_BATCH)
+        bench_stop(DRIVER_FAILED, "some gets were hits where misses are measured");
+    return bench_median(each, batches) * 1e9;
+}
+
+/* Bytes of memory that the process has in use, by the kernel's count. */
+static size_t resident(void)
+{
+    char line[256];
+    size_t kib = 0;
+    FILE *f = fopen("/proc/self/smaps_rollup", "re");
+
+    if (!f)
+        bench_stop(DRIVER_ABSENT, "/proc/self/smaps_rollup: %s", strerror(errno));
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "Rss: %zu kB", &kib) == 1)
+            break;
+    fclose(f);
+    return kib << 10;
+}
+
+double bench_memory(struct bench *b)
+{
+    size_t few = b->regions / 50, before;
+
+    for (size_t i = 0; i < few; i++)
+        bench_use(b, b->region[i].addr, b->region[i].len);
+    resident();
+    before = resident();
+    for (size_t i = few; i < b->regions; i++)
+        bench_use(b, b->region[i].addr, b->region[i].len);
+    if (pins_pinned(&b->pins) - pins_unpinned(&b->pins) < b->regions)
+        bench_stop(DRIVER_FAILED, "fewer than %zu regions are cached", b->regions);
+    return (double)(resident() - before) / (double)(b->regions - few);
+}
