@@ -9,7 +9,9 @@
 
 static int component_register(void)
 {
-    return pw_params_register();
+    int rc = pw_params_register();
+
+    return rc ? rc : pw_pvars_register();
 }
 
 static int component_open(void)

@@ -22,9 +22,12 @@ libpwcore_la_SOURCES = \
 	btl/core/guard.h \
 	btl/core/idle.c \
 	btl/core/idle.h \
+	btl/core/metrics.c \
+	btl/core/metrics.h \
 	btl/core/ops.c \
 	btl/core/path.c \
 	btl/core/path.h \
+	btl/core/pinning.c \
 	btl/core/regions.c \
 	btl/core/serve.c \
 	btl/core/transfer.c
@@ -43,6 +46,7 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/params.h \
 	btl/pinwheel.h \
 	btl/procs.c \
+	btl/pvars.c \
 	btl/rdma.c \
 	btl/report.c \
 	btl/send.c

@@ -138,7 +138,9 @@ static int engine_open(struct pw_module *m, bool threads)
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .chunk = pw_params.chunk,
         .costs = pw_costs_default, .cores = cores > 0 ? (unsigned)cores : 0,
-        .sleep_us = (unsigned)pw_params.sleep_us,
+        .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
+        .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
+        .pin_host_bytes = pw_params.pin_host_bytes,
     };
     char why[PW_NIC_WHY_MAX];
     int err = pw_engine_open(&config, &m->engine, why);
@@ -215,6 +217,7 @@ int pw_module_open(bool threads)
     if (err)
         return OPAL_ERR_NOT_AVAILABLE;
     set_limits(m);
+    pw_tell_memory(m->engine);
     if (opal_process_info.my_local_rank == 0)
         tell_kernel_copy();
     if (pw_send_init() || pw_rdma_init())
@@ -227,15 +230,9 @@ void pw_module_close(void)
     struct pw_module *m = &pw_module;
 
     if (m->engine) {
-        struct pw_stats s;
-        pw_engine_stats(m->engine, &s);
-        pw_tell(10, "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
-                "the kernel %llu, pushed %llu, streamed %llu",
-                (unsigned long long)s.messages, (unsigned long long)s.queued,
-                (unsigned long long)s.direct_bytes, (unsigned long long)s.kernel_bytes,
-                (unsigned long long)s.push_bytes, (unsigned long long)s.stream_bytes);
         bool pinned = nics_pin(m);
 
+        pw_tell_counts(m->engine);
         pw_procs_fini();
         pw_engine_close(m->engine);
         if (pinned)

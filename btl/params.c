@@ -14,10 +14,12 @@
 
 #include "params.h"
 #include "pinwheel.h"
+#include "pinwheel/monitor.h"
 
 struct pw_params pw_params = {
     .nics = "",
     .pool_pages_name = "auto",
+    .monitor = "auto",
 };
 
 struct number {
@@ -56,6 +58,14 @@ static struct number numbers[] = {
     { "sleep_us", "1000", &pw_params.sleep_us, 1, 1000000, true, false,
       "Longest sleep, in microseconds, of a rank that has waited in vain for a while; 0: "
       "never sleep" },
+    { "pin_bytes", "0", &pw_params.pin_bytes, 4096, (size_t)1 << 50, true, false,
+      "Bytes that each rank may have pinned for NICs. 0: three quarters of RLIMIT_MEMLOCK, "
+      "or where that does not bind a quarter of the host's memory shared among its ranks" },
+    { "pin_regions", "0", &pw_params.pin_regions, 1, (size_t)1 << 24, true, false,
+      "Pinned regions that each rank may have. 0: 65536" },
+    { "pin_host_bytes", "0", &pw_params.pin_host_bytes, 4096, (size_t)1 << 50, true, false,
+      "Bytes that all ranks of a user on one host may have pinned together; the first "
+      "rank's word counts. 0: half of the host's memory" },
 };
 enum { N_NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
 
@@ -89,6 +99,13 @@ int pw_params_register(void)
                           "(reserved hugepages), thp (transparent hugepages), 4k",
                           MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4,
                           &pw_params.pool_pages_name);
+    if (!rc)
+        rc = register_one("monitor", "Who notices that registered memory has changed: auto "
+                          "(the best to be had, as soon as some NIC needs pinned memory), "
+                          "hooks (interception of the C library's calls), uffd "
+                          "(userfaultfd), none (nobody: nothing is remembered). pwinfo tells "
+                          "what each does not see here",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.monitor);
     return rc;
 }
 
@@ -147,11 +164,33 @@ static int pages_check(struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int monitor_check(const struct pw_params *p, char *why, size_t room)
+{
+    size_t at;
+    int n;
+
+    if (p->monitor && !strcmp(p->monitor, "auto"))
+        return 0;
+    for (n = 0; pw_monitors[n]; n++)
+        if (p->monitor && !strcmp(p->monitor, pw_monitors[n]->name))
+            return 0;
+    at = (size_t)snprintf(why, room, "btl_pinwheel_monitor=%s: must be auto",
+                          p->monitor ? p->monitor : "");
+    for (int i = 0; i < n && at < room; i++)
+        at += (size_t)snprintf(why + at, room - at, "%s%s", i < n - 1 ? ", " : " or ",
+                               pw_monitors[i]->name);
+    if (at < room)
+        snprintf(why + at, room - at, "; leave it out for auto");
+    return -EINVAL;
+}
+
 int pw_params_check(char *why, size_t room)
 {
     int err = 0;
 
     for (int i = 0; i < N_NUMBERS && !err; i++)
         err = number_check(&numbers[i], why, room);
-    return err ? err : pages_check(&pw_params, why, room);
+    if (!err)
+        err = pages_check(&pw_params, why, room);
+    return err ? err : monitor_check(&pw_params, why, room);
 }

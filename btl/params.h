@@ -21,6 +21,8 @@ struct pw_params {
     size_t chunk;
     size_t cma;
     size_t sleep_us;
+    char *monitor;
+    size_t pin_bytes, pin_regions, pin_host_bytes;
 };
 
 extern struct pw_params pw_params;

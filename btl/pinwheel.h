@@ -3,6 +3,7 @@
  *
  *     component.c  found, opened and closed by Open MPI
  *     params.c     what a user may set
+ *     pvars.c      what is counted, for MPI_T
  *     procs.c      which ranks there are, and their death
  *     module.c     the table that Open MPI calls
  *     send.c       messages
@@ -86,6 +87,14 @@ void pw_say(bool once, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void pw_tell(int level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* Which monitor is at work and what it does not see, at verbose level; by one rank
+ * of the host, and always when the one asked for cannot be had. */
+void pw_tell_memory(struct pw_engine *e);
+void pw_tell_counts(struct pw_engine *e);
+
+/* pvars.c */
+int pw_pvars_register(void);
 
 /* An errno of the core as Open MPI's code. */
 int pw_opal_error(int err);

@@ -48,6 +48,19 @@ static bool fragments_are_better(struct pw_module *m, const void *base, size_t s
            !pw_pool_contains(m->pool, base, size);
 }
 
+/* NULL from register_mem: ob1 sends in fragments instead, a window is not made. */
+static void tell_refusal(size_t size, int err)
+{
+    static bool told;
+
+    if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+        return;
+    pw_tell(1, "%zu bytes could not be registered (%s)%s. Messages in such memory are copied, "
+            "windows on it fail; this is told once", size, strerror(-err),
+            err == -ENOMEM ? ": what may be pinned is spent, see btl_pinwheel_pin_bytes, "
+            "_pin_regions, _pin_host_bytes and ulimit -l" : "");
+}
+
 struct mca_btl_base_registration_handle_t *
 pw_register_mem(struct mca_btl_base_module_t *btl,
                 struct mca_btl_base_endpoint_t *endpoint, void *base, size_t size,
@@ -57,6 +70,7 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
     bool window = flags & MCA_BTL_REG_FLAG_REMOTE_ATOMIC;
     unsigned access = 0;
     struct pw_handle *h;
+    int err;
 
     (void)endpoint;
     if (fragments_are_better(m, base, size, flags))
@@ -67,11 +81,12 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_READ ? PW_READ : 0;
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_WRITE ? PW_WRITE : 0;
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_ATOMIC ? PW_ATOMIC : 0;
-    if (pw_engine_register(m->engine, base, size, access, window, &h->handle.key)) {
-        opal_free_list_return(&m->handles, &h->item);
-        return NULL;
-    }
-    return &h->handle;
+    err = pw_engine_register(m->engine, base, size, access, window, &h->handle.key);
+    if (__builtin_expect(!err, 1))
+        return &h->handle;
+    opal_free_list_return(&m->handles, &h->item);
+    tell_refusal(size, err);
+    return NULL;
 }
 
 int pw_deregister_mem(struct mca_btl_base_module_t *btl,

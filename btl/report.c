@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/metrics.h"
 #include "opal/util/proc.h"
 #include "pinwheel.h"
 
@@ -30,6 +31,73 @@ void pw_tell(int level, const char *format, ...)
     va_end(ap);
     opal_output_verbose(level, opal_btl_base_framework.framework_output, "pinwheel: %s",
                         line);
+}
+
+/* ---- registered memory ---- */
+
+/* In the largest unit that leaves a few digits. */
+static const char *size_text(size_t bytes, char room[32])
+{
+    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB" };
+    int u = 0;
+
+    for (; bytes >= (size_t)64 << 10 && u < 3; u++)
+        bytes >>= 10;
+    snprintf(room, 32, "%zu %s", bytes, units[u]);
+    return room;
+}
+
+static void tell_budget(const struct pw_budget_info *b)
+{
+    char rank[32], host[32], used[32];
+
+    pw_tell(1, "each rank may have %s pinned in %zu regions, all ranks of this host %s, of "
+            "which %s are taken%s%s", size_text(b->rank_bytes, rank), b->rank_regions,
+            size_text(b->host_bytes, host), size_text(b->host_used_bytes, used),
+            *b->why ? "; " : "", b->why);
+}
+
+void pw_tell_memory(struct pw_engine *e)
+{
+    struct pw_memory_info m;
+
+    if (opal_process_info.my_local_rank > 0)
+        return;
+    pw_engine_memory(e, &m);
+    if (!m.monitor) {
+        pw_tell(1, "memory monitor: none, for no NIC in use needs pinned memory");
+        return;
+    }
+    if (m.refused)
+        pw_say(true, "btl_pinwheel_monitor=%s is not to be had here (%s); \"%s\" is used "
+               "instead: %s", pw_params.monitor, m.why, m.monitor, m.note);
+    else
+        pw_tell(1, "memory monitor: %s%s%s%s%s", m.monitor, *m.note ? "; " : "", m.note,
+                *m.why ? "; passed over: " : "", m.why);
+    tell_budget(&m.budget);
+}
+
+void pw_tell_counts(struct pw_engine *e)
+{
+    struct pw_counts n;
+    uint64_t gone = 0;
+
+    pw_engine_counts(e, &n);
+    pw_tell(10, "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
+            "the kernel %llu, pushed %llu, streamed %llu",
+            (unsigned long long)n.sent.messages, (unsigned long long)n.sent.queued,
+            (unsigned long long)n.sent.direct_bytes, (unsigned long long)n.sent.kernel_bytes,
+            (unsigned long long)n.sent.push_bytes, (unsigned long long)n.sent.stream_bytes);
+    if (!n.cache.hits && !n.cache.misses)
+        return;
+    for (int i = 0; i < 12; i++)
+        gone += n.cache.invalidated[i];
+    pw_tell(10, "registrations: %llu found pinned, %llu pinned, %llu of them not to be "
+            "remembered; regions merged %llu, evicted %llu, invalidated %llu; refused %llu",
+            (unsigned long long)n.cache.hits, (unsigned long long)n.cache.misses,
+            (unsigned long long)n.cache.uncached, (unsigned long long)n.cache.merges,
+            (unsigned long long)n.cache.evictions, (unsigned long long)gone,
+            (unsigned long long)n.cache.refused);
 }
 
 int pw_opal_error(int err)

@@ -9,6 +9,8 @@
  *     serve.c     the same, as the side whose memory it is
  *     ops.c       what is pending, by number
  *     regions.c   memory that peers may reach, by number
+ *     pinning.c   pinned for the NICs, and remembered: the registration cache
+ *     metrics.c   what is counted, by name
  *     guard.c     copies until acknowledged, replay on another path
  *     idle.c      spin, give way, sleep
  *
@@ -115,6 +117,7 @@ struct pw_exposed {
     size_t len;
     unsigned access;
     uint32_t next_free;
+    struct pw_region *region;   /* of the cache; NULL: needed no pinning */
 };
 
 struct pw_path {
@@ -125,6 +128,8 @@ struct pw_path {
 };
 
 struct pw_guard;
+struct pw_live;
+struct pw_pinning;
 
 struct pw_endpoint {
     struct pw_engine *e;
@@ -165,7 +170,7 @@ struct pw_engine {
     bool crowded;                   /* with us, more than there are cores */
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
-    bool guarded;                   /* some endpoint has a guard */
+    unsigned each_call;             /* atomic, enum pw_each: not only when asked */
 
     pthread_mutex_t progress, lock;
     bool in_progress;               /* under progress */
@@ -176,10 +181,16 @@ struct pw_engine {
     struct pw_op *free_ops;
     struct pw_exposed *regions;
     uint32_t n_regions, free_region;
+    struct pw_pinning *pinning;     /* NULL: nothing is pinned */
 
     struct pw_idle idle;
     struct pw_stats stats;
+    struct pw_live *live;           /* NULL: cannot be had here */
+    uint64_t live_ns;               /* when it was written last */
 };
+
+/* What every progress call has to look after: some endpoint's guard, the cache. */
+enum pw_each { PW_EACH_GUARDS = 1, PW_EACH_PINNING = 2 };
 
 static inline void pw_lock(struct pw_engine *e)
 {
@@ -245,9 +256,26 @@ struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id);
 bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was);
 void pw_ops_fini(struct pw_engine *e);
 
-/* regions.c */
+/* regions.c. region: NULL, or the caller's until it is removed. */
+int pw_exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                   struct pw_region *region, uint64_t *id);
+struct pw_region *pw_exposed_remove(struct pw_engine *e, uint64_t id);
 int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
                     unsigned access);
+/* Remove one that is left, from place *at (first 0) on; false: there is none. */
+bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region);
 void pw_regions_fini(struct pw_engine *e);
+
+/* pinning.c. open: after the NICs; close: before them. */
+int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX]);
+void pw_pinning_close(struct pw_engine *e);
+void pw_pinning_step(struct pw_engine *e);      /* each progress call */
+void pw_pinning_idle(struct pw_engine *e);
+const struct pw_monitor *pw_pinning_monitor(const struct pw_engine *e);   /* or NULL */
+
+/* metrics.c */
+void pw_live_start(struct pw_engine *e);
+void pw_live_stop(struct pw_engine *e);
+void pw_live_step(struct pw_engine *e, uint64_t now_ns);
 
 #endif

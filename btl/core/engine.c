@@ -133,6 +133,8 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     err = names_check(&e->config, why);
     if (!err)
         err = nics_open(e, why);
+    if (!err)
+        err = pw_pinning_open(e, why);
     if (err) {
         pw_engine_close(e);
         return err;
@@ -141,6 +143,7 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     for (int i = 1; i < e->n_nics; i++)
         if (e->nics[i]->info.frame_max < e->frame_max)
             e->frame_max = e->nics[i]->info.frame_max;
+    pw_live_start(e);
     *out = e;
     return 0;
 }
@@ -154,6 +157,8 @@ void pw_engine_close(struct pw_engine *e)
         e->endpoints = ep->next;
         pw_endpoint_free(ep);
     }
+    pw_live_stop(e);
+    pw_pinning_close(e);
     while (e->n_nics) {
         struct pw_nic *nic = e->nics[--e->n_nics];
         nic->ops->close(nic);
@@ -175,8 +180,13 @@ static int progress_slow(struct pw_engine *e)
     struct pw_endpoint *ep;
     int n = 0;
 
+    if (e->pinning)
+        pw_pinning_step(e);
     if (__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED))
         pw_endpoints_chores(e);
+    else if (!__atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) &&
+             !(__atomic_load_n(&e->each_call, __ATOMIC_RELAXED) & PW_EACH_GUARDS))
+        return 0;
     /* Pairs with the release in endpoint_list(): others may put new ones first;
      * only we take some out. */
     for (ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep; ep = ep->next) {
@@ -197,7 +207,8 @@ int pw_engine_progress(struct pw_engine *e)
     for (int i = 0; i < e->n_nics; i++)
         n += e->nics[i]->ops->progress(e->nics[i]);
     if (__builtin_expect(__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED) |
-                         __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) | e->guarded, 0))
+                         __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) |
+                         __atomic_load_n(&e->each_call, __ATOMIC_RELAXED), 0))
         n += progress_slow(e);
     pw_idle(e, n);
     pw_progress_leave(e);

@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pinwheel/budget.h"
+#include "pinwheel/monitor.h"
 #include "pinwheel/nic.h"
 
 struct pw_engine;
@@ -56,10 +58,21 @@ struct pw_engine_config {
                                  * ones give way early; 0 = not known */
     unsigned sleep_us;          /* longest sleep when idle; 0 = never sleep */
     const struct pw_nic_ops *const *backends;   /* NULL = pw_nic_backends */
+
+    /* Registered memory. NULL, "" or "auto": the best monitor there is, once some
+     * NIC needs pinned memory, and none before, for to watch memory is to
+     * interfere with the program. A name: that one, and every registration goes
+     * through the cache, whatever the NICs need. */
+    const char *monitor;
+    size_t pin_bytes, pin_regions, pin_host_bytes;  /* 0: as budget.h says */
+    /* NULL = pw_monitor_open() */
+    int (*monitor_open)(const char *name, struct pw_monitor **out,
+                        struct pw_monitor_report *report);
 };
 
 /* 0, or -ENODEV  no NIC could be opened; why says for each what is missing
- *       -EINVAL  a name in nics that no backend has; why names it
+ *       -EINVAL  a name in nics that no backend has, or in monitor that no
+ *                monitor has; why names it
  *       -ENOMEM */
 int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
                    char why[PW_NIC_WHY_MAX]);
@@ -127,7 +140,9 @@ struct pw_key {
 };
 size_t pw_engine_key_size(const struct pw_engine *e);
 
-/* 0, or -ENOMEM, -EFAULT. Give back with the key that was filled. */
+/* access 0: for this process alone, as ob1 asks for where it will get to; nothing is
+ * pinned for that. 0, or -ENOMEM, -EAGAIN, -EFAULT as pw_regcache_get(), or the NIC's
+ * error. Give back with the key that was filled. */
 int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
                        bool passive, struct pw_key *key);
 void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key);
@@ -165,5 +180,17 @@ struct pw_stats {
     uint64_t atomics_direct, atomics_frame, queued;
 };
 void pw_engine_stats(struct pw_engine *e, struct pw_stats *out);
+
+/* How registered memory is remembered, for people. */
+struct pw_memory_info {
+    const char *monitor;        /* the name of the one at work; NULL: no NIC needs
+                                 * pinned memory */
+    unsigned sees;              /* enum pw_event */
+    char note[256];             /* what it does not see, a sentence */
+    bool refused;               /* it is not the one asked for by name */
+    char why[512];              /* why not that one, or not the better ones */
+    struct pw_budget_info budget;
+};
+void pw_engine_memory(struct pw_engine *e, struct pw_memory_info *out);
 
 #endif

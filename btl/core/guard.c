@@ -67,7 +67,7 @@ int pw_guard_open(struct pw_endpoint *ep)
     pthread_mutex_init(&g->lock, NULL);
     for (int i = 0; i < PW_GUARD_WINDOW; i++)
         g->copies[i].op = (struct pw_op){ .kind = PW_OP_FRAME, .ep = ep };
-    ep->e->guarded = true;
+    __atomic_fetch_or(&ep->e->each_call, PW_EACH_GUARDS, __ATOMIC_RELAXED);
     /* Pairs with the acquire in pw_frame_send(). */
     __atomic_store_n(&ep->guard, g, __ATOMIC_RELEASE);
     return 0;

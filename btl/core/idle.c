@@ -52,6 +52,9 @@ void pw_idle_look(struct pw_engine *e)
                        __atomic_load_n(&idle->starved, __ATOMIC_RELAXED);
     uint64_t now = now_ns(), idle_ns;
 
+    if (e->pinning)
+        pw_pinning_idle(e);
+    pw_live_step(e, now);
     idle->polls = 0;
     __atomic_store_n(&idle->starved, false, __ATOMIC_RELAXED);
     if (!idle->since_ns) {

@@ -10,9 +10,9 @@
 
 #include "core.h"
 
-enum { PW_NO_REGION = UINT32_MAX };
+enum { PW_NO_REGION = UINT32_MAX, PW_IN_USE = UINT32_MAX - 1 };
 
-static int pw_region_grow(struct pw_engine *e)
+static int exposed_grow(struct pw_engine *e)
 {
     uint32_t n = e->n_regions ? 2 * e->n_regions : 64;
     struct pw_exposed *r = realloc(e->regions, n * sizeof(*r));
@@ -28,15 +28,15 @@ static int pw_region_grow(struct pw_engine *e)
     return 0;
 }
 
-static int pw_region_add(struct pw_engine *e, void *addr, size_t len,
-                         unsigned access, uint64_t *id)
+int pw_exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                   struct pw_region *region, uint64_t *id)
 {
     struct pw_exposed *r;
     int err = 0;
 
     pw_lock(e);
     if (!e->n_regions || e->free_region == PW_NO_REGION)
-        err = pw_region_grow(e);
+        err = exposed_grow(e);
     if (!err) {
         r = &e->regions[e->free_region];
         e->free_region = r->next_free;
@@ -44,23 +44,37 @@ static int pw_region_add(struct pw_engine *e, void *addr, size_t len,
         r->base = addr;
         r->len = len;
         r->access = access;
+        r->region = region;
+        r->next_free = PW_IN_USE;
         *id = r->id;
     }
     pw_unlock(e);
     return err;
 }
 
-static void pw_region_remove(struct pw_engine *e, uint64_t id, void **base, size_t *len)
+struct pw_region *pw_exposed_remove(struct pw_engine *e, uint64_t id)
 {
+    struct pw_region *region;
     uint32_t i = (uint32_t)id;
 
     pw_lock(e);
-    *base = e->regions[i].base;
-    *len = e->regions[i].len;
+    region = e->regions[i].region;
+    e->regions[i].region = NULL;
     e->regions[i].access = 0;
     e->regions[i].next_free = e->free_region;
     e->free_region = i;
     pw_unlock(e);
+    return region;
+}
+
+bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region)
+{
+    while (*at < e->n_regions && e->regions[*at].next_free != PW_IN_USE)
+        ++*at;
+    if (*at == e->n_regions)
+        return false;
+    *region = pw_exposed_remove(e, e->regions[*at].id);
+    return true;
 }
 
 /* May a peer do `access` to [addr, addr + len) under that number? 0, -EACCES. */
@@ -79,55 +93,6 @@ int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
     }
     pw_unlock(e);
     return err;
-}
-
-static void pw_unpin_nics(struct pw_engine *e, int n, void *addr, size_t len,
-                          const struct pw_key *key)
-{
-    while (n--)
-        if (e->nics[n]->info.key_size)
-            e->nics[n]->ops->unpin(e->nics[n], addr, len, &key->nic[n]);
-}
-
-int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
-                       bool passive, struct pw_key *key)
-{
-    int n, err = 0;
-
-    key->access = access;
-    key->passive = passive;
-    for (n = 0; n < e->n_nics; n++) {
-        if (!e->nics[n]->info.key_size)
-            continue;
-        err = e->nics[n]->ops->pin(e->nics[n], addr, len, access, &key->nic[n]);
-        if (err)
-            goto unpin;
-    }
-    err = pw_region_add(e, addr, len, access, &key->id);
-    if (!err)
-        return 0;
-unpin:
-    pw_unpin_nics(e, n, addr, len, key);
-    return err;
-}
-
-void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
-{
-    void *base;
-    size_t len;
-
-    pw_region_remove(e, key->id, &base, &len);
-    pw_unpin_nics(e, e->n_nics, base, len, key);
-}
-
-size_t pw_engine_key_size(const struct pw_engine *e)
-{
-    size_t n = 0;
-
-    for (int i = 0; i < e->n_nics; i++)
-        if (e->nics[i]->info.key_size)
-            n = (size_t)i + 1;
-    return offsetof(struct pw_key, nic) + n * sizeof(struct pw_nic_key);
 }
 
 void pw_regions_fini(struct pw_engine *e)

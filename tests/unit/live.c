@@ -349,33 +349,42 @@ Test(live, names_and_texts_without_end_are_ended)
 
 Test(live, without_a_descriptor_there_is_no_page)
 {
-    struct rlimit none = { 0, 0 };
+    struct rlimit none, was;
     struct pw_live *live = (void *)1;
+    int err;
 
+    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &was), 0));
+    none = (struct rlimit){ 0, was.rlim_max };
     cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &none), 0));
-    cr_expect(eq(int, pw_live_open(names, 2, &live), -EMFILE));
+    err = pw_live_open(names, 2, &live);
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &was), 0));
+    cr_expect(eq(int, err, -EMFILE));
     cr_expect(eq(ptr, live, NULL));
 }
 
 Test(live, a_limit_on_files_is_an_error_and_no_signal)
 {
-    struct rlimit small = { 100, RLIM_INFINITY }, was;
+    struct rlimit small, was;
     struct pw_live *live;
+    int err;
 
     cr_assert(eq(int, getrlimit(RLIMIT_FSIZE, &was), 0));
+    small = (struct rlimit){ 100, was.rlim_max };
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &small), 0));
-    cr_expect(eq(int, pw_live_open(names, 2, &live), -EFBIG));
+    err = pw_live_open(names, 2, &live);
     cr_assert(eq(int, setrlimit(RLIMIT_FSIZE, &was), 0));
+    cr_expect(eq(int, err, -EFBIG));
     cr_expect(eq(int, look_error(getpid()), -ENOENT));
 }
 
 Test(live, without_address_space_nothing_stays)
 {
-    struct rlimit none = { 0, RLIM_INFINITY }, was;
+    struct rlimit none, was;
     struct pw_live *live;
     int err;
 
     cr_assert(eq(int, getrlimit(RLIMIT_AS, &was), 0));
+    none = (struct rlimit){ 0, was.rlim_max };
     cr_assert(eq(int, setrlimit(RLIMIT_AS, &none), 0));
     err = pw_live_open(names, 2, &live);
     cr_assert(eq(int, setrlimit(RLIMIT_AS, &was), 0));

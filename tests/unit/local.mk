@@ -98,6 +98,9 @@ tests_unit_threads_LDADD = $(unit_libs)
 unit_tests += tests/unit/regions tests/unit/idle
 tests_unit_regions_SOURCES = tests/unit/regions.c $(pair)
 tests_unit_regions_LDADD = $(unit_libs)
+unit_tests += tests/unit/pinning
+tests_unit_pinning_SOURCES = tests/unit/pinning.c $(pair)
+tests_unit_pinning_LDADD = $(unit_libs)
 tests_unit_idle_SOURCES = tests/unit/idle.c $(pair)
 tests_unit_idle_LDADD = $(unit_libs)
 

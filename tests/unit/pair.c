@@ -7,6 +7,7 @@
 #include <time.h>
 
 struct pair_waits pair_waits;
+int pair_pinned;
 int pair_open_error[2];
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
@@ -141,12 +142,17 @@ static int nic_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,
 static int nic_pin(struct pw_nic *nic, void *addr, size_t len, unsigned access,
                    struct pw_nic_key *key)
 {
-    return fake_nic_ops.pin(nic, addr, len, access, key);
+    int err = fake_nic_ops.pin(nic, addr, len, access, key);
+
+    if (!err)
+        __atomic_add_fetch(&pair_pinned, 1, __ATOMIC_RELAXED);
+    return err;
 }
 static void nic_unpin(struct pw_nic *nic, void *addr, size_t len,
                       const struct pw_nic_key *key)
 {
     fake_nic_ops.unpin(nic, addr, len, key);
+    __atomic_sub_fetch(&pair_pinned, 1, __ATOMIC_RELAXED);
 }
 static int nic_progress(struct pw_nic *nic) { return fake_nic_ops.progress(nic); }
 
@@ -216,6 +222,14 @@ static void up_dead(void *ctx, void *cookie, int cause, const char *why)
         side->on_dead(side);
 }
 
+/* A real one would watch the memory of the test itself. */
+static int no_monitor(const char *name, struct pw_monitor **out,
+                      struct pw_monitor_report *report)
+{
+    (void)name;
+    return pw_monitor_open("none", out, report);
+}
+
 static const struct pw_engine_upcalls upcalls = { up_recv, up_dead };
 
 int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
@@ -226,7 +240,9 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
         .up = &upcalls, .ctx = side, .nics = nics, .job = 7, .threads = plan->threads,
         .local_peers = 1, .queue_bytes = plan->queue_bytes, .kernel_copy = true,
         .chunk = plan->chunk ? plan->chunk : 1024, .cores = plan->cores,
-        .sleep_us = plan->sleep_us, .backends = pair_backends,
+        .sleep_us = plan->sleep_us, .backends = pair_backends, .monitor = plan->monitor,
+        .monitor_open = plan->monitor_open ? plan->monitor_open : no_monitor,
+        .pin_bytes = plan->pin_bytes, .pin_regions = plan->pin_regions,
         .costs = { .kernel_ns = 900, .kernel_mb_s = 13500,
                    .stream_ns = 500, .stream_mb_s = 4000 },
     };

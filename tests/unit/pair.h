@@ -31,6 +31,10 @@ struct pair_plan {
     size_t queue_bytes;         /* 0: the fake NIC's own */
     unsigned cores, sleep_us;
     bool apart;                 /* do not open the endpoints */
+    const char *monitor;        /* by name; NULL: auto, which is "none" here */
+    int (*monitor_open)(const char *name, struct pw_monitor **out,
+                        struct pw_monitor_report *report);  /* NULL: opens "none" */
+    size_t pin_bytes, pin_regions;
 };
 
 struct pair_side {
@@ -103,6 +107,9 @@ struct pair_waits {
     unsigned us[PAIR_WAITS];    /* of the first ones */
 };
 extern struct pair_waits pair_waits;
+
+/* Ranges that NICs of both sides have pinned and not unpinned, closed ones too. */
+extern int pair_pinned;
 
 /* The two tables, and the next open of either to fail when set. */
 extern const struct pw_nic_ops *const pair_backends[];

@@ -10,6 +10,7 @@
 
 #include "btl/params.h"
 #include "btl/pinwheel.h"
+#include "pinwheel/monitor.h"
 
 enum { MOST = 32 };
 
@@ -144,7 +145,7 @@ static void expect_refused(const char *name, const char *text)
     cr_expect(eq(int, check(why), -EINVAL), "%s=%s", name, text ? text : "NULL");
     cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
     cr_expect(ne(ptr, strstr(why, "leave it out"), NULL), "%s", why);
-    set(name, !strcmp(name, "pool_pages") ? "auto" : !strcmp(name, "sleep_us") ? "1000"
+    set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ? "auto" : !strcmp(name, "sleep_us") ? "1000"
                                                                              : "65536");
 }
 
@@ -159,6 +160,9 @@ Test(params, a_size_out_of_range_is_refused)
     expect_refused("queue_size", "128m");
     expect_refused("rget_min", "0");
     expect_refused("sleep_us", "1000001");
+    expect_refused("pin_bytes", "4095");
+    expect_refused("pin_regions", "17m");
+    expect_refused("pin_host_bytes", "2000000g");
 }
 
 Test(params, a_queue_of_no_power_of_two_is_refused)
@@ -186,6 +190,33 @@ Test(params, an_unknown_kind_of_page_is_refused)
     expect_refused("pool_pages", "autos");
 }
 
+Test(params, monitors_are_known_by_name)
+{
+    char why[256];
+
+    for (int i = 0; pw_monitors[i]; i++) {
+        set("monitor", pw_monitors[i]->name);
+        cr_expect(eq(int, check(why), 0), "%s", why);
+        cr_expect(eq(str, pw_params.monitor, (char *)pw_monitors[i]->name));
+    }
+    set("monitor", "auto");
+    cr_expect(eq(int, check(why), 0), "%s", why);
+}
+
+Test(params, an_unknown_monitor_is_refused)
+{
+    char why[256];
+
+    expect_refused("monitor", "");
+    expect_refused("monitor", NULL);
+    expect_refused("monitor", "Hooks");
+    expect_refused("monitor", "autos");
+    set("monitor", "telescope");
+    cr_expect(eq(int, check(why), -EINVAL));
+    for (int i = 0; pw_monitors[i]; i++)
+        cr_expect(ne(ptr, strstr(why, pw_monitors[i]->name), NULL), "%s", why);
+}
+
 Test(params, no_value_is_too_long_for_the_sentence)
 {
     char text[1000], why[64];
@@ -194,6 +225,12 @@ Test(params, no_value_is_too_long_for_the_sentence)
     text[sizeof text - 1] = '\0';
     set("eager_limit", text);
     memset(why, 'x', sizeof why);
+    cr_expect(eq(int, pw_params_check(why, 60), -EINVAL));
+    cr_expect(eq(sz, strlen(why), 59));
+    cr_expect(eq(chr, why[60], 'x'));
+
+    set("eager_limit", "16384");
+    set("monitor", text);
     cr_expect(eq(int, pw_params_check(why, 60), -EINVAL));
     cr_expect(eq(sz, strlen(why), 59));
     cr_expect(eq(chr, why[60], 'x'));

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pinning.c - memory that peers may reach, pinned for the NICs and remembered.
+ *
+ * Start at pw_engine_register(). A region of the cache is memory that every NIC
+ * which needs it has pinned; its handle is their keys, by the NICs' places in the
+ * engine. It may cover more than was asked for, but what peers are let at is
+ * what was asked for (regions.c).
+ *
+ * While no NIC needs pinned memory and nobody asks for a monitor by name, there
+ * is none of this: e->pinning is NULL.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core.h"
+#include "metrics.h"
+#include "pinwheel/budget.h"
+#include "pinwheel/regcache.h"
+
+/* Progress calls between two looks at what has changed, and looks between two
+ * writes of the page. */
+enum { PW_PIN_CALLS = 64, PW_PIN_LOOKS = 16 };
+enum { PW_REGIONS_DEFAULT = 65536 };        /* of the cache */
+
+struct pw_pinning {
+    struct pw_monitor *monitor;
+    struct pw_budget *budget;
+    struct pw_regcache *cache;
+    struct pw_pin_ops ops;
+    unsigned calls, looks;
+    bool refused;
+    char why[512];
+};
+
+_Static_assert(sizeof(struct pw_nic_key) * PW_KEY_NICS <= PW_PIN_HANDLE_MAX,
+               "all keys fit a handle");
+
+/* ---- the NICs, as the cache sees them ---- */
+
+static void unpin_nics(struct pw_engine *e, int n, void *addr, size_t len,
+                       const struct pw_nic_key *keys)
+{
+    while (n--)
+        if (e->nics[n]->info.key_size)
+            e->nics[n]->ops->unpin(e->nics[n], addr, len, &keys[n]);
+}
+
+static int pinning_pin(void *ctx, void *addr, size_t len, unsigned access, void *handle)
+{
+    struct pw_engine *e = ctx;
+    struct pw_nic_key *keys = handle;
+    int err;
+
+    memset(keys, 0, e->pinning->ops.handle_size);
+    for (int i = 0; i < e->n_nics; i++) {
+        if (!e->nics[i]->info.key_size)
+            continue;
+        err = e->nics[i]->ops->pin(e->nics[i], addr, len, access, &keys[i]);
+        if (err) {
+            unpin_nics(e, i, addr, len, keys);
+            return err;
+        }
+    }
+    return 0;
+}
+
+static void pinning_unpin(void *ctx, void *addr, size_t len, void *handle)
+{
+    struct pw_engine *e = ctx;
+
+    unpin_nics(e, e->n_nics, addr, len, handle);
+}
+
+/* ---- opening ---- */
+
+/* Places of the NICs up to the last that needs pinned memory. */
+static size_t keys_in_use(const struct pw_engine *e)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < e->n_nics; i++)
+        if (e->nics[i]->info.key_size)
+            n = (size_t)i + 1;
+    return n;
+}
+
+size_t pw_engine_key_size(const struct pw_engine *e)
+{
+    return offsetof(struct pw_key, nic) + keys_in_use(e) * sizeof(struct pw_nic_key);
+}
+
+/* Never silently something else than what was asked for by name. */
+static int monitor_open(struct pw_engine *e, const char *name, char why[PW_NIC_WHY_MAX])
+{
+    struct pw_pinning *p = e->pinning;
+    struct pw_monitor_report report = { 0 };
+    int (*open)(const char *, struct pw_monitor **, struct pw_monitor_report *) =
+        e->config.monitor_open ? e->config.monitor_open : pw_monitor_open;
+    int err = open(name, &p->monitor, &report);
+
+    if (err == -EINVAL) {
+        snprintf(why, PW_NIC_WHY_MAX, "%.255s", report.why_not);
+        return err;
+    }
+    snprintf(p->why, sizeof(p->why), "%s", report.why_not);
+    if (err && err != -ENOMEM && name) {
+        if (!*p->why)
+            snprintf(p->why, sizeof(p->why), "%s", strerror(-err));
+        p->refused = true;
+        err = open("none", &p->monitor, NULL);
+    }
+    return err;
+}
+
+static int cache_open(struct pw_engine *e)
+{
+    struct pw_pinning *p = e->pinning;
+    struct pw_budget_config limits = {
+        .rank_bytes = e->config.pin_bytes, .rank_regions = e->config.pin_regions,
+        .host_bytes = e->config.pin_host_bytes, .sharers = e->config.local_peers + 1,
+    };
+    struct pw_regcache_config config = { .pin = &p->ops, .pin_ctx = e,
+                                         .monitor = p->monitor };
+    int err = pw_budget_open(&limits, &p->budget);
+
+    if (err)
+        return err;
+    p->ops = (struct pw_pin_ops){ .name = "NICs", .pin = pinning_pin,
+                                  .unpin = pinning_unpin };
+    p->ops.handle_size = keys_in_use(e) * sizeof(struct pw_nic_key);
+    config.budget = p->budget;
+    /* The budget says how many; the table is to have room for them. */
+    if (e->config.pin_regions > PW_REGIONS_DEFAULT)
+        config.max_regions = (uint32_t)e->config.pin_regions;
+    err = pw_regcache_open(&config, &p->cache);
+    if (err)
+        return err;
+    return pw_regcache_trust(p->cache, pw_pool_base(e->config.pool),
+                             pw_pool_size(e->config.pool));
+}
+
+int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
+{
+    const char *name = e->config.monitor;
+    int err;
+
+    if (!name || !*name || !strcmp(name, "auto")) {
+        if (!keys_in_use(e))
+            return 0;
+        name = NULL;
+    }
+    e->pinning = calloc(1, sizeof(*e->pinning));
+    if (!e->pinning)
+        return -ENOMEM;
+    err = monitor_open(e, name, why);
+    if (!err)
+        err = cache_open(e);
+    if (!err)
+        e->each_call |= PW_EACH_PINNING;
+    return err;
+}
+
+/* What peers could reach until now is given back first: the cache wants that. */
+void pw_pinning_close(struct pw_engine *e)
+{
+    struct pw_pinning *p = e->pinning;
+    struct pw_region *region;
+    uint32_t at = 0;
+
+    if (!p)
+        return;
+    while (pw_exposed_pop(e, &at, &region))
+        if (region)
+            pw_regcache_put(p->cache, region);
+    pw_regcache_close(p->cache);
+    pw_budget_close(p->budget);
+    pw_monitor_close(p->monitor);
+    e->pinning = NULL;
+    free(p);
+}
+
+/* ---- at work ---- */
+
+int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                       bool passive, struct pw_key *key)
+{
+    struct pw_pinning *p = e->pinning;
+    struct pw_region *region = NULL;
+    int err;
+
+    key->access = access;
+    key->passive = passive;
+    if (__builtin_expect(p && len && access, 0)) {
+        err = pw_regcache_get(p->cache, addr, len, access, &region);
+        if (err)
+            return err;
+        memcpy(key->nic, region->handle, p->ops.handle_size);
+    }
+    err = pw_exposed_add(e, addr, len, access, region, &key->id);
+    if (err && region)
+        pw_regcache_put(p->cache, region);
+    return err;
+}
+
+void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
+{
+    struct pw_region *region = pw_exposed_remove(e, key->id);
+
+    if (region)
+        pw_regcache_put(e->pinning->cache, region);
+}
+
+void pw_pinning_idle(struct pw_engine *e)
+{
+    pw_regcache_progress(e->pinning->cache);
+}
+
+void pw_pinning_step(struct pw_engine *e)
+{
+    struct pw_pinning *p = e->pinning;
+    struct timespec t;
+
+    if (++p->calls < PW_PIN_CALLS)
+        return;
+    p->calls = 0;
+    pw_regcache_progress(p->cache);
+    if (++p->looks < PW_PIN_LOOKS)
+        return;
+    p->looks = 0;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    pw_live_step(e, (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec);
+}
+
+/* ---- for people ---- */
+
+const struct pw_monitor *pw_pinning_monitor(const struct pw_engine *e)
+{
+    return e->pinning ? e->pinning->monitor : NULL;
+}
+
+void pw_engine_memory(struct pw_engine *e, struct pw_memory_info *out)
+{
+    struct pw_pinning *p = e->pinning;
+
+    memset(out, 0, sizeof(*out));
+    if (!p)
+        return;
+    out->monitor = p->monitor->ops->name;
+    out->sees = p->monitor->sees;
+    snprintf(out->note, sizeof(out->note), "%s", p->monitor->note);
+    out->refused = p->refused;
+    snprintf(out->why, sizeof(out->why), "%s", p->why);
+    pw_budget_describe(p->budget, &out->budget);
+}
+
+void pw_engine_counts(struct pw_engine *e, struct pw_counts *out)
+{
+    memset(out, 0, sizeof(*out));
+    pw_engine_stats(e, &out->sent);
+    if (e->pinning)
+        pw_regcache_stats(e->pinning->cache, &out->cache);
+}
