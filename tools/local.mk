@@ -51,9 +51,11 @@ tools_pwinfo_SOURCES = \
 	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
 	tools/pwinfo.c tools/pwinfo.h \
+	tools/pwinfo_cache.c \
 	tools/pwinfo_devices.c \
 	tools/pwinfo_facts.c \
 	tools/pwinfo_json.c \
+	tools/pwinfo_live.c \
 	tools/pwinfo_probe.c \
 	tools/pwinfo_text.c
 tools_pwinfo_LDADD = libpwnic.la libpinwheel.la

@@ -5,8 +5,10 @@
  * pwinfo_facts.c    gathers: reads /proc and /sys, asks libpinwheel
  * pwinfo_probe.c    gathers: tries what can only be known by trying
  * pwinfo_devices.c  gathers: NICs, libraries, network interfaces
+ * pwinfo_cache.c    gathers: monitors of the registration cache, pinning limits
  * pwinfo_text.c     prints for people
  * pwinfo_json.c     prints for programs
+ * pwinfo_live.c     the counters of a process that runs
  *
  * Gathering prints nothing and printing gathers nothing, so both prints tell the
  * same. What the machine does not tell is "unknown": an empty string, or -1.
@@ -18,12 +20,14 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "pinwheel/budget.h"
+#include "pinwheel/monitor.h"
 #include "pinwheel/nic.h"
 #include "pinwheel/pool.h"
 
 enum {
     PW_WHY = 320, PW_NAME = 64, PW_PATH = 256,
-    PW_NICS_MAX = 16, PW_LIBRARIES = 3, PW_DEVICES_MAX = 64,
+    PW_NICS_MAX = 16, PW_LIBRARIES = 3, PW_DEVICES_MAX = 64, PW_MONITORS_MAX = 8,
 };
 
 /* Does something work here? If not, why says what is the matter and what would
@@ -41,6 +45,13 @@ struct pw_fact_nic {
     const char *name;
     struct pw_verdict usable;
     struct pw_nic_info info;    /* when usable */
+};
+
+struct pw_fact_monitor {
+    const char *name, *what;
+    struct pw_verdict works;
+    unsigned sees;              /* when it works: enum pw_event */
+    char note[256];
 };
 
 struct pw_fact_library {
@@ -77,6 +88,13 @@ struct pw_facts {
     int yama;                           /* ptrace_scope, -1 when not there */
     long long dev_shm_free;             /* bytes; -1 unknown */
 
+    char monitor[PW_NAME];              /* what "auto" takes, "" unknown */
+    char monitor_why[512];              /* why not the better ones */
+    int n_monitors;
+    struct pw_fact_monitor monitors[PW_MONITORS_MAX];
+    int budget_error;                   /* 0, else budget is not filled */
+    struct pw_budget_info budget;       /* of one process alone */
+
     int n_nics;
     struct pw_fact_nic nics[PW_NICS_MAX];
     struct pw_fact_library libraries[PW_LIBRARIES];
@@ -91,10 +109,17 @@ void pw_facts_gather(struct pw_facts *f);
 
 /* Its parts. */
 void pw_facts_probe(struct pw_facts *f);
+void pw_facts_cache(struct pw_facts *f);
 void pw_facts_devices(struct pw_facts *f);
+
+/* The i-th event that a monitor does not see, or NULL. */
+const char *pw_fact_unseen(const struct pw_fact_monitor *m, int i);
 
 void pw_facts_print_text(const struct pw_facts *f, FILE *to);
 void pw_facts_print_json(const struct pw_facts *f, FILE *to);
+
+/* 0, or 1 when there are none: then it has said why on stderr. */
+int pw_live_print(int pid, bool json, FILE *to);
 
 /* ---- what gathering needs ---- */
 

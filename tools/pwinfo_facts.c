@@ -144,5 +144,6 @@ void pw_facts_gather(struct pw_facts *f)
     host(f);
     memory(f);
     pw_facts_probe(f);
+    pw_facts_cache(f);
     pw_facts_devices(f);
 }

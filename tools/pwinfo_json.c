@@ -99,6 +99,47 @@ static void json_probes(struct pw_json *j, const struct pw_facts *f)
     verdict(j, "driver", &f->driver);
 }
 
+static void json_monitor(struct pw_json *j, const struct pw_fact_monitor *m)
+{
+    const char *event;
+
+    pw_json_open(j, NULL, '{');
+    pw_json_string(j, "name", m->name);
+    pw_json_string(j, "what", m->what);
+    verdict_members(j, "ok", &m->works);
+    pw_json_open(j, "unseen", '[');
+    for (int i = 0; m->works.ok && (event = pw_fact_unseen(m, i)) != NULL; i++)
+        pw_json_string(j, NULL, event);
+    pw_json_close(j, ']');
+    text(j, "note", m->note);
+    pw_json_close(j, '}');
+}
+
+static void json_cache(struct pw_json *j, const struct pw_facts *f)
+{
+    const struct pw_budget_info *b = &f->budget;
+
+    pw_json_open(j, "cache", '{');
+    text(j, "monitor", f->monitor);
+    text(j, "why", f->monitor_why);
+    pw_json_open(j, "monitors", '[');
+    for (int i = 0; i < f->n_monitors; i++)
+        json_monitor(j, &f->monitors[i]);
+    pw_json_close(j, ']');
+    pw_json_open(j, "budget", '{');
+    pw_json_bool(j, "ok", f->budget_error == 0);
+    text(j, "why", f->budget_error ? strerror(-f->budget_error) : b->why);
+    if (!f->budget_error) {
+        pw_json_integer(j, "process_bytes", (long long)b->rank_bytes);
+        pw_json_integer(j, "process_regions", (long long)b->rank_regions);
+        pw_json_integer(j, "host_bytes", (long long)b->host_bytes);
+        pw_json_integer(j, "host_used_bytes", (long long)b->host_used_bytes);
+        pw_json_integer(j, "processes", b->processes);
+    }
+    pw_json_close(j, '}');
+    pw_json_close(j, '}');
+}
+
 static void json_nics(struct pw_json *j, const struct pw_facts *f)
 {
     pw_json_open(j, "nics", '[');
@@ -177,6 +218,7 @@ void pw_facts_print_json(const struct pw_facts *f, FILE *to)
     json_host(&j, f);
     json_memory(&j, f);
     json_probes(&j, f);
+    json_cache(&j, f);
     json_nics(&j, f);
     json_libraries(&j, f);
     json_devices(&j, f);

@@ -137,6 +137,54 @@ static void print_probes(const struct pw_facts *f, FILE *to)
     verdict(to, "/dev/pinwheel", &f->driver, "present", "not used");
 }
 
+static void print_unseen(const struct pw_fact_monitor *m, FILE *to)
+{
+    char line[512] = "does not see";
+    const char *event;
+
+    for (int i = 0; (event = pw_fact_unseen(m, i)) != NULL; i++) {
+        size_t at = strlen(line);
+        snprintf(line + at, sizeof line - at, "%s %s", i ? "," : "", event);
+    }
+    reason(to, pw_fact_unseen(m, 0) ? line : "sees everything");
+    reason(to, m->note);
+}
+
+static void print_cache(const struct pw_facts *f, FILE *to)
+{
+    const struct pw_budget_info *b = &f->budget;
+
+    fputs("\nRegistration cache\n", to);
+    label(to, "monitor");
+    fprintf(to, "%s, once a NIC needs pinned memory\n", f->monitor[0] ? f->monitor : "unknown");
+    reason(to, f->monitor_why);
+    for (int i = 0; i < f->n_monitors; i++) {
+        const struct pw_fact_monitor *m = &f->monitors[i];
+
+        label(to, m->name);
+        fprintf(to, "%s\n", m->works.ok ? "works" : "does not work");
+        reason(to, m->what);
+        if (m->works.ok)
+            print_unseen(m, to);
+        else
+            reason(to, m->works.why);
+    }
+    label(to, "pinned at most");
+    if (f->budget_error) {
+        fprintf(to, "unknown: %s\n", strerror(-f->budget_error));
+        return;
+    }
+    bytes(to, (long long)b->rank_bytes);
+    fprintf(to, " in %zu regions, by a process alone on its host\n", b->rank_regions);
+    label(to, "");
+    bytes(to, (long long)b->host_bytes);
+    fputs(" by all of this user\n", to);
+    reason(to, b->why);
+    label(to, "pinned now");
+    bytes(to, (long long)b->host_used_bytes);
+    fprintf(to, " by %u process%s\n", b->processes, b->processes == 1 ? "" : "es");
+}
+
 static void print_nics(const struct pw_facts *f, FILE *to)
 {
     fputs("\nNIC backends\n", to);
@@ -213,6 +261,7 @@ void pw_facts_print_text(const struct pw_facts *f, FILE *to)
     print_host(f, to);
     print_memory(f, to);
     print_probes(f, to);
+    print_cache(f, to);
     print_nics(f, to);
     print_libraries(f, to);
     print_devices(f, to);
