@@ -5,10 +5,12 @@
 mpi_programs = \
 	tests/mpi/allocmem \
 	tests/mpi/big \
+	tests/mpi/buffers \
 	tests/mpi/churn \
 	tests/mpi/colls \
 	tests/mpi/connect \
 	tests/mpi/datatypes \
+	tests/mpi/hold \
 	tests/mpi/idle \
 	tests/mpi/many \
 	tests/mpi/pt2pt \
@@ -20,8 +22,8 @@ mpi_programs = \
 check_PROGRAMS += $(mpi_programs) tests/mpi/deny
 check_LTLIBRARIES += libpwstory.la
 
-libpwstory_la_SOURCES = tests/mpi/story.c tests/mpi/story.h tests/mpi/window.c \
-	tests/mpi/window.h
+libpwstory_la_SOURCES = tests/mpi/counters.c tests/mpi/counters.h tests/mpi/story.c \
+	tests/mpi/story.h tests/mpi/window.c tests/mpi/window.h
 libpwstory_la_CPPFLAGS = $(mpi_cppflags)
 
 mpi_cppflags = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
@@ -33,6 +35,9 @@ tests_mpi_allocmem_LDADD = $(mpi_libs)
 tests_mpi_big_SOURCES = tests/mpi/big.c
 tests_mpi_big_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_big_LDADD = $(mpi_libs)
+tests_mpi_buffers_SOURCES = tests/mpi/buffers.c
+tests_mpi_buffers_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_buffers_LDADD = $(mpi_libs) -ldl
 tests_mpi_churn_SOURCES = tests/mpi/churn.c
 tests_mpi_churn_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_churn_LDADD = $(mpi_libs)
@@ -45,6 +50,9 @@ tests_mpi_connect_LDADD = $(mpi_libs)
 tests_mpi_datatypes_SOURCES = tests/mpi/datatypes.c
 tests_mpi_datatypes_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_datatypes_LDADD = $(mpi_libs)
+tests_mpi_hold_SOURCES = tests/mpi/hold.c
+tests_mpi_hold_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_hold_LDADD = $(mpi_libs)
 tests_mpi_idle_SOURCES = tests/mpi/idle.c
 tests_mpi_idle_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_idle_LDADD = $(mpi_libs)
@@ -71,9 +79,9 @@ tests_mpi_winops_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_winops_LDADD = $(mpi_libs)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
-mpi_tests += tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
+mpi_tests += tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
 	tests/mpi/machine tests/mpi/version
-EXTRA_DIST += tests/mpi/lib.sh tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
+EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
 	tests/mpi/params tests/mpi/machine tests/mpi/version
 
 # The components as they would be had they been built for another Open MPI.
