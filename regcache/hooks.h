@@ -12,4 +12,9 @@
 
 extern const struct pw_monitor_ops pw_hooks_monitor;
 
+/* As its open(), for a monitor that sees by other means what passes by the C
+ * library, and knows what kind of memory it is asked about: neither matters to this
+ * one then. The records are pw_hooks.records. */
+int pw_hooks_open_under(struct pw_monitor **out, char why[PW_MONITOR_WHY_MAX]);
+
 #endif

@@ -4,6 +4,7 @@
 # link the objects themselves, for they look behind the contracts.
 
 noinst_LTLIBRARIES += libpwregcache.la
+libpwregcache_la_LIBADD = libpwhooks.la
 libpwregcache_la_SOURCES = \
 	regcache/account.c regcache/account.h \
 	regcache/arena.h \
@@ -12,7 +13,11 @@ libpwregcache_la_SOURCES = \
 	regcache/books.c regcache/books.h \
 	regcache/budget.c regcache/budget_sys.h \
 	regcache/cache.h \
+	regcache/frames.c regcache/frames.h \
 	regcache/heap.c regcache/heap_fork.c \
+	regcache/hooks.c regcache/hooks.h \
+	regcache/hooks_install.c regcache/hooks_install.h \
+	regcache/hooks_trial.c regcache/hooks_trial.h \
 	regcache/index.c regcache/index.h \
 	regcache/live.c \
 	regcache/maps.c regcache/maps.h \
@@ -21,18 +26,30 @@ libpwregcache_la_SOURCES = \
 	regcache/none.c \
 	regcache/owner.h \
 	regcache/pages.c regcache/pages.h \
+	regcache/patch.c regcache/patch.h \
 	regcache/pool.c regcache/pool_inner.h regcache/pool_sys.h \
 	regcache/populate.c regcache/populate.h \
 	regcache/process_pool.c \
 	regcache/raw.h \
 	regcache/regcache.c \
 	regcache/retire.c \
+	regcache/scan.c regcache/scan.h \
 	regcache/seats.c \
 	regcache/segment.c regcache/segment.h \
 	regcache/selftest.c \
 	regcache/still.c regcache/still.h \
 	regcache/sys.c regcache/sys.h \
 	regcache/uring.c
+
+# What runs in the place of a system call: without vector registers, which the way
+# to it does not save, and without what a sanitizer would have it call.
+noinst_LTLIBRARIES += libpwhooks.la
+libpwhooks_la_CFLAGS = -std=gnu11 -Wall -Wextra -fvisibility=hidden -pthread \
+	-mgeneral-regs-only
+libpwhooks_la_SOURCES = \
+	regcache/hooks_effects.c regcache/hooks_effects.h \
+	regcache/hooks_entry.c regcache/hooks_entry.h \
+	regcache/records.c regcache/records.h
 
 lib_LTLIBRARIES += libpinwheel.la
 libpinwheel_la_SOURCES =
