@@ -57,7 +57,7 @@ int pw_heap_open(struct pw_pool *pool, const struct pw_heap_config *config)
     if (retain == SIZE_MAX)
         retain = size / 16;
     if (heap.populate == SIZE_MAX)
-        heap.populate = size / 8;
+        heap.populate = size / 16;
     if (reserve < reserve_least)
         reserve = reserve_least;
     heap.retain = pages_of(retain < size ? retain : size);

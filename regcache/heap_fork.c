@@ -162,8 +162,7 @@ int pw_heap_fork_prepare(struct pw_pool *pool, unsigned flags)
 
     pthread_mutex_lock(&pool->lock);
     *s = (struct pw_snapshot){ .still.fd = -1 };
-    if (pool->heap.state != PW_HEAP_OPEN || !pool->heap.stats.blocks ||
-        flags & PW_HEAP_NO_COPIES)
+    if (pool->heap.state != PW_HEAP_OPEN || !pool->heap.stats.blocks)
         return 0;
 
     s->room = pool->heap.stats.blocks;
@@ -177,6 +176,8 @@ int pw_heap_fork_prepare(struct pw_pool *pool, unsigned flags)
     }
     s->piece = room;
     pieces_find(pool, s);
+    if (flags & PW_HEAP_NO_COPIES)
+        return 0;
     if (!(flags & PW_HEAP_ALONE))
         others_stop(pool, s);
     pool->heap.stats.forks++;
@@ -191,6 +192,14 @@ void pw_heap_fork_parent(struct pw_pool *pool)
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* Addresses that are taken and lead nowhere. */
+static int child_bar(void *base, size_t size)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+
+    return mmap(base, size, PROT_NONE, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
 /* What is shared with the parent comes back. When the file is not ours any more,
  * its addresses are kept free. */
 static void child_map(struct pw_pool *pool)
@@ -201,8 +210,19 @@ static void child_map(struct pw_pool *pool)
         mmap(pool->seg.base, pool->seg.size, PROT_READ | PROT_WRITE, flags, pool->seg.fd,
              0) != MAP_FAILED)
         return;
-    mmap(pool->seg.base, pool->seg.size, PROT_NONE,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    child_bar(pool->seg.base, pool->seg.size);
+}
+
+static int child_place(struct pw_pool *pool, struct pw_piece *p)
+{
+    char *at = pool->seg.base + p->offset;
+
+    if (!p->copy)
+        return child_bar(at, p->len);
+    if (mremap(p->copy, p->len, p->len, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
+        return -errno;
+    p->copy = NULL;
+    return 0;
 }
 
 int pw_heap_fork_child(struct pw_pool *pool)
@@ -213,15 +233,8 @@ int pw_heap_fork_child(struct pw_pool *pool)
     if (s->still.fd >= 0)
         close(s->still.fd);
     child_map(pool);
-    for (size_t i = 0; i < s->n && !err; i++) {
-        struct pw_piece *p = &s->piece[i];
-
-        if (mremap(p->copy, p->len, p->len, MREMAP_MAYMOVE | MREMAP_FIXED,
-                   pool->seg.base + p->offset) == MAP_FAILED)
-            err = -errno;
-        else
-            p->copy = NULL;
-    }
+    for (size_t i = 0; i < s->n && !err; i++)
+        err = child_place(pool, &s->piece[i]);
     pieces_drop(s);
     pool->heap.state = PW_HEAP_INHERITED;
     pthread_mutex_init(&pool->lock, NULL);

@@ -83,7 +83,9 @@ static void large_free(struct pw_arena *a, void *p)
     errno = error;
 }
 
-/* A block of the next allocator grows beyond the threshold. */
+/* A block of the next allocator grows beyond the threshold. One that was beyond it
+ * before had no room here, and that allocator may be able to move it by its pages:
+ * it stays. */
 static void *move_in(void *p, size_t old, size_t size)
 {
     void *q = large(size, 0, PW_HEAP_GROWS);
@@ -161,7 +163,7 @@ EXPORT void *realloc(void *p, size_t size)
     if (size < threshold)
         return pw_next.realloc(p, size);
     old = pw_next.usable_size(p);
-    return old < threshold ? move_in(p, old, size) : pw_next.realloc(p, size);
+    return old / 2 < threshold ? move_in(p, old, size) : pw_next.realloc(p, size);
 }
 
 EXPORT void *reallocarray(void *p, size_t n, size_t each)

@@ -37,38 +37,53 @@ static TLS int fork_err;
 /* ---- handlers ---- */
 
 /* A signal handler that writes to a block between here and the end would wait for
- * the fork that it interrupts, or be lost to the child. */
+ * the fork that it interrupts, or be lost to the child. Signals that are ignored
+ * where they are not handled stay as they are: blocked here, a SIGCHLD would no
+ * longer be ignored but handed to another thread, whose read(2) it cuts short. */
+static void signals_block(void)
+{
+    static const int ignored[] = { SIGCHLD, SIGURG, SIGWINCH };
+    struct sigaction now;
+    sigset_t block;
+
+    sigfillset(&block);
+    for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+        if (!sigaction(ignored[i], NULL, &now) &&
+            (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN))
+            sigdelset(&block, ignored[i]);
+    pthread_sigmask(SIG_BLOCK, &block, &signals);
+}
+
 static void before_fork(void)
 {
     unsigned flags = __libc_single_threaded ? PW_HEAP_ALONE : 0;
-    sigset_t all, old;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_mutex_lock(&pw_arena_lock);
-    signals = old;
     forking = pw_arena_now();
+    if (!forking)
+        return;
+    signals_block();
     if (!pw_malloc_params.fork_copies)
         flags |= PW_HEAP_NO_COPIES;
-    fork_err = forking ? pw_heap_fork_prepare(forking->pool, flags) : 0;
+    fork_err = pw_heap_fork_prepare(forking->pool, flags);
 }
 
 static void after_fork_parent(void)
 {
+    struct pw_arena *a = forking;
     sigset_t old = signals;
 
-    if (forking)
-        pw_heap_fork_parent(forking->pool);
+    if (a)
+        pw_heap_fork_parent(a->pool);
     pthread_mutex_unlock(&pw_arena_lock);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (a)
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
 /* Without its heap a child cannot go on. Where fork() can fail it does so in the
  * parent, and this one was never there. */
 static void after_fork_child(void)
 {
-    sigset_t old = signals;
-
     if (forking) {
         int err = pw_heap_fork_child(forking->pool);
 
@@ -80,11 +95,12 @@ static void after_fork_child(void)
         }
         forking->next = pw_arena_inherited;
         pw_arena_inherited = forking;
-        forking = NULL;
     }
     *pw_arena_here = (struct pw_arena_here){ .now = NULL };
     pthread_mutex_init(&pw_arena_lock, NULL);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (forking)
+        pthread_sigmask(SIG_SETMASK, &signals, NULL);
+    forking = NULL;
 }
 
 int pw_malloc_fork_start(void)

@@ -30,7 +30,7 @@ struct pw_heap_config {
                          * default a sixteenth of the pool */
     size_t populate;    /* bytes that blocks get at once, in huge pages where the
                          * pool has those; blocks beyond get memory page by page at
-                         * first touch. Default an eighth of the pool */
+                         * first touch. Default the same */
 };
 
 struct pw_heap_stats {
@@ -81,7 +81,8 @@ void pw_heap_describe(struct pw_pool *pool, struct pw_heap_stats *out);
  * nothing else is to be called on it. */
 enum pw_heap_fork {
     PW_HEAP_ALONE = 1,      /* there are no other threads */
-    PW_HEAP_NO_COPIES = 2,  /* the child does without the blocks */
+    PW_HEAP_NO_COPIES = 2,  /* the child does without the blocks: it cannot read or
+                             * write there */
 };
 int pw_heap_fork_prepare(struct pw_pool *pool, unsigned flags);
 void pw_heap_fork_parent(struct pw_pool *pool);
