@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* broken.c - monitors that break the promise of monitor.h. */
 #include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/cache/broken.h"
 
@@ -59,36 +62,50 @@ static int blind_open(struct pw_monitor **out)
     return 0;
 }
 
-/* ---- deaf ---- */
+/* ---- what stands between the cache and the hooks ---- */
 
-struct deaf {
+enum fault { FAULT_DEAF, FAULT_FORGETFUL, FAULT_LATE };
+static const char *const faults[] = { "deaf", "forgetful", "late" };
+enum { FORGETS = 100, LATE_US = 50 };
+
+struct faulty {
     struct pw_monitor pub;
     struct pw_monitor *hooks;
+    enum fault fault;
+    uint64_t told;              /* changes, for FORGETFUL */
+    uint64_t word;              /* of LATE: the hooks' as it was a moment ago */
+    pthread_t thread;
+    bool stop;
 };
 
-static struct pw_monitor *hooks_of(struct pw_monitor *m)
-{
-    return ((struct deaf *)m)->hooks;
-}
+static struct faulty *faulty_of(struct pw_monitor *m) { return (struct faulty *)m; }
+static struct pw_monitor *hooks_of(struct pw_monitor *m) { return faulty_of(m)->hooks; }
 
-static int deaf_watch(struct pw_monitor *m, struct pw_range r, struct pw_watch *w)
+static int faulty_watch(struct pw_monitor *m, struct pw_range r, struct pw_watch *w)
 {
     return hooks_of(m)->ops->watch(hooks_of(m), r, w);
 }
 
-static void deaf_unwatch(struct pw_monitor *m, struct pw_range r, struct pw_watch *w)
+static void faulty_unwatch(struct pw_monitor *m, struct pw_range r, struct pw_watch *w)
 {
     hooks_of(m)->ops->unwatch(hooks_of(m), r, w);
 }
 
-static int deaf_fresh(struct pw_monitor *m, struct pw_range r, const struct pw_watch *w)
+static int faulty_fresh(struct pw_monitor *m, struct pw_range r, const struct pw_watch *w)
 {
     return hooks_of(m)->ops->fresh(hooks_of(m), r, w);
 }
 
+static bool dropped(struct faulty *f, const struct pw_change *c)
+{
+    if (f->fault == FAULT_DEAF)
+        return c->cause == PW_EV_DISCARD;
+    return f->fault == FAULT_FORGETFUL && ++f->told % FORGETS == 0;
+}
+
 /* Fewer than n would mean that there is no more: so ask until n are left, or none
  * came. */
-static int deaf_changes(struct pw_monitor *m, struct pw_change *out, int n, uint64_t *upto)
+static int faulty_changes(struct pw_monitor *m, struct pw_change *out, int n, uint64_t *upto)
 {
     struct pw_monitor *hooks = hooks_of(m);
     int kept = 0, got, asked;
@@ -97,41 +114,69 @@ static int deaf_changes(struct pw_monitor *m, struct pw_change *out, int n, uint
         got = hooks->ops->changes(hooks, out + kept, asked, upto);
         int end = kept + got;
         for (int i = kept; i < end; i++)
-            if (out[i].cause != PW_EV_DISCARD)
+            if (!dropped(faulty_of(m), &out[i]))
                 out[kept++] = out[i];
     } while (got == asked && kept < n);
     return kept;
 }
 
-static void deaf_close(struct pw_monitor *m)
+/* As by a work queue that gets to it when it gets to it. */
+static void *follow_late(void *arg)
 {
-    pw_monitor_close(hooks_of(m));
-    free(m);
+    struct faulty *f = arg;
+    while (!__atomic_load_n(&f->stop, __ATOMIC_RELAXED)) {
+        uint64_t word = __atomic_load_n(f->hooks->word, __ATOMIC_ACQUIRE);
+        usleep(LATE_US);
+        __atomic_store_n(&f->word, word, __ATOMIC_RELEASE);
+    }
+    return NULL;
 }
 
-static const struct pw_monitor_ops deaf_ops = {
-    .name = "deaf",
-    .what = "the hooks without what madvise drops",
-    .close = deaf_close,
-    .watch = deaf_watch,
-    .unwatch = deaf_unwatch,
-    .fresh = deaf_fresh,
-    .changes = deaf_changes,
+static void faulty_close(struct pw_monitor *m)
+{
+    struct faulty *f = faulty_of(m);
+    __atomic_store_n(&f->stop, true, __ATOMIC_RELAXED);
+    if (f->fault == FAULT_LATE)
+        pthread_join(f->thread, NULL);
+    pw_monitor_close(f->hooks);
+    free(f);
+}
+
+static const struct pw_monitor_ops faulty_ops = {
+    .name = "faulty",
+    .what = "the hooks, badly passed on",
+    .close = faulty_close,
+    .watch = faulty_watch,
+    .unwatch = faulty_unwatch,
+    .fresh = faulty_fresh,
+    .changes = faulty_changes,
 };
 
-static int deaf_open(struct pw_monitor **out, struct pw_monitor_report *report)
+static int faulty_open(enum fault fault, struct pw_monitor **out,
+                       struct pw_monitor_report *report)
 {
-    struct deaf *d = calloc(1, sizeof *d);
-    if (!d)
+    struct faulty *f = calloc(1, sizeof *f);
+    if (!f)
         return -ENOMEM;
-    int err = pw_monitor_open("hooks", &d->hooks, report);
+    int err = pw_monitor_open("hooks", &f->hooks, report);
     if (err) {
-        free(d);
+        free(f);
         return err;
     }
-    d->pub = *d->hooks;
-    d->pub.ops = &deaf_ops;
-    *out = &d->pub;
+    f->pub = *f->hooks;
+    f->pub.ops = &faulty_ops;
+    f->fault = fault;
+    if (fault == FAULT_LATE) {
+        f->word = *f->hooks->word;
+        f->pub.word = &f->word;
+        err = -pthread_create(&f->thread, NULL, follow_late, f);
+        if (err) {
+            pw_monitor_close(f->hooks);
+            free(f);
+            return err;
+        }
+    }
+    *out = &f->pub;
     return 0;
 }
 
@@ -140,14 +185,15 @@ int broken_monitor_open(const char *name, struct pw_monitor **out,
 {
     if (!strcmp(name, "blind"))
         return blind_open(out);
-    if (!strcmp(name, "deaf"))
-        return deaf_open(out, report);
+    for (unsigned i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        if (!strcmp(name, faults[i]))
+            return faulty_open((enum fault)i, out, report);
     return pw_monitor_open(name, out, report);
 }
 
 void broken_monitor_close(struct pw_monitor *m)
 {
-    if (m && (m->ops == &blind_ops || m->ops == &deaf_ops))
+    if (m && (m->ops == &blind_ops || m->ops == &faulty_ops))
         m->ops->close(m);
     else
         pw_monitor_close(m);

@@ -24,7 +24,7 @@ enum {
     PAGE = 4096,
     SLOTS = 48, SLOT_MAX = 2 << 20,     /* bytes */
     CELL_PAGES = 16, CELL_LEN = CELL_PAGES * PAGE, CELLS = 24,
-    THREADS_MAX = 64, HELD_MAX = 3, CHILDREN_MAX = 2,
+    THREADS_MAX = 64, HELD_MAX = 8, CHILDREN_MAX = 2,
 };
 
 enum kind {
@@ -78,7 +78,9 @@ struct record {
 };
 enum { RECORDS = 1 << 14 };
 
+/* Got by one thread and put later, by any. */
 struct held {
+    int busy;
     struct pw_region *region;
     uintptr_t start, end;
 };
@@ -89,7 +91,6 @@ struct worker {
     bool child;                 /* in a forked child: its own slot is all it has */
     uint64_t random;            /* state */
     uint64_t step;              /* loops done */
-    struct held held[HELD_MAX];
     pid_t children[CHILDREN_MAX];
     unsigned char *data;        /* SLOT_MAX bytes for what I/O brings */
     uint64_t counts[OPS];
@@ -112,6 +113,7 @@ struct fuzz {
     long (*raw_any)(long, long, long, long, long, long, long);
     bool stop;
     struct slot slots[SLOTS];
+    struct held held[HELD_MAX];
     struct worker workers[THREADS_MAX];
 };
 extern struct fuzz fuzz;
@@ -142,6 +144,9 @@ void slots_open(void);
 void slot_make(struct worker *w, struct slot *s);       /* NOTHING: could not */
 void slot_release(struct worker *w, struct slot *s);
 
+/* mmap past the library where the monitor sees that, for a good part of the slots. */
+void *map_pages(struct worker *w, void *at, size_t len, int flags, int fd);
+
 /* The program writes there, shadow included. */
 void slot_write(struct worker *w, struct slot *s, size_t from, size_t len);
 bool slot_private(const struct slot *s);
@@ -161,7 +166,8 @@ void use_look(struct worker *w, struct slot *s);
 void use_span(struct worker *w, struct slot *s);
 void use_hold(struct worker *w, struct slot *s);
 void use_memory(struct worker *w, unsigned char *addr, size_t len);     /* no slot */
-void held_put(struct worker *w, unsigned i);
+void held_put_some(struct worker *w);
+void held_put_all(struct worker *w);
 void slot_agrees(struct worker *w, struct slot *s);
 
 /* ---- fuzz_process.c ---- */

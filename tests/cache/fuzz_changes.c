@@ -51,8 +51,8 @@ static void zero(struct slot *s, struct piece p) { memset(s->shadow + p.from, 0,
 /* The pages of p are unmapped. Map them again; 0, or the slot has been emptied. */
 static int map_again(struct worker *w, struct slot *s, struct piece p)
 {
-    void *again = mmap(p.addr, p.len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                       -1, 0);
+    void *again = map_pages(w, p.addr, p.len,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
     if (again == p.addr) {
         zero(s, p);
         return 0;
@@ -89,7 +89,7 @@ static void unmap_map(struct worker *w, struct slot *s, enum op op)
 static void map_over(struct worker *w, struct slot *s)
 {
     struct piece p = some_pages(w, s);
-    if (mmap(p.addr, p.len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+    if (!map_pages(w, p.addr, p.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1))
         trouble(w, "mmap over");
     zero(s, p);
     note(w, OP_MAP_OVER, p.addr, p.len, 0, 0);

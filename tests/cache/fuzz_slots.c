@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/cache/fuzz.h"
@@ -112,8 +113,12 @@ bool slot_private(const struct slot *s)
 
 static size_t few_pages(struct worker *w) { return (size_t)PAGE << below(w, 5); }
 
-static void *map_pages(void *at, size_t len, int flags, int fd)
+void *map_pages(struct worker *w, void *at, size_t len, int flags, int fd)
 {
+    if (fuzz.raw && below(w, 2)) {
+        long p = fuzz.raw_any(SYS_mmap, (long)at, (long)len, RW, flags, fd, 0);
+        return p < 0 && p > -4096 ? NULL : (void *)p;
+    }
     void *p = mmap(at, len, RW, flags, fd, 0);
     return p == MAP_FAILED ? NULL : p;
 }
@@ -130,7 +135,7 @@ static void make_cell(struct worker *w, struct slot *s)
     }
     s->cell = cell;
     s->len = below(w, 4) ? CELL_LEN : PAGE + below(w, CELL_PAGES) * PAGE;
-    s->addr = map_pages(WINDOW + (size_t)cell * CELL_LEN, s->len,
+    s->addr = map_pages(w, WINDOW + (size_t)cell * CELL_LEN, s->len,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
     if (!s->addr)
         trouble(w, "a cell of the window is taken");
@@ -145,13 +150,13 @@ static void make_reused(struct worker *w, struct slot *s)
         r = __atomic_exchange_n(&recent[i], 0, __ATOMIC_RELAXED);
     s->len = (r & (PAGE - 1)) * PAGE;
     if (r)
-        s->addr = map_pages((void *)(r & -(uintptr_t)PAGE), s->len,
+        s->addr = map_pages(w, (void *)(r & -(uintptr_t)PAGE), s->len,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
     if (s->addr)
         return;
     s->kind = MAPPED;
     s->len = few_pages(w);
-    s->addr = map_pages(NULL, s->len, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    s->addr = map_pages(w, NULL, s->len, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
 static void make_file(struct worker *w, struct slot *s, int flags)
@@ -160,7 +165,7 @@ static void make_file(struct worker *w, struct slot *s, int flags)
     s->fd = memfd_create("fuzz", MFD_CLOEXEC);
     if (s->fd < 0 || ftruncate(s->fd, (off_t)s->len))
         trouble(w, "memfd");
-    s->addr = map_pages(NULL, s->len, flags, s->fd);
+    s->addr = map_pages(w, NULL, s->len, flags, s->fd);
 }
 
 static void make_segment(struct worker *w, struct slot *s)
@@ -189,9 +194,9 @@ static void make_break(struct worker *w, struct slot *s)
     brk_leave();
 }
 
-static void make_huge(struct slot *s)
+static void make_huge(struct worker *w, struct slot *s)
 {
-    unsigned char *p = map_pages(NULL, 2 * SLOT_MAX, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    unsigned char *p = map_pages(w, NULL, 2 * SLOT_MAX, MAP_PRIVATE | MAP_ANONYMOUS, -1);
     if (!p)
         return;
     size_t lead = -(uintptr_t)p & (SLOT_MAX - 1);
@@ -226,11 +231,11 @@ void slot_make(struct worker *w, struct slot *s)
     switch (s->kind) {
     case MAPPED:
         s->len = few_pages(w);
-        s->addr = map_pages(NULL, s->len, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+        s->addr = map_pages(w, NULL, s->len, MAP_PRIVATE | MAP_ANONYMOUS, -1);
         break;
     case SHARED:
         s->len = few_pages(w);
-        s->addr = map_pages(NULL, s->len, MAP_SHARED | MAP_ANONYMOUS, -1);
+        s->addr = map_pages(w, NULL, s->len, MAP_SHARED | MAP_ANONYMOUS, -1);
         break;
     case LARGE:
         s->len = (130 << 10) + (below(w, 3) << 15);
@@ -246,7 +251,7 @@ void slot_make(struct worker *w, struct slot *s)
     case PRIVATE_FILE: make_file(w, s, MAP_PRIVATE); break;
     case SEGMENT: make_segment(w, s); break;
     case BREAK: make_break(w, s); break;
-    case HUGE: make_huge(s); break;
+    case HUGE: make_huge(w, s); break;
     default: break;
     }
     if (!s->addr) {

@@ -203,27 +203,51 @@ void use_span(struct worker *w, struct slot *s)
     slot_leave(t);
 }
 
-/* To be put later, whatever becomes of the memory meanwhile. */
-void use_hold(struct worker *w, struct slot *s)
+static struct held *held_take(struct worker *w)
 {
-    unsigned i = (unsigned)below(w, HELD_MAX);
-    held_put(w, i);
-    size_t from, len;
-    some_range(w, s, &from, &len);
-    struct pw_region *r = get(w, s->addr + from, len, some_access(w, PW_READ));
-    if (!r)
-        return;
-    uintptr_t start = (uintptr_t)(s->addr + from);
-    w->held[i] = (struct held){ r, start, start + len };
-    w->counts[OP_HOLD]++;
+    struct held *h = &fuzz.held[below(w, HELD_MAX)];
+    return __atomic_exchange_n(&h->busy, 1, __ATOMIC_ACQUIRE) ? NULL : h;
 }
 
-void held_put(struct worker *w, unsigned i)
+static void held_leave(struct held *h) { __atomic_store_n(&h->busy, 0, __ATOMIC_RELEASE); }
+
+static void held_put(struct worker *w, struct held *h)
 {
-    struct held *h = &w->held[i];
     if (h->region)
         put(w, h->region, (void *)h->start, h->end - h->start);
     h->region = NULL;
+}
+
+/* To be put later, whatever becomes of the memory meanwhile. */
+void use_hold(struct worker *w, struct slot *s)
+{
+    struct held *h = held_take(w);
+    if (!h)
+        return;
+    held_put(w, h);
+    size_t from, len;
+    some_range(w, s, &from, &len);
+    h->region = get(w, s->addr + from, len, some_access(w, PW_READ));
+    h->start = (uintptr_t)(s->addr + from);
+    h->end = h->start + len;
+    w->counts[OP_HOLD]++;
+    held_leave(h);
+}
+
+void held_put_some(struct worker *w)
+{
+    struct held *h = held_take(w);
+    if (!h)
+        return;
+    held_put(w, h);
+    held_leave(h);
+}
+
+/* When no other thread runs any more. */
+void held_put_all(struct worker *w)
+{
+    for (unsigned i = 0; i < HELD_MAX; i++)
+        held_put(w, &fuzz.held[i]);
 }
 
 /* Memory that is in no slot: the caller's alone. */
