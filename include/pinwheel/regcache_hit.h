@@ -26,6 +26,9 @@
 #include "pinwheel/regcache.h"
 
 #pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* What a region covers. The first word: page of the start, and in the low bits the
  * access (enum pw_access) that it does not give; or empty. */
@@ -88,6 +91,9 @@ int pw_regcache_get_slow(struct pw_regcache *rc, uintptr_t first, uintptr_t last
 void pw_regcache_put_slow(struct pw_regcache *rc, struct pw_region *r);
 void pw_regcache_reap(struct pw_regcache *rc, uint32_t number);
 
+#ifdef __cplusplus
+}
+#endif
 #pragma GCC visibility pop
 
 #define pw_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
