@@ -6,6 +6,7 @@ unit_tests =
 nic_tests =
 cache_tests =
 stale_tests =
+malloc_tests =
 mpi_tests =
 tools_tests =
 build_tests =
@@ -14,6 +15,7 @@ sanitize_tests =
 include tests/unit/local.mk
 include tests/nic/local.mk
 include tests/cache/local.mk
+include tests/malloc/local.mk
 if BUILD_MODULE
 include tests/mpi/local.mk
 endif
@@ -23,7 +25,7 @@ include tests/build/local.mk
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
+TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.
