@@ -256,10 +256,7 @@ struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id);
 bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was);
 void pw_ops_fini(struct pw_engine *e);
 
-/* regions.c. region: NULL, or the caller's until it is removed. */
-int pw_exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
-                   struct pw_region *region, uint64_t *id);
-struct pw_region *pw_exposed_remove(struct pw_engine *e, uint64_t id);
+/* regions.c */
 int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
                     unsigned access);
 /* Remove one that is left, from place *at (first 0) on; false: there is none. */
@@ -269,6 +266,9 @@ void pw_regions_fini(struct pw_engine *e);
 /* pinning.c. open: after the NICs; close: before them. */
 int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX]);
 void pw_pinning_close(struct pw_engine *e);
+int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                   struct pw_key *key, struct pw_region **region);
+void pw_pinning_put(struct pw_engine *e, struct pw_region *region);
 void pw_pinning_step(struct pw_engine *e);      /* each progress call */
 void pw_pinning_idle(struct pw_engine *e);
 const struct pw_monitor *pw_pinning_monitor(const struct pw_engine *e);   /* or NULL */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pinning.c - memory that peers may reach, pinned for the NICs and remembered.
  *
- * Start at pw_engine_register(). A region of the cache is memory that every NIC
- * which needs it has pinned; its handle is their keys, by the NICs' places in the
- * engine. It may cover more than was asked for, but what peers are let at is
- * what was asked for (regions.c).
+ * Start at pw_pinning_get(). A region of the cache is memory that every NIC which
+ * needs it has pinned; its handle is their keys, by the NICs' places in the engine.
+ * It may cover more than was asked for, but what peers are let at is what was
+ * asked for (regions.c).
  *
  * While no NIC needs pinned memory and nobody asks for a monitor by name, there
  * is none of this: e->pinning is NULL.
@@ -182,33 +182,20 @@ void pw_pinning_close(struct pw_engine *e)
 
 /* ---- at work ---- */
 
-int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
-                       bool passive, struct pw_key *key)
+int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                   struct pw_key *key, struct pw_region **region)
 {
     struct pw_pinning *p = e->pinning;
-    struct pw_region *region = NULL;
-    int err;
+    int err = pw_regcache_get(p->cache, addr, len, access, region);
 
-    key->access = access;
-    key->passive = passive;
-    if (__builtin_expect(p && len && access, 0)) {
-        err = pw_regcache_get(p->cache, addr, len, access, &region);
-        if (err)
-            return err;
-        memcpy(key->nic, region->handle, p->ops.handle_size);
-    }
-    err = pw_exposed_add(e, addr, len, access, region, &key->id);
-    if (err && region)
-        pw_regcache_put(p->cache, region);
+    if (!err)
+        memcpy(key->nic, (*region)->handle, p->ops.handle_size);
     return err;
 }
 
-void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
+void pw_pinning_put(struct pw_engine *e, struct pw_region *region)
 {
-    struct pw_region *region = pw_exposed_remove(e, key->id);
-
-    if (region)
-        pw_regcache_put(e->pinning->cache, region);
+    pw_regcache_put(e->pinning->cache, region);
 }
 
 void pw_pinning_idle(struct pw_engine *e)

@@ -3,7 +3,8 @@
  *
  * A frame that asks for memory names the region's number; what it asks for must
  * lie inside. The number carries a generation, so that one of a region that is
- * gone finds nothing. Transfers that a NIC does by itself are checked by the
+ * gone finds nothing. What NICs have pinned for it stays referenced until then
+ * (pinning.c). Transfers that a NIC does by itself are checked by the
  * NIC, or, in a mapped pool, by its bounds.
  */
 #include <stdlib.h>
@@ -28,8 +29,8 @@ static int exposed_grow(struct pw_engine *e)
     return 0;
 }
 
-int pw_exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
-                   struct pw_region *region, uint64_t *id)
+static int exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                       struct pw_region *region, uint64_t *id)
 {
     struct pw_exposed *r;
     int err = 0;
@@ -52,7 +53,7 @@ int pw_exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned access,
     return err;
 }
 
-struct pw_region *pw_exposed_remove(struct pw_engine *e, uint64_t id)
+static struct pw_region *exposed_remove(struct pw_engine *e, uint64_t id)
 {
     struct pw_region *region;
     uint32_t i = (uint32_t)id;
@@ -73,7 +74,7 @@ bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region
         ++*at;
     if (*at == e->n_regions)
         return false;
-    *region = pw_exposed_remove(e, e->regions[*at].id);
+    *region = exposed_remove(e, e->regions[*at].id);
     return true;
 }
 
@@ -93,6 +94,33 @@ int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
     }
     pw_unlock(e);
     return err;
+}
+
+int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                       bool passive, struct pw_key *key)
+{
+    struct pw_region *region = NULL;
+    int err;
+
+    key->access = access;
+    key->passive = passive;
+    if (__builtin_expect(e->pinning && len && access, 0)) {
+        err = pw_pinning_get(e, addr, len, access, key, &region);
+        if (err)
+            return err;
+    }
+    err = exposed_add(e, addr, len, access, region, &key->id);
+    if (err && region)
+        pw_pinning_put(e, region);
+    return err;
+}
+
+void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
+{
+    struct pw_region *region = exposed_remove(e, key->id);
+
+    if (region)
+        pw_pinning_put(e, region);
 }
 
 void pw_regions_fini(struct pw_engine *e)
