@@ -62,6 +62,7 @@ struct bench {
     bool ours_failed;
     char note[CACHES][TEXT_MAX];    /* what it is */
     char reason[CACHES][TEXT_MAX];  /* the last one told */
+    char warning[TEXT_MAX];         /* the first */
     double *samples;                /* [cache][round], of one point */
     double value[POINTS][CACHES];   /* NAN: not measured */
 };
@@ -119,23 +120,27 @@ static bool parse_output(const char *out, char note[TEXT_MAX], double *value)
     return true;
 }
 
-/* What its program says is "NAME: REASON"; the dynamic linker puts its path first. */
+/* What a program says is "NAME: REASON"; the dynamic linker puts its path first. */
+static void said(const char *text, int cache, char reason[TEXT_MAX])
+{
+    size_t len = strlen(cache_names[cache]);
+
+    if (!strncmp(text, cache_names[cache], len) && !strncmp(text + len, ": ", 2))
+        text += len + 2;
+    line_copy(reason, text);
+}
+
 static void reason_from(const struct pw_launch_result *r, int cache, double timeout,
                         char reason[TEXT_MAX])
 {
-    const char *name = cache_names[cache], *text = r->err;
-
     if (r->timed_out)
         snprintf(reason, TEXT_MAX, "it did not finish in %g seconds and was ended", timeout);
     else if (r->exit_code == 0)
         snprintf(reason, TEXT_MAX, "its output is not a number above 0");
-    else if (!*text)
+    else if (!*r->err)
         snprintf(reason, TEXT_MAX, "it ended with exit code %d and no message", r->exit_code);
-    else {
-        if (!strncmp(text, name, strlen(name)) && !strncmp(text + strlen(name), ": ", 2))
-            text += strlen(name) + 2;
-        line_copy(reason, text);
-    }
+    else
+        said(r->err, cache, reason);
 }
 
 /* 0 and *value; ABSENT when there is nothing to measure here, 1 when it went wrong, and
@@ -164,10 +169,13 @@ static int run_once(struct bench *b, int cache, const struct point *p, double *v
         return 1;
     }
     err = r.exit_code == ABSENT ? ABSENT : 1;
-    if (!r.timed_out && r.exit_code == 0 && parse_output(r.out, b->note[cache], value))
+    if (!r.timed_out && r.exit_code == 0 && parse_output(r.out, b->note[cache], value)) {
         err = 0;
-    else
+        if (*r.err && !b->warning[0])
+            said(r.err, cache, b->warning);
+    } else {
         reason_from(&r, cache, b->o->timeout, reason);
+    }
     if (r.timed_out)
         b->out[cache] = true;
     pw_launch_free(&r);
@@ -317,6 +325,10 @@ static bool run_all(struct bench *b)
     }
     if (!b->o->csv)
         print_summary(b);
+    if (b->warning[0]) {
+        fflush(stdout);
+        fprintf(stderr, "pwbench: %s\n", b->warning);
+    }
     return true;
 }
 

@@ -11,7 +11,8 @@
  * measures one point and prints one number, and before it a line "# ..." that says
  * what was measured. Exit codes: 0 measured; DRIVER_ABSENT this cache or this
  * point cannot be had on this machine, for the reason on stderr; DRIVER_FAILED
- * anything else; DRIVER_USAGE a wrong option.
+ * anything else; DRIVER_USAGE a wrong option. What it says on stderr besides is a
+ * warning.
  */
 #ifndef PW_TOOLS_REGCACHE_DRIVER_H
 #define PW_TOOLS_REGCACHE_DRIVER_H
