@@ -221,3 +221,19 @@ int pw_effects(const struct pw_call *c, struct pw_effect out[PW_EFFECTS_MAX])
     }
     return 0;
 }
+
+/* shmat is rare: everything, rather than asking for the segment's size. */
+bool pw_effects_new(const struct pw_call *c, long result, struct pw_effect *out)
+{
+    const unsigned long *a = c->arg;
+    unsigned long at = (unsigned long)result;
+
+    if (at > -4096ul)
+        return false;
+    switch (pw_call_nr(c)) {
+    case SYS_mmap:      return pages(out, at, a[1], unit_at(at), PW_EV_MAP_OVER);
+    case SYS_mremap:    return pages(out, at, a[2], unit_at(at), PW_EV_REMAP);
+    case SYS_shmat:     return put(out, 0, PW_RANGE_ALL.end, PW_EV_SHM);
+    }
+    return false;
+}

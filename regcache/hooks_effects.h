@@ -40,6 +40,10 @@ enum { PW_EFFECTS_MAX = 8 };
  * they change is memory of files and shared memory, which is never watched. */
 int pw_effects(const struct pw_call *c, struct pw_effect out[PW_EFFECTS_MAX]);
 
+/* The memory that c was given, when it returned `result`: addresses that had been
+ * nobody's, or somebody's who has not told of it yet. true: it was given some. */
+bool pw_effects_new(const struct pw_call *c, long result, struct pw_effect *out);
+
 /* The numbers of calls that pw_effects() knows; 0 at the end. */
 extern const unsigned short pw_effect_numbers[];
 

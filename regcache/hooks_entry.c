@@ -156,6 +156,9 @@ static long record(const struct pw_call *c, unsigned nr, uintptr_t from)
     result = perform(c);
     while (n--)
         pw_records_end(pw_hooks.records, marks[n]);
+    if (__atomic_load_n(&pw_hooks.late, __ATOMIC_RELAXED) &&
+        pw_effects_new(c, result, &effects[0]))
+        tell(effects[0].range, effects[0].cause);
     return result;
 }
 

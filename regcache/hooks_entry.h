@@ -39,6 +39,10 @@ struct pw_hooks {
 
     uint64_t rings;                     /* io_uring was asked for */
 
+    /* How many listeners hear too late of munmap past the C library, when another
+     * thread may have the addresses: they are told of what a call was given, too. */
+    uint64_t late;
+
     /* A test's: told +1 and -1 at both ends of a hook; else NULL. */
     void (*witness)(int);
 };
