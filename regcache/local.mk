@@ -13,6 +13,7 @@ libpwregcache_la_SOURCES = \
 	regcache/books.c regcache/books.h \
 	regcache/budget.c regcache/budget_sys.h \
 	regcache/cache.h \
+	regcache/doubts.c regcache/doubts.h \
 	regcache/frames.c regcache/frames.h \
 	regcache/heap.c regcache/heap_fork.c \
 	regcache/hooks.c regcache/hooks.h \
@@ -39,6 +40,7 @@ libpwregcache_la_SOURCES = \
 	regcache/selftest.c \
 	regcache/still.c regcache/still.h \
 	regcache/sys.c regcache/sys.h \
+	regcache/uffd.c regcache/uffd.h \
 	regcache/uring.c
 
 # What runs in the place of a system call: without vector registers, which the way

@@ -13,7 +13,12 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct pw_monitor_ops *const pw_monitors[] = { &pw_none_monitor, NULL };
+#include "hooks.h"
+#include "uffd.h"
+
+const struct pw_monitor_ops *const pw_monitors[] = {
+    &pw_hooks_monitor, &pw_uffd_monitor, &pw_none_monitor, NULL
+};
 
 /* One more sentence, after "; ". What does not fit is cut. */
 __attribute__((format(printf, 2, 3)))

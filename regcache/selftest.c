@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -32,7 +33,7 @@ enum {
     LANDED_ON = 3,
     WATCH_TRIES = 1000,     /* while another thread is changing something there */
     CHANGES_AT_ONCE = 16,
-    CHANGES_MAX = 1 << 20,  /* more than any monitor keeps */
+    CHANGES_CALLS = 1 << 16,
 };
 
 struct scene {
@@ -203,8 +204,11 @@ static int watch(struct pw_monitor *m, struct scene *s)
         int err = -EAGAIN;
 
         *(volatile char *)s->range[i].start = 1;
-        for (int tries = 0; err == -EAGAIN && tries < WATCH_TRIES; tries++)
+        for (int tries = 0; err == -EAGAIN && tries < WATCH_TRIES; tries++) {
             err = m->ops->watch(m, s->range[i], &s->watch[i]);
+            if (err == -EAGAIN)
+                sched_yield();
+        }
         if (err) {
             unwatch(m, s, i);
             return err;
@@ -218,21 +222,25 @@ static bool covers(const struct pw_change *c, struct pw_range r)
     return c->cause == PW_EV_LOST || (c->range.start <= r.start && r.end <= c->range.end);
 }
 
-/* All changes up to now are taken, to the last. */
+/* All changes up to now are taken. A record may be on its way: the word has moved,
+ * and what has changed is told a moment later. */
 static bool told(struct pw_monitor *m, const struct scene *s)
 {
     struct pw_change changes[CHANGES_AT_ONCE];
+    uint64_t word = __atomic_load_n(m->word, __ATOMIC_ACQUIRE), upto;
     bool seen[2] = { false, false };
-    int got, all = 0;
-    uint64_t upto;
 
-    do {
-        got = m->ops->changes(m, changes, CHANGES_AT_ONCE, &upto);
+    for (int calls = 0; calls < CHANGES_CALLS; calls++) {
+        int got = m->ops->changes(m, changes, CHANGES_AT_ONCE, &upto);
+
         for (int c = 0; c < got; c++)
             for (int i = 0; i < s->ranges; i++)
                 seen[i] |= covers(&changes[c], s->range[i]);
-        all += got;
-    } while (got == CHANGES_AT_ONCE && all < CHANGES_MAX);
+        if ((int64_t)(upto - word) >= 0)
+            break;
+        if (!got)
+            sched_yield();
+    }
     return seen[0] && (s->ranges < 2 || seen[1]);
 }
 
