@@ -225,9 +225,15 @@ void pw_engine_flush(struct pw_engine *e)
     }
 }
 
+/* Word by word, for others count meanwhile. */
 void pw_engine_stats(struct pw_engine *e, struct pw_stats *out)
 {
-    *out = e->stats;
+    const uint64_t *from = (const uint64_t *)&e->stats;
+    uint64_t *to = (uint64_t *)out;
+
+    _Static_assert(sizeof(*out) % sizeof(*to) == 0, "nothing but counters");
+    for (size_t i = 0; i < sizeof(*out) / sizeof(*to); i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
 /* A peer that numbers its frames waits for acknowledgements, also when we found

@@ -6,6 +6,7 @@
  */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@ static const char note[] = "it sees what the test shows it";
 static struct fake fakes[16];       /* one for each engine, in the order of opening */
 static int opens, closes, watches, watch_error, open_error;
 
+static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static struct fake *fake_of(struct pw_monitor *m)
 {
     return (struct fake *)m;
@@ -39,11 +42,17 @@ static void change(const void *start, size_t len)
 {
     uintptr_t at = (uintptr_t)start;
 
+    pthread_mutex_lock(&fake_lock);
     for (int i = 0; i < opens; i++) {
-        fakes[i].pending[fakes[i].n_pending++] =
-            (struct pw_change){ { at, at + len }, PW_EV_UNMAP };
+        if (fakes[i].n_pending < 8)
+            fakes[i].pending[fakes[i].n_pending++] =
+                (struct pw_change){ { at, at + len }, PW_EV_UNMAP };
+        else
+            fakes[i].pending[0] = (struct pw_change){ { 0, UINTPTR_MAX & ~4095ul },
+                                                      PW_EV_LOST };
         __atomic_add_fetch(&fakes[i].word, 1, __ATOMIC_SEQ_CST);
     }
+    pthread_mutex_unlock(&fake_lock);
 }
 
 static void fake_close(struct pw_monitor *m)
@@ -55,8 +64,8 @@ static void fake_close(struct pw_monitor *m)
 static int fake_watch(struct pw_monitor *m, struct pw_range r, struct pw_watch *w)
 {
     (void)r;
-    watches++;
-    w->since = fake_of(m)->word;
+    __atomic_add_fetch(&watches, 1, __ATOMIC_RELAXED);
+    w->since = __atomic_load_n(&fake_of(m)->word, __ATOMIC_SEQ_CST);
     return watch_error;
 }
 
@@ -70,18 +79,21 @@ static void fake_unwatch(struct pw_monitor *m, struct pw_range r, struct pw_watc
 static int fake_fresh(struct pw_monitor *m, struct pw_range r, const struct pw_watch *w)
 {
     (void)r;
-    return w->since == fake_of(m)->word;
+    return w->since == __atomic_load_n(&fake_of(m)->word, __ATOMIC_SEQ_CST);
 }
 
 static int fake_changes(struct pw_monitor *m, struct pw_change *out, int n, uint64_t *upto)
 {
     struct fake *f = fake_of(m);
-    int told = f->n_pending < n ? f->n_pending : n;
+    int told;
 
+    pthread_mutex_lock(&fake_lock);
+    told = f->n_pending < n ? f->n_pending : n;
     memcpy(out, f->pending, (size_t)told * sizeof(*out));
     memmove(f->pending, f->pending + told, (size_t)(f->n_pending - told) * sizeof(*out));
     f->n_pending -= told;
     *upto = f->word;
+    pthread_mutex_unlock(&fake_lock);
     return told;
 }
 
@@ -406,6 +418,51 @@ Test(pinning, a_second_nic_that_refuses_undoes_the_first)
     cr_expect(eq(u32, p.a.e->n_regions, 0));
     cr_expect(eq(u64, stats(&p).pinned_bytes, 0));
     dereg(&p, reg(&p, 0, 1));
+    close_and_expect_all_unpinned(&p);
+}
+
+/* ---- threads ---- */
+
+static bool enough;
+
+static void *register_many(void *arg)
+{
+    struct pair *p = arg;
+
+    for (int i = 0; i < 2000; i++)
+        dereg(p, reg(p, i * 7 % 32, 1 + i % 5));
+    return NULL;
+}
+
+static void *progress_and_change(void *arg)
+{
+    struct pair *p = arg;
+
+    for (int i = 0; !__atomic_load_n(&enough, __ATOMIC_RELAXED); i++) {
+        pair_turns(p, 8);
+        if (i % 16 == 0)
+            change(memory + i % 32 * PAGE, PAGE);
+    }
+    return NULL;
+}
+
+Test(pinning, threads_register_while_memory_changes)
+{
+    struct pair_plan plan = cached_two;
+    pthread_t threads[3], other;
+    struct pair p;
+
+    plan.threads = true;
+    pair_open(&p, &plan);
+    cr_assert(eq(int, pthread_create(&other, NULL, progress_and_change, &p), 0));
+    for (int i = 0; i < 3; i++)
+        cr_assert(eq(int, pthread_create(&threads[i], NULL, register_many, &p), 0));
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    __atomic_store_n(&enough, true, __ATOMIC_RELAXED);
+    pthread_join(other, NULL);
+    cr_expect(eq(u64, stats(&p).hits + stats(&p).misses, 6000));
+    cr_expect(eq(u64, stats(&p).refused, 0));
     close_and_expect_all_unpinned(&p);
 }
 
