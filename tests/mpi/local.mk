@@ -10,6 +10,7 @@ mpi_programs = \
 	tests/mpi/colls \
 	tests/mpi/connect \
 	tests/mpi/datatypes \
+	tests/mpi/heapfork \
 	tests/mpi/hold \
 	tests/mpi/idle \
 	tests/mpi/many \
@@ -50,6 +51,9 @@ tests_mpi_connect_LDADD = $(mpi_libs)
 tests_mpi_datatypes_SOURCES = tests/mpi/datatypes.c
 tests_mpi_datatypes_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_datatypes_LDADD = $(mpi_libs)
+tests_mpi_heapfork_SOURCES = tests/mpi/heapfork.c
+tests_mpi_heapfork_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_heapfork_LDADD = $(mpi_libs)
 tests_mpi_hold_SOURCES = tests/mpi/hold.c
 tests_mpi_hold_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_hold_LDADD = $(mpi_libs)
@@ -80,9 +84,9 @@ tests_mpi_winops_LDADD = $(mpi_libs)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
 mpi_tests += tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
-	tests/mpi/machine tests/mpi/version
+	tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
 EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
-	tests/mpi/params tests/mpi/machine tests/mpi/version
+	tests/mpi/params tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
 
 # The components as they would be had they been built for another Open MPI.
 check_LTLIBRARIES += tests/mpi/foreign/mca_btl_pinwheel.la
