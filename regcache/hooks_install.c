@@ -611,12 +611,21 @@ static void visit_made(void *ctx, const struct pw_raw_call *call)
             number_name(call->nr), "code made at run time");
 }
 
+/* Code of objects is looked at when they are loaded, and is mended elsewhere. */
+static int in_object(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)size;
+    return contains(info, *(const uintptr_t *)arg);
+}
+
 void pw_hooks_check_code(struct pw_range range)
 {
     enum { OVERLAP = 64 };
     unsigned char code[4096];
     long pid = pw_raw3(SYS_getpid, 0, 0, 0);
 
+    if (dl_iterate_phdr(in_object, &range.start))
+        return;
     for (uintptr_t at = range.start; at < range.end; at += sizeof code - OVERLAP) {
         size_t len = range.end - at < sizeof code ? range.end - at : sizeof code;
         struct iovec local = { code, len }, remote = { (void *)at, len };

@@ -63,7 +63,7 @@ static bool swap(uint64_t *p, uint64_t from, uint64_t to)
 
 static bool overlap(uintptr_t start, uintptr_t end, struct pw_range with)
 {
-    return start < with.end && with.start < end;
+    return start < end && start < with.end && with.start < end;
 }
 
 int pw_records_create(struct pw_records **out)

@@ -109,6 +109,13 @@ tests_unit_pinning_LDADD = $(unit_libs)
 tests_unit_idle_SOURCES = tests/unit/idle.c $(pair)
 tests_unit_idle_LDADD = $(unit_libs)
 
+# The interception of system calls.
+unit_tests += tests/unit/records tests/unit/hooks_effects
+tests_unit_records_SOURCES = tests/unit/records.c tests/unit/child.h
+tests_unit_records_LDADD = $(unit_libs)
+tests_unit_hooks_effects_SOURCES = tests/unit/hooks_effects.c
+tests_unit_hooks_effects_LDADD = $(unit_libs)
+
 # What stands in headers alone.
 unit_tests += tests/unit/atomic tests/unit/copy
 tests_unit_atomic_SOURCES = tests/unit/atomic.c
