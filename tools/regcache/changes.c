@@ -11,12 +11,46 @@
 
 enum {
     MAP_BYTES = 64 << 10,
+    HOLE = 1 << 30,
+    PADS = 16, PAIRS = 16,      /* mappings besides; pairs of mmap and munmap in a batch */
+    ROUNDS_MAX = 256,
     MISSES_MAX = 4096, MISSES_PINNED_MAX = 1024, MISSES_BATCH = 32,
 };
 
-static void map_unmap(struct bench *b, size_t i)
+/* What mmap and munmap cost depends on what is mapped already: beside a mapping that
+ * can be made longer they are another work, and where one more makes the kernel's tree
+ * of mappings split a node, each of them does. What is mapped where differs from cache
+ * to cache. So this happens far from everything, and with 0 to 15 further mappings. */
+struct place {
+    char *hole, *pads, *at;     /* addresses only; `at` is where it happens */
+    int n_pads;
+};
+
+static void place_init(struct place *p)
 {
-    void *p = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    p->hole = bench_reserve(HOLE, 0);
+    munmap(p->hole, HOLE);
+    p->pads = p->hole + HOLE / 4;
+    p->at = p->hole + HOLE / 2;
+    p->n_pads = 0;
+}
+
+/* One further mapping, or none at all again. */
+static void place_next(struct place *p)
+{
+    if (++p->n_pads == PADS) {
+        munmap(p->pads, PADS * 2 * BENCH_PAGE);
+        p->n_pads = 0;
+    } else if (mmap(p->pads + (size_t)p->n_pads * 2 * BENCH_PAGE, BENCH_PAGE, PROT_READ,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED) {
+        bench_stop(DRIVER_FAILED, "mmap: %s", strerror(errno));
+    }
+}
+
+static void map_unmap(struct bench *b, void *where, size_t i)
+{
+    void *p = mmap(where, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                   0);
 
     if (p == MAP_FAILED)
         bench_stop(DRIVER_FAILED, "mmap: %s", strerror(errno));
@@ -27,23 +61,32 @@ static void map_unmap(struct bench *b, size_t i)
         bench_use(b, b->uses[i % BENCH_USES].addr, b->uses[i % BENCH_USES].len);
 }
 
+/* The mean over all numbers of further mappings, of the medians over the batches. */
 double bench_munmap(struct bench *b)
 {
-    double each[BENCH_BATCHES_MAX], until = bench_now() + b->seconds;
+    double each[PADS][ROUNDS_MAX], until = bench_now() + b->seconds, sum = 0;
+    struct place place;
     size_t i = 0;
-    int n = 0;
+    int rounds = 0;
 
+    place_init(&place);
     bench_stay_on_core(0);
-    for (; i < 64; i++)
-        map_unmap(b, i);
     do {
-        double start = bench_now();
+        for (int pads = 0; pads < PADS; pads++) {
+            double start;
 
-        for (int k = 0; k < 16; k++)
-            map_unmap(b, i++);
-        each[n++ % BENCH_BATCHES_MAX] = (bench_now() - start) / 16;
+            map_unmap(b, place.at, i++);
+            start = bench_now();
+            for (int k = 0; k < PAIRS; k++)
+                map_unmap(b, place.at, i++);
+            each[pads][rounds % ROUNDS_MAX] = (bench_now() - start) / PAIRS;
+            place_next(&place);
+        }
+        rounds++;
     } while (bench_now() < until);
-    return bench_median(each, n < BENCH_BATCHES_MAX ? n : BENCH_BATCHES_MAX) * 1e9;
+    for (int pads = 0; pads < PADS; pads++)
+        sum += bench_median(each[pads], rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX);
+    return sum / PADS * 1e9;
 }
 
 /* How many misses may be pinned: what is pinned stays so until the end. */
