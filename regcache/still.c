@@ -2,9 +2,9 @@
 /* still.c - threads that write to these pages wait for a moment. See still.h.
  *
  * Nobody reads what the descriptor has to tell: a thread that faults sleeps until
- * the protection goes, and pw_still_end() takes it all away by closing. Source:
- * userfaultfd_release() in Linux fs/userfaultfd.c, which unregisters the mappings
- * and wakes everybody.
+ * the protection goes. Closing alone would not take it away while a forked child
+ * has the descriptor too. Source: userfaultfd_unregister() in Linux
+ * fs/userfaultfd.c, which takes the protection off and wakes everybody.
  */
 #define _GNU_SOURCE
 #include "still.h"
@@ -30,6 +30,8 @@ int pw_still_begin(struct pw_still *s, void *base, size_t size)
     };
     int err;
 
+    s->base = base;
+    s->size = size;
     s->fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (s->fd < 0) {
         s->fd = -1;
@@ -60,6 +62,16 @@ int pw_still_hold(struct pw_still *s, void *start, size_t len)
 }
 
 void pw_still_end(struct pw_still *s)
+{
+    struct uffdio_range all = { (uintptr_t)s->base, s->size };
+
+    if (s->fd < 0)
+        return;
+    ioctl(s->fd, UFFDIO_UNREGISTER, &all);
+    pw_still_forget(s);
+}
+
+void pw_still_forget(struct pw_still *s)
 {
     if (s->fd >= 0)
         close(s->fd);

@@ -14,6 +14,8 @@
 
 struct pw_still {
     int fd;             /* of userfaultfd; -1 nobody is stopped */
+    void *base;
+    size_t size;
 };
 
 /* base, size: a mapping; who writes to what pw_still_hold() names, any part of it
@@ -23,5 +25,8 @@ struct pw_still {
 int pw_still_begin(struct pw_still *s, void *base, size_t size);
 int pw_still_hold(struct pw_still *s, void *start, size_t len);
 void pw_still_end(struct pw_still *s);  /* nothing when s->fd is -1 */
+
+/* In a child forked in between: its own memory is not concerned. */
+void pw_still_forget(struct pw_still *s);
 
 #endif
