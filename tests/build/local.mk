@@ -2,15 +2,15 @@
 # Tests of the build itself, and the sanitized builds of the units.
 
 EXTRA_DIST += tests/build/clang tests/build/commands tests/build/configure \
-	tests/build/distribution \
-	tests/build/harness tests/build/install tests/build/sanitize-address \
+	tests/build/distribution tests/build/harness tests/build/install \
+	tests/build/interface tests/build/library tests/build/sanitize-address \
 	tests/build/sanitize-thread tests/build/sanitize.sh tests/build/tap.sh
 
 if BUILD_MODULE
-build_tests += tests/arrows
+build_tests += tests/arrows tests/build/interface
 endif
 if BUILD_TESTS
 build_tests += tests/build/harness tests/build/commands tests/build/configure tests/build/install \
-	tests/build/clang tests/build/distribution
+	tests/build/library tests/build/clang tests/build/distribution
 sanitize_tests += tests/build/sanitize-address tests/build/sanitize-thread
 endif
