@@ -12,6 +12,7 @@
  */
 #include "hooks_entry.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -100,7 +101,8 @@ static long perform(const struct pw_call *c)
 
 /* Somebody makes the pages of our patches writable, to patch them too, or has
  * done. Until they are no more, nothing is vouched for; then all is looked through
- * again, before anything is. */
+ * again, before anything is. A call that ends with ENOMEM, at a hole, has changed
+ * the pages before it. */
 static long protect_text(const struct pw_call *c, uint64_t pages)
 {
     bool writable = c->arg[2] & PROT_WRITE;
@@ -111,7 +113,7 @@ static long protect_text(const struct pw_call *c, uint64_t pages)
     if (writable)
         before = __atomic_fetch_or(&pw_hooks.text_writable, pages, __ATOMIC_ACQ_REL);
     result = perform(c);
-    if (writable ? result : !result)
+    if (writable ? result && result != -ENOMEM : !result)
         __atomic_fetch_and(&pw_hooks.text_writable, before | ~pages, __ATOMIC_ACQ_REL);
     pw_records_end(pw_hooks.records, mark);
     return result;

@@ -32,6 +32,7 @@ libpwregcache_la_SOURCES = \
 	regcache/populate.c regcache/populate.h \
 	regcache/process_pool.c \
 	regcache/raw.h \
+	regcache/records_memory.c \
 	regcache/regcache.c \
 	regcache/retire.c \
 	regcache/scan.c regcache/scan.h \

@@ -34,8 +34,6 @@
 #include "records.h"
 
 #include <errno.h>
-#include <stddef.h>
-#include <sys/mman.h>
 
 /* Marks that are no entry of going_on. */
 enum { CROWD = PW_RECORDS_GOING_ON, NOTHING };
@@ -64,29 +62,6 @@ static bool swap(uint64_t *p, uint64_t from, uint64_t to)
 static bool overlap(uintptr_t start, uintptr_t end, struct pw_range with)
 {
     return start < end && start < with.end && with.start < end;
-}
-
-int pw_records_create(struct pw_records **out)
-{
-    struct pw_records *r = mmap(NULL, sizeof *r, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    *out = NULL;
-    if (r == MAP_FAILED)
-        return -ENOMEM;
-    if (madvise(r, sizeof *r, MADV_WIPEONFORK)) {
-        munmap(r, sizeof *r);
-        return -ENODEV;
-    }
-    r->era = 1;
-    *out = r;
-    return 0;
-}
-
-void pw_records_destroy(struct pw_records *r)
-{
-    if (r)
-        munmap(r, sizeof *r);
 }
 
 /* ---- writers ---- */

@@ -115,6 +115,17 @@ tests_unit_records_SOURCES = tests/unit/records.c tests/unit/child.h
 tests_unit_records_LDADD = $(unit_libs)
 tests_unit_hooks_effects_SOURCES = tests/unit/hooks_effects.c
 tests_unit_hooks_effects_LDADD = $(unit_libs)
+unit_tests += tests/unit/hooks tests/unit/hooks_others
+tests_unit_hooks_SOURCES = tests/unit/hooks.c tests/unit/hooks_ears.h tests/unit/child.h
+tests_unit_hooks_LDADD = $(unit_libs)
+tests_unit_hooks_others_SOURCES = tests/unit/hooks_others.c tests/unit/hooks_ears.h \
+	tests/unit/child.h
+tests_unit_hooks_others_LDADD = $(unit_libs)
+# Loaded by the latter, at run time.
+check_LTLIBRARIES += hooks_object.la
+hooks_object_la_SOURCES = tests/unit/hooks_object.c
+hooks_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
+	-rpath $(abs_top_builddir)
 
 # What stands in headers alone.
 unit_tests += tests/unit/atomic tests/unit/copy
