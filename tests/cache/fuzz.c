@@ -2,11 +2,15 @@
 /* fuzz.c - does the cache ever hand out pages that the program does not have?
  *
  *     fuzz_cache [--monitor NAME] [--seconds N | --steps N] [--threads N] [--seed N]
+ *                [--raw-maps]
  *
  * Threads change memory and use it at random (fuzz.h says by which rule), with an
  * oracle that does not ask the cache. Ends with the counts, or on the first mismatch with its story and
  * status 1; 2 for a wrong option, 3 when the machine does not play along (the
  * monitor does not open).
+ *
+ * Where the monitor sees system calls that pass by the library, memory is unmapped
+ * and discarded by them too; with --raw-maps it is also mapped by them.
  *
  * Each thread's choices follow from the seed and its number. One thread alone does
  * the same at the same addresses each time; more are scheduled as it comes.
@@ -166,6 +170,7 @@ static void open_all(void)
 static void load_raw(void)
 {
     fuzz.raw = fuzz.monitor->sees & PW_EV_RAW && strcmp(fuzz.monitor_name, "blind");
+    fuzz.raw_maps &= fuzz.raw;
     if (!fuzz.raw)
         return;
     void *handle = load_object("stale_raw_object.so");
@@ -333,7 +338,8 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "monitor", 1, NULL, 'm' }, { "seconds", 1, NULL, 's' }, { "steps", 1, NULL, 'n' },
-        { "threads", 1, NULL, 't' }, { "seed", 1, NULL, 'r' }, { NULL, 0, NULL, 0 },
+        { "threads", 1, NULL, 't' }, { "seed", 1, NULL, 'r' }, { "raw-maps", 0, NULL, 'w' },
+        { NULL, 0, NULL, 0 },
     };
     unsigned seconds = 60;
     struct timespec from, to;
@@ -348,6 +354,7 @@ int main(int argc, char **argv)
         case 'n': fuzz.steps = number(optarg, 1, ~0ul); break;
         case 't': fuzz.n_threads = (unsigned)number(optarg, 1, THREADS_MAX); break;
         case 'r': fuzz.seed = number(optarg, 0, ~0ul); break;
+        case 'w': fuzz.raw_maps = true; break;
         default: return 2;
         }
     mallopt(M_MMAP_THRESHOLD, 128 << 10);

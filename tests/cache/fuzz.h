@@ -52,6 +52,8 @@ struct slot {
     unsigned char *shadow;      /* SLOT_MAX bytes */
     int fd;                     /* its file, or -1 */
     int cell;                   /* of CELL */
+    bool one;                   /* surely of one mapping: mremap takes it whole, or
+                                 * leaves it alone when it fails */
 };
 
 /* What a thread does, for the count and the story. */
@@ -109,6 +111,7 @@ struct fuzz {
     struct pw_budget *budget;
     struct pw_regcache *cache;
     bool raw;                   /* the monitor sees calls that pass by the library */
+    bool raw_maps;              /* and memory is mapped by them */
     long (*raw_munmap)(void *, size_t);
     long (*raw_any)(long, long, long, long, long, long, long);
     bool stop;
@@ -144,7 +147,7 @@ void slots_open(void);
 void slot_make(struct worker *w, struct slot *s);       /* NOTHING: could not */
 void slot_release(struct worker *w, struct slot *s);
 
-/* mmap past the library where the monitor sees that, for a good part of the slots. */
+/* mmap; with raw_maps past the library as often as not. NULL: no. */
 void *map_pages(struct worker *w, void *at, size_t len, int flags, int fd);
 
 /* The program writes there, shadow included. */

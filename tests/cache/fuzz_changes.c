@@ -48,6 +48,9 @@ static struct piece some_pages(struct worker *w, const struct slot *s)
 
 static void zero(struct slot *s, struct piece p) { memset(s->shadow + p.from, 0, p.len); }
 
+/* Another mapping lies at p now. */
+static void mapped_at(struct slot *s, struct piece p) { s->one = p.len == s->len; }
+
 /* The pages of p are unmapped. Map them again; 0, or the slot has been emptied. */
 static int map_again(struct worker *w, struct slot *s, struct piece p)
 {
@@ -55,6 +58,7 @@ static int map_again(struct worker *w, struct slot *s, struct piece p)
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1);
     if (again == p.addr) {
         zero(s, p);
+        mapped_at(s, p);
         return 0;
     }
     if (s->kind == CELL)
@@ -92,6 +96,7 @@ static void map_over(struct worker *w, struct slot *s)
     if (!map_pages(w, p.addr, p.len, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1))
         trouble(w, "mmap over");
     zero(s, p);
+    mapped_at(s, p);
     note(w, OP_MAP_OVER, p.addr, p.len, 0, 0);
 }
 
@@ -106,11 +111,12 @@ static void *scratch(struct worker *w, size_t len)
 static void move_away(struct worker *w, struct slot *s)
 {
     struct piece p = some_pages(w, s);
+    if (!s->one)
+        p.len = PAGE;
     void *to = scratch(w, p.len);
-    void *at = mremap(p.addr, p.len, p.len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
-    note(w, OP_MOVE_AWAY, p.addr, p.len, at == MAP_FAILED ? -errno : 0, 0);
-    if (at == MAP_FAILED)   /* it is of several mappings; `to` may be another's now */
-        return;
+    if (mremap(p.addr, p.len, p.len, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED)
+        trouble(w, "mremap away");
+    note(w, OP_MOVE_AWAY, p.addr, p.len, 0, 0);
     bool there = map_again(w, s, p) == 0;
     munmap(to, p.len);
     if (there && below(w, 2))
@@ -126,6 +132,7 @@ static void move_onto(struct worker *w, struct slot *s)
     if (mremap(from, p.len, p.len, MREMAP_MAYMOVE | MREMAP_FIXED, p.addr) == MAP_FAILED)
         trouble(w, "mremap onto");
     memset(s->shadow + p.from, c, p.len);
+    mapped_at(s, p);
     note(w, OP_MOVE_ONTO, p.addr, p.len, 0, 0);
 }
 
@@ -138,6 +145,7 @@ static void take_pages(struct worker *w, struct slot *s)
     if (to == MAP_FAILED)
         return;
     zero(s, p);
+    mapped_at(s, p);
     munmap(to, p.len);
 }
 
@@ -159,22 +167,21 @@ static void shrink_grow(struct worker *w, struct slot *s)
 }
 
 /* By way of a third place, and with no hole at any time, which another thread could
- * map into. Fails at the first step where one is of several mappings. */
-static bool trade_pages(struct worker *w, struct slot *s, struct slot *t)
+ * map into. */
+static void trade_pages(struct worker *w, struct slot *s, struct slot *t)
 {
     int leave = MREMAP_MAYMOVE | MREMAP_DONTUNMAP, fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
     size_t n = s->len;
     void *third = mremap(s->addr, n, n, leave, NULL);
-    if (third == MAP_FAILED)
-        return false;
-    if (mremap(t->addr, n, n, leave | MREMAP_FIXED, s->addr) == MAP_FAILED) {
-        if (mremap(third, n, n, fixed, s->addr) == MAP_FAILED)
-            trouble(w, "mremap back");
-        return false;
-    }
-    if (mremap(third, n, n, fixed, t->addr) == MAP_FAILED)
+    if (third == MAP_FAILED ||
+        mremap(t->addr, n, n, leave | MREMAP_FIXED, s->addr) == MAP_FAILED ||
+        mremap(third, n, n, fixed, t->addr) == MAP_FAILED)
         trouble(w, "mremap of a pair");
-    return true;
+}
+
+static bool can_trade(const struct slot *s)
+{
+    return s->one && (s->kind == MAPPED || s->kind == CELL || s->kind == REUSED);
 }
 
 static void trade(struct worker *w, struct slot *s)
@@ -182,15 +189,13 @@ static void trade(struct worker *w, struct slot *s)
     struct slot *t = &fuzz.slots[below(w, SLOTS)];
     if (w->child || t == s || !slot_take(t))
         return;
-    if (t->len == s->len && (t->kind == MAPPED || t->kind == CELL || t->kind == REUSED)) {
-        bool traded = trade_pages(w, s, t);
-        note(w, OP_TRADE, s->addr, s->len, traded, 0);
-        note(w, OP_TRADE, t->addr, t->len, traded, 0);
-        if (traded) {
-            unsigned char *shadow = s->shadow;
-            s->shadow = t->shadow;
-            t->shadow = shadow;
-        }
+    if (t->len == s->len && can_trade(s) && can_trade(t)) {
+        unsigned char *shadow = s->shadow;
+        trade_pages(w, s, t);
+        note(w, OP_TRADE, s->addr, s->len, 0, 0);
+        note(w, OP_TRADE, t->addr, t->len, 0, 0);
+        s->shadow = t->shadow;
+        t->shadow = shadow;
     }
     slot_leave(t);
 }
@@ -257,6 +262,7 @@ static void protect(struct worker *w, struct slot *s)
     struct piece p = some_pages(w, s);
     if (mprotect(p.addr, p.len, PROT_NONE) || mprotect(p.addr, p.len, RW))
         trouble(w, "mprotect");
+    s->one &= p.len == s->len;
     note(w, OP_PROTECT, p.addr, p.len, 0, 0);
 }
 

@@ -115,7 +115,7 @@ static size_t few_pages(struct worker *w) { return (size_t)PAGE << below(w, 5); 
 
 void *map_pages(struct worker *w, void *at, size_t len, int flags, int fd)
 {
-    if (fuzz.raw && below(w, 2)) {
+    if (fuzz.raw_maps && below(w, 2)) {
         long p = fuzz.raw_any(SYS_mmap, (long)at, (long)len, RW, flags, fd, 0);
         return p < 0 && p > -4096 ? NULL : (void *)p;
     }
@@ -227,6 +227,7 @@ static enum kind some_kind(struct worker *w)
 void slot_make(struct worker *w, struct slot *s)
 {
     s->addr = NULL;
+    s->one = true;
     s->kind = some_kind(w);
     switch (s->kind) {
     case MAPPED:

@@ -322,7 +322,12 @@ static int cell(struct rig *g, enum variant v, const char *monitor)
 
     struct pw_regcache_stats was, is;
     pw_regcache_stats(g->cache, &was);
-    answer = after(g, v);
+    if (s->in_child) {      /* where counting starts anew with the first get */
+        answer = use(g);
+        pw_regcache_stats(g->cache, &was);
+    }
+    if (!answer)
+        answer = after(g, v);
     pw_regcache_stats(g->cache, &is);
     if (answer == WRONG)
         return say("STALE", remembered, g->story);

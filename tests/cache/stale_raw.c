@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,9 @@
 #include "tests/cache/stale.h"
 
 #define RAW_OBJECT "stale_raw_object.so"
+
+/* MADV_GUARD_*, from Linux include/uapi/asm-generic/mman-common.h. */
+enum { GUARD_INSTALL = 102, GUARD_REMOVE = 103 };
 
 static int find(struct scene *s, const char *name, void *function)
 {
@@ -57,11 +61,16 @@ static int unmap_raw_later(struct scene *s)
     return err ? err : unmap_raw(s);
 }
 
+static int find_any(struct scene *s, long (**raw)(long, long, long, long, long, long, long))
+{
+    return find(s, "stale_raw_any", raw);
+}
+
 /* The number of the call does not stand beside the instruction. */
 static int unmap_any(struct scene *s)
 {
     long (*raw)(long, long, long, long, long, long, long);
-    int err = find(s, "stale_raw_any", &raw);
+    int err = find_any(s, &raw);
     if (!err)
         err = (int)raw(SYS_munmap, (long)s->part, (long)s->part_len, 0, 0, 0, 0);
     return err ? err : stale_map_at(s->part, s->part_len);
@@ -70,12 +79,37 @@ static int unmap_any(struct scene *s)
 static int map_over_raw(struct scene *s)
 {
     long (*raw)(long, long, long, long, long, long, long);
-    int err = find(s, "stale_raw_any", &raw);
+    int err = find_any(s, &raw);
     if (err)
         return err;
     long p = raw(SYS_mmap, (long)s->part, (long)s->part_len, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     return p < 0 ? (int)p : 0;
+}
+
+static int guard_raw(struct scene *s)
+{
+    long (*raw)(long, long, long, long, long, long, long);
+    int err = find_any(s, &raw);
+    if (!err)
+        err = (int)raw(SYS_madvise, (long)s->part, (long)s->part_len, GUARD_INSTALL, 0, 0, 0);
+    if (!err)
+        err = (int)raw(SYS_madvise, (long)s->part, (long)s->part_len, GUARD_REMOVE, 0, 0, 0);
+    return err == -EINVAL ? stale_cannot(s, "this kernel knows no such advice") : err;
+}
+
+static int attach_raw(struct scene *s)
+{
+    long (*raw)(long, long, long, long, long, long, long);
+    int err = find_any(s, &raw);
+    if (err)
+        return err;
+    int id = shmget(IPC_PRIVATE, s->part_len, IPC_CREAT | 0600);
+    if (id < 0)
+        return stale_cannot(s, "no System V segments here");
+    long at = raw(SYS_shmat, id, (long)s->part, SHM_REMAP, 0, 0, 0);
+    shmctl(id, IPC_RMID, NULL);
+    return at < 0 && at > -STALE_PAGE ? (int)at : 0;
 }
 
 static int clone_unmaps_raw(struct scene *s)
@@ -137,6 +171,9 @@ const struct stale_case stale_raw_cases[] = {
     { "raw-any", "munmap by an assembly routine for any call", MOVES,
       make_early, unmap_any },
     { "raw-fixed", "mmap(MAP_FIXED) by inline assembly", MOVES, make_early, map_over_raw },
+    { "raw-guard", "madvise(MADV_GUARD_INSTALL) by inline assembly", MOVES,
+      make_early, guard_raw },
+    { "raw-shm-remap", "shmat(SHM_REMAP) by inline assembly", MOVES, make_early, attach_raw },
     { "raw-clone", "munmap by a CLONE_VM child, all by assembly", MOVES,
       make_early, clone_unmaps_raw },
     { "raw-uring", "IORING_OP_MADVISE, its ring by assembly", MOVES,
