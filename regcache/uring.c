@@ -292,8 +292,6 @@ static void take_results(struct pw_uring *u)
     uint32_t head = *q->cq_head;
     uint32_t tail = __atomic_load_n(q->cq_tail, __ATOMIC_ACQUIRE);
 
-    if (head == tail)
-        return;
     for (; head != tail; head++) {
         const struct io_uring_cqe *c = &q->cqes[head & q->cq_mask];
         struct transfer *t = (struct transfer *)(uintptr_t)c->user_data;
@@ -303,12 +301,12 @@ static void take_results(struct pw_uring *u)
         u->under_way--;
     }
     __atomic_store_n(q->cq_head, head, __ATOMIC_RELEASE);
-    pthread_cond_broadcast(&u->news);
 }
 
 /* Until something has come, here or in another thread. The one in the kernel is
  * the only one to take results while it is there: it would wait for ever if
- * another took the one that it waits for. */
+ * another took the one that it waits for. Then it wakes the others, and one of
+ * them is next; nobody sleeps while nobody is in the kernel. */
 static void wait_for_news(struct pw_uring *u)
 {
     int got;

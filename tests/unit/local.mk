@@ -38,6 +38,7 @@ tests_unit_monitor_SOURCES = tests/unit/monitor.c
 tests_unit_monitor_LDADD = $(unit_libs)
 unit_tests += tests/unit/uffd tests/unit/doubts
 tests_unit_uffd_SOURCES = tests/unit/uffd.c tests/unit/child.h
+tests_unit_uffd_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pw_maps_find
 tests_unit_uffd_LDADD = $(unit_libs) -ldl
 tests_unit_doubts_SOURCES = tests/unit/doubts.c
 tests_unit_doubts_LDADD = $(unit_libs)

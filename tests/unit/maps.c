@@ -334,7 +334,7 @@ Test(maps, all_mappings_are_visited_once_in_order)
     v.shared = range_of(p, 3 * PAGE);
     cr_expect(eq(int, pw_maps_each(visit, &v), 0));
     cr_expect(eq(int, v.times, 1));
-    cr_expect(gt(int, v.all, 5));
+    cr_expect(lt(int, 5, v.all));
     cr_expect(v.ascending);
 }
 

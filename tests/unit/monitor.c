@@ -523,7 +523,7 @@ Test(monitor, closing_nothing_is_fine)
 Test(monitor, every_event_has_a_name_of_its_own)
 {
     for (unsigned a = 1; a <= PW_EV_LOST; a <<= 1) {
-        cr_expect(gt(sz, strlen(pw_event_name(a)), 0));
+        cr_expect(lt(sz, 0, strlen(pw_event_name(a))));
         for (unsigned b = 1; b < a; b <<= 1)
             cr_expect(ne(str, (char *)pw_event_name(a), (char *)pw_event_name(b)));
     }

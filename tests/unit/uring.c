@@ -311,6 +311,81 @@ Test(uring, a_read_that_waits_keeps_nobody_else_waiting)
     pw_uring_close(u);
 }
 
+/* Tokens go round through pipes, each read by a thread of its own, while others
+ * read a file: whatever one thread finds done belongs to another, and nobody may
+ * sleep through it. */
+enum { STATIONS = 4, ROUNDS = 300 };
+
+static int line[STATIONS][2];
+
+static void *pass_on(void *arg)
+{
+    struct reader *r = arg;
+    size_t me = r->seed;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        r->result = pw_uring_read(r->u, line[me][0], &r->h, r->p, 1, -1);
+        if (r->result != 1 || write(line[(me + 1) % STATIONS][1], r->p, 1) != 1)
+            return r;
+    }
+    return NULL;
+}
+
+static void *read_until_stopped(void *arg)
+{
+    struct reader *r = arg;
+
+    while (!__atomic_load_n(&r->started, __ATOMIC_ACQUIRE))
+        r->result = pw_uring_read(r->u, r->fd, &r->h, r->p, PAGE, 0);
+    return NULL;
+}
+
+Test(uring, what_one_thread_finds_done_wakes_the_one_it_belongs_to, .timeout = 60)
+{
+    struct pw_uring *u = ring_of(8, 8);
+    struct reader r[STATIONS], busy = { .u = u, .fd = file_of(1), .p = map(1) };
+
+    busy.h = pinned(u, busy.p, PAGE);
+    cr_assert(eq(int, pthread_create(&busy.thread, NULL, read_until_stopped, &busy), 0));
+    for (unsigned i = 0; i < STATIONS; i++)
+        cr_assert(eq(int, pipe(line[i]), 0));
+    for (unsigned i = 0; i < STATIONS; i++) {
+        r[i] = (struct reader){ .u = u, .p = map(1), .seed = i };
+        r[i].h = pinned(u, r[i].p, PAGE);
+        cr_assert(eq(int, pthread_create(&r[i].thread, NULL, pass_on, &r[i]), 0));
+    }
+    for (unsigned i = 0; i < STATIONS; i += 2)
+        cr_assert(eq(int, (int)write(line[i][1], "T", 1), 1));
+    for (unsigned i = 0; i < STATIONS; i++) {
+        void *failed;
+
+        pthread_join(r[i].thread, &failed);
+        cr_expect(eq(ptr, failed, NULL), "station %u got %zd", i, r[i].result);
+    }
+    __atomic_store_n(&busy.started, true, __ATOMIC_RELEASE);
+    pthread_join(busy.thread, NULL);
+    pw_uring_close(u);
+}
+
+Test(uring, no_more_transfers_are_under_way_than_there_are_entries)
+{
+    struct pw_uring *u = ring_of(2, 1);
+    int ends[2];
+    struct reader first, second = { .u = u, .fd = file_of(1), .p = map(1) };
+
+    second.h = pinned(u, second.p, PAGE);
+    cr_assert(eq(int, pipe(ends), 0));
+    start_waiting(&first, u, ends[0]);
+    cr_assert(eq(int, pthread_create(&second.thread, NULL, read_once, &second), 0));
+    usleep(20000);
+    cr_expect(eq(int, *(volatile char *)second.p, 0), "it waits for room");
+    cr_assert(eq(int, (int)write(ends[1], "w", 1), 1));
+    pthread_join(first.thread, NULL);
+    pthread_join(second.thread, NULL);
+    cr_expect(eq(int, (int)second.result, (int)PAGE));
+    pw_uring_close(u);
+}
+
 static void on_signal(int number)
 {
     (void)number;
@@ -531,7 +606,33 @@ Test(uring, no_descriptor_left_is_an_error)
     cr_expect(eq(int, in_child(without_descriptors, NULL), 0));
 }
 
-static int without_transfers(void *arg)
+/* What was not taken is not left for the next call. The ring's descriptor is
+ * something else for a moment. */
+Test(uring, a_transfer_that_the_kernel_does_not_take_is_an_error_and_no_more)
+{
+    int ring = dup(0), null = open("/dev/null", O_RDWR), out = file_of(1), real;
+    struct pw_uring *u;
+    struct pw_uring_handle h;
+    char *p = map(1), back[3] = "";
+
+    close(ring);
+    u = ring_of(1, 4);
+    h = pinned(u, p, PAGE);
+    real = dup(ring);
+    memcpy(p, "XY", 2);
+
+    cr_assert(eq(int, dup2(null, ring), ring));
+    for (int i = 0; i < 3; i++)
+        cr_expect(lt(int, (int)pw_uring_write(u, out, &h, p, 1, 0), 0));
+    cr_assert(eq(int, dup2(real, ring), ring));
+    cr_expect(eq(int, (int)pw_uring_write(u, out, &h, p + 1, 1, 1), 1));
+
+    cr_assert(eq(int, (int)pread(out, back, 2, 0), 2));
+    cr_expect(eq(str, back, "aY"));
+    pw_uring_close(u);
+}
+
+static int without_waiting(void *arg)
 {
     struct family *f = arg;
     struct pw_uring_config config = { .buffers = 2 };
@@ -540,17 +641,13 @@ static int without_transfers(void *arg)
         return 1;
     if (deny_call(SYS_io_uring_enter, EPERM))
         return 2;
-    for (int i = 0; i < 100; i++)
-        if (pw_uring_read(f->u, f->fd, &f->h, f->p, PAGE, 0) != -EPERM)
-            return 3;
-    return 0;
+    return pw_uring_read(f->u, f->fd, &f->h, f->p, PAGE, 0) != -EPERM;
 }
 
-/* The entry that was not taken is not left for the next call. */
-Test(uring, a_transfer_that_the_kernel_does_not_take_is_an_error)
+Test(uring, a_process_that_may_open_a_ring_but_not_use_it_is_told)
 {
     struct family f = { .p = map(1), .fd = file_of(1) };
 
     pw_uring_close(ring_of(1, 1));
-    cr_expect(eq(int, in_child(without_transfers, &f), 0));
+    cr_expect(eq(int, in_child(without_waiting, &f), 0));
 }
