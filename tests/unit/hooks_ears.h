@@ -18,6 +18,13 @@
 #define PAGE ((size_t)4096)
 enum { EARS_MAX = 256 };
 
+/* ThreadSanitizer's own calls, for its shadow of the memory, are heard as well. */
+#ifdef __SANITIZE_THREAD__
+enum { EXACT = 0 };
+#else
+enum { EXACT = 1 };
+#endif
+
 static struct pw_monitor *ears;
 static struct pw_change heard[EARS_MAX];
 static int n_heard;
@@ -72,10 +79,19 @@ static inline bool heard_of(const void *addr, size_t len, unsigned cause)
     return heard_at((uintptr_t)addr, len, cause);
 }
 
+/* Something that may have been anything. */
+static inline bool heard_a_loss(void)
+{
+    return heard_at(PW_RANGE_ALL.start, PW_RANGE_ALL.end, PW_EV_LOST);
+}
+
 /* This and nothing else. */
 static inline void expect_heard(const void *addr, size_t len, unsigned cause)
 {
     listen_to(ears);
+    cr_expect(heard_of(addr, len, cause));
+    if (!EXACT)
+        return;
     cr_expect(eq(int, n_heard, 1));
     cr_expect(eq(ulong, heard[0].range.start, (uintptr_t)addr));
     cr_expect(eq(ulong, heard[0].range.end, (uintptr_t)addr + len));
@@ -84,7 +100,8 @@ static inline void expect_heard(const void *addr, size_t len, unsigned cause)
 
 static inline void expect_silence(uint64_t before)
 {
-    cr_expect(eq(u64, *ears->word, before));
+    if (EXACT)
+        cr_expect(eq(u64, *ears->word, before));
 }
 
 static inline char *map(size_t pages)
