@@ -439,6 +439,7 @@ Test(uring, a_ring_whose_descriptor_was_closed_says_so)
     cr_expect(eq(int, (int)r.result, -EBADF));
     cr_expect(eq(int, (int)later.result, -EBADF));
     cr_expect(eq(int, (int)pw_uring_read(u, fd, &r.h, r.p, PAGE, 0), -EBADF));
+    pw_uring_close(u);
 }
 
 enum { READERS = 6, READS = 400, FILE_PAGES = 52 };
