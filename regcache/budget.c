@@ -126,7 +126,8 @@ int pw_budget_charge(struct pw_budget *b, size_t bytes, size_t regions)
 
     pthread_mutex_lock(&b->lock);
     host_join(b);
-    if (regions > b->rank_regions - b->used_regions || bytes > rank_limit(b) - b->used_bytes)
+    if (regions > b->rank_regions - b->used_regions ||
+        bytes > rank_limit(b) - b->used_bytes)
         err = -ENOMEM;
     else if (b->host == HOST_JOINED)
         err = pw_account_take(&b->account, b->used_bytes, bytes);

@@ -7,6 +7,7 @@ nic_tests =
 cache_tests =
 stale_tests =
 malloc_tests =
+model_tests =
 mpi_tests =
 tools_tests =
 build_tests =
@@ -16,6 +17,7 @@ include tests/unit/local.mk
 include tests/nic/local.mk
 include tests/cache/local.mk
 include tests/malloc/local.mk
+include tests/model/local.mk
 if BUILD_MODULE
 include tests/mpi/local.mk
 endif
@@ -25,7 +27,7 @@ include tests/build/local.mk
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
+TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

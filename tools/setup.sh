@@ -40,7 +40,8 @@ END
     case $1 in
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
     check) echo "libcriterion-dev  pkg-config --exists criterion"
-           echo "clang-14  have_clang" ;;
+           echo "clang-14  have_clang"
+           echo "spin  spin -V" ;;
     esac
 }
 
