@@ -25,9 +25,12 @@ tests_cache_fuzz_cache_SOURCES = tests/cache/fuzz.c tests/cache/fuzz.h \
 tests_cache_fuzz_cache_LDADD = libpinwheel.la
 tests_cache_fuzz_cache_LDFLAGS = $(cache_ldflags)
 
-check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_raw_object.la
+check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_int80.la \
+	tests/cache/stale_raw_object.la
 tests_cache_stale_bss_la_SOURCES = tests/cache/stale_bss.c
 tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
+tests_cache_stale_int80_la_SOURCES = tests/cache/stale_int80.c
+tests_cache_stale_int80_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
 tests_cache_stale_raw_object_la_SOURCES = tests/cache/stale_raw_object.c
 tests_cache_stale_raw_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere

@@ -60,6 +60,7 @@ struct rig {
     struct pw_regcache *cache;
     struct second second;
     bool has_second;
+    bool wrong_in_change;       /* the case itself has found it STALE */
     char story[512];
 };
 
@@ -79,7 +80,7 @@ static int tell(struct rig *g, int answer, const char *format, ...)
 
 int stale_cannot(struct scene *s, const char *why)
 {
-    snprintf(s->why, sizeof s->why, "%s", why);
+    snprintf(s->why, sizeof s->why, "%.150s", why);
     return 1;
 }
 
@@ -172,7 +173,9 @@ static int use(struct rig *g)
 
 static int use_for_case(struct scene *s)
 {
-    int answer = use((struct rig *)s);      /* the scene is its first member */
+    struct rig *g = (struct rig *)s;        /* the scene is its first member */
+    int answer = use(g);
+    g->wrong_in_change |= answer == WRONG;
     return answer == RIGHT ? 0 : answer < 0 ? answer : -EIO;
 }
 
@@ -286,24 +289,32 @@ static int say(const char *word, bool remembered, const char *story)
     return good || !strcmp(word, "cannot") ? 0 : 1;
 }
 
+static int make(struct rig *g)
+{
+    int err = g->what->make(&g->scene);
+    return err < 0 ? tell(g, err, "making the buffer: %s", strerror(-err)) : err;
+}
+
 static int cell(struct rig *g, enum variant v, const char *monitor)
 {
     struct scene *s = &g->scene;
     bool remembered = false;
 
-    int err = rig_open(g, monitor);
+    int err = g->what->traits & FIRST ? make(g) : 0;
+    if (!err) {
+        err = rig_open(g, monitor);
+        /* A monitor may refuse to be where it could not see. */
+        if ((err == -ENODEV || err == -EIO) && g->what->traits & FIRST)
+            err = stale_cannot(s, g->story);
+    }
     if (!err && v == VARIANT_THREAD)
         err = second_start(g);
-    if (err)
-        return say("error", false, g->story);
-
-    err = g->what->make(s);
+    if (!err && !(g->what->traits & FIRST))
+        err = make(g);
     if (err > 0)
         return say("cannot", false, s->why);
-    if (err) {
-        tell(g, err, "making the buffer: %s", strerror(-err));
+    if (err)
         return say("error", false, g->story);
-    }
 
     int answer = before(g, &remembered);
     if (answer)
@@ -313,6 +324,8 @@ static int cell(struct rig *g, enum variant v, const char *monitor)
     err = g->what->change(s);
     if (err > 0)
         return say("cannot", false, s->why);
+    if (g->wrong_in_change)
+        return say("STALE", remembered, g->story);
     if (err) {
         tell(g, err, "changing it: %s", strerror(-err));
         return say("error", false, g->story);
@@ -351,7 +364,8 @@ static const struct stale_case *find_case(const char *id)
 
 static void list_cases(void)
 {
-    static const char *const names[] = { "moves", "gone", "whole", "forks", "plain" };
+    static const char *const names[] = { "moves", "gone", "whole", "forks", "plain",
+                                         "first" };
     for (int t = 0; tables[t]; t++)
         for (const struct stale_case *c = tables[t]; c->id; c++) {
             printf("%s\t", c->id);

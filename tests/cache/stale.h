@@ -41,6 +41,7 @@ enum stale_trait {
     FORKS = 1 << 3,     /* what follows happens in a child, which has one thread */
     PLAIN = 1 << 4,     /* private memory of a clean process: a monitor that sees
                          * anything must vouch for it before the change */
+    FIRST = 1 << 5,     /* make() before there is any monitor */
 };
 
 /* make and change return 0, -errno, or 1 with s->why: cannot be tried here. */

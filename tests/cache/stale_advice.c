@@ -103,6 +103,22 @@ static int dontneed_ring(struct scene *s)
     return err;
 }
 
+/* A ring from before there was any monitor. */
+static struct stale_ring old_ring;
+
+static int make_old_ring(struct scene *s)
+{
+    if (stale_ring_open(&old_ring))
+        return stale_cannot(s, "no io_uring here");
+    return stale_make_private(s);
+}
+
+static int dontneed_old_ring(struct scene *s)
+{
+    struct io_uring_sqe r = stale_madvise_request(s->part, s->part_len, MADV_DONTNEED);
+    return stale_ring_first(&old_ring, &r);
+}
+
 static int make_shared(struct scene *s)
 {
     s->len = STALE_LEN;
@@ -175,6 +191,8 @@ const struct stale_case stale_advice_cases[] = {
       stale_make_private, dontneed_process_syscall },
     { "uring-madvise", "IORING_OP_MADVISE, its ring by syscall()", MOVES | PLAIN,
       stale_make_private, dontneed_ring },
+    { "uring-before", "IORING_OP_MADVISE, its ring from before", MOVES | FIRST,
+      make_old_ring, dontneed_old_ring },
     { "huge-part", "madvise(MADV_DONTNEED) inside a huge page", MOVES | PLAIN,
       make_huge, dontneed },
     { "huge-split", "mprotect splits a huge page", PLAIN | WHOLE, make_huge, split },

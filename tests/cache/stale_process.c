@@ -2,6 +2,7 @@
 /* stale_process.c - forks, and children that share the memory. */
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,23 @@ static int thread_unmaps(struct scene *s)
     return err == -EEXIST ? stale_cannot(s, "the address was taken") : err;
 }
 
+static struct scene *signalled;
+
+static void unmap_in_handler(int number)
+{
+    (void)number;
+    munmap(signalled->part, signalled->part_len);
+}
+
+static int signal_unmaps(struct scene *s)
+{
+    struct sigaction act = { .sa_handler = unmap_in_handler };
+    signalled = s;
+    if (sigaction(SIGUSR1, &act, NULL) || raise(SIGUSR1))
+        return -errno;
+    return stale_map_at(s->part, s->part_len);
+}
+
 /* A program that runs and ends changes nothing here. */
 static int spawn(struct scene *s)
 {
@@ -170,6 +188,8 @@ const struct stale_case stale_process_cases[] = {
       stale_make_private, clone_unmaps },
     { "vfork", "munmap by a vfork child, and mmap", MOVES | PLAIN,
       stale_make_private, vfork_unmaps },
+    { "signal", "munmap by a signal handler, and mmap", MOVES | PLAIN,
+      stale_make_private, signal_unmaps },
     { "fork-write", "fork, and the parent writes", PLAIN, stale_make_private, fork_write },
     { "fork-child-writes", "fork, and the child writes", PLAIN,
       stale_make_private, fork_child_writes },
