@@ -44,6 +44,9 @@ static const char *const patched_objects[] = {
     "libtcmalloc", "libjemalloc", NULL
 };
 
+/* Their calls whose number cannot be told are known, and harmless: futex. */
+static const char *const known_objects[] = { "libgomp.so", NULL };
+
 enum function_state { ABSENT, HOOKED, JOINED };
 
 static struct function {
@@ -93,7 +96,7 @@ static struct {
 static struct verdict {
     uint64_t said;              /* 1: being written, 2: it holds */
     char why[BLIND_MAX];
-} passed_by, broken;
+} passed_by, untold, broken;
 
 static const char *holds(const struct verdict *v)
 {
@@ -103,6 +106,11 @@ static const char *holds(const struct verdict *v)
 const char *pw_hooks_blind(bool alone)
 {
     return holds(&broken) ? holds(&broken) : alone ? holds(&passed_by) : NULL;
+}
+
+const char *pw_hooks_untold(void)
+{
+    return holds(&broken) ? holds(&broken) : holds(&untold);
 }
 
 static void lose(void)
@@ -138,6 +146,7 @@ struct object {
     const char *name;           /* without its folder */
     bool patch;
     bool loader;
+    bool known;                 /* what it calls by numbers that cannot be told */
     struct pw_text text;
 };
 
@@ -202,6 +211,17 @@ static int add_site(const struct object *o, uintptr_t at, enum pw_patch_kind kin
     return 0;
 }
 
+static void passes_by(const struct pw_raw_call *call, bool is_any, const char *who)
+{
+    const char *what = is_any || call->nr < 0 ? "any call" : number_name(call->nr);
+
+    say(&passed_by, "%s is called past the C library by %s: use the uffd monitor", what,
+        who);
+    if (is_any || pw_scan_untold(call))
+        say(&untold, "%s is called past the C library by %s, and userfaultfd does not "
+            "tell of all that it can do", what, who);
+}
+
 static void visit(void *ctx, const struct pw_raw_call *call)
 {
     const struct object *o = ctx;
@@ -210,6 +230,8 @@ static void visit(void *ctx, const struct pw_raw_call *call)
     bool is_any = any->start <= at && at < any->end;
     int err = -ENOSPC;
 
+    if (call->nr < 0 && !is_any && o->known)
+        return;
     if (!is_any && !of_interest(call->nr) && !pw_scan_dangerous(call))
         return;
     /* Of the dynamic linker's calls one matters: it maps into what it has reserved,
@@ -223,8 +245,7 @@ static void visit(void *ctx, const struct pw_raw_call *call)
                                 : "no room near %s of %s for a patch",
              number_name(call->nr), o->name);
     else if (err && (is_any || pw_scan_dangerous(call)))
-        say(&passed_by, "%s is called past the C library by %s: use the uffd monitor",
-            is_any ? "any call" : number_name(call->nr), o->name);
+        passes_by(call, is_any, o->name);
 }
 
 /* ---- functions of the C library ---- */
@@ -373,14 +394,25 @@ static bool is_loader(const struct dl_phdr_info *info)
     return contains(info, pw_hooks.loader.start);
 }
 
-static bool to_be_patched(const struct dl_phdr_info *info, const char *name)
+static bool is_among(const char *const *names, const char *name)
 {
-    if (is_libc(info) || is_loader(info))
-        return true;
-    for (int i = 0; patched_objects[i]; i++)
-        if (!strncmp(name, patched_objects[i], strlen(patched_objects[i])))
+    for (; *names; names++)
+        if (!strncmp(name, *names, strlen(*names)))
             return true;
     return false;
+}
+
+static bool to_be_patched(const struct dl_phdr_info *info, const char *name)
+{
+    return is_libc(info) || is_loader(info) || is_among(patched_objects, name);
+}
+
+/* In the C library and its like, syscall() makes any call; the numbers of the others
+ * are loaded farther from them. Our own library knows what it does. */
+static bool is_known(const struct dl_phdr_info *info, const struct object *o)
+{
+    return o->patch || o->loader || is_among(known_objects, o->name) ||
+           contains(info, (uintptr_t)&pw_scan);
 }
 
 static void find_frames(const struct dl_phdr_info *info, struct pw_frames *out)
@@ -438,6 +470,7 @@ static void examine(const struct dl_phdr_info *info)
         o.name = "the program";
     o.patch = to_be_patched(info, o.name);
     o.loader = is_loader(info);
+    o.known = is_known(info, &o);
     find_frames(info, &o.text.frames);
     if (is_libc(info))
         find_functions(&o.text.frames);
@@ -584,9 +617,12 @@ bool pw_hooks_check(bool alone)
 {
     bool clean = false;
 
-    if (__atomic_load_n(&pw_hooks.rings, __ATOMIC_ACQUIRE))
+    if (__atomic_load_n(&pw_hooks.rings, __ATOMIC_ACQUIRE)) {
         say(&passed_by, "%s%s can change memory unseen: use the uffd monitor",
             "a ring of io_uring", "");
+        say(&untold, "%s%s can change memory in ways that userfaultfd does not tell of",
+            "a ring of io_uring", "");
+    }
     if (pw_hooks_blind(alone))
         return false;
     dl_iterate_phdr(glance, &clean);
@@ -607,8 +643,7 @@ static void visit_made(void *ctx, const struct pw_raw_call *call)
 {
     (void)ctx;
     if (pw_scan_dangerous(call))
-        say(&passed_by, "%s is called past the C library by %s: use the uffd monitor",
-            number_name(call->nr), "code made at run time");
+        passes_by(call, false, "code made at run time");
 }
 
 /* Code of objects is looked at when they are loaded, and is mended elsewhere. */

@@ -33,6 +33,10 @@ void pw_hooks_check_code(struct pw_range range);
 /* Why not everything is seen, a sentence; NULL: it is. */
 const char *pw_hooks_blind(bool alone);
 
+/* Why something may be seen neither by the interception nor by userfaultfd, a
+ * sentence; NULL: nothing is known of. What pw_hooks_check() found last. */
+const char *pw_hooks_untold(void);
+
 /* Does the word move when the dynamic linker has loaded something? */
 bool pw_hooks_told_of_objects(void);
 

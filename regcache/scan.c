@@ -105,7 +105,8 @@ void pw_scan(const void *code, size_t size,
             consider(start, p, end, visit, ctx);
 }
 
-/* mmap is harmless without MAP_FIXED, and common; it counts where it is certain. */
+/* mmap is harmless without MAP_FIXED, and common; it counts where it is certain. So
+ * does a call whose number is not known: what makes any call can make these. */
 bool pw_scan_dangerous(const struct pw_raw_call *call)
 {
     switch (call->nr) {
@@ -119,6 +120,14 @@ bool pw_scan_dangerous(const struct pw_raw_call *call)
         return true;
     case SYS_mmap:
         return !call->apart;
+    case -1:
+        return call->certain;
     }
     return false;
+}
+
+bool pw_scan_untold(const struct pw_raw_call *call)
+{
+    return (call->nr < 0 && call->certain) || call->nr == SYS_madvise || call->nr == SYS_process_madvise ||
+           call->nr == SYS_shmat || call->nr == SYS_io_uring_setup;
 }

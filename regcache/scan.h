@@ -23,4 +23,8 @@ void pw_scan(const void *code, size_t size,
 /* Is it one that may change memory unseen, or set up a ring that can? */
 bool pw_scan_dangerous(const struct pw_raw_call *call);
 
+/* Is it one whose changes userfaultfd may not tell of: madvise(MADV_GUARD_INSTALL),
+ * shmat(SHM_REMAP), or a ring that can do the first? */
+bool pw_scan_untold(const struct pw_raw_call *call);
+
 #endif

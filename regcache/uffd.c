@@ -47,6 +47,7 @@
 #include "doubts.h"
 #include "hooks.h"
 #include "hooks_entry.h"
+#include "hooks_install.h"
 #include "maps.h"
 #include "owner.h"
 #include "raw.h"
@@ -551,7 +552,9 @@ static int uffd_watch(struct pw_monitor *m, struct pw_range r, struct pw_watch *
     err = u->first->ops->watch(u->first, r, w);
     if (err)
         return err;
-    if (__atomic_load_n(&u->between, __ATOMIC_ACQUIRE))
+    if (pw_hooks_untold())
+        err = -EOPNOTSUPP;
+    if (!err && __atomic_load_n(&u->between, __ATOMIC_ACQUIRE))
         err = -EAGAIN;
     if (!err)
         err = pw_doubts_check(&u->doubts, r);

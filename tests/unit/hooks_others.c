@@ -11,6 +11,7 @@
 
 #include "child.h"
 #include "hooks_ears.h"
+#include "regcache/hooks_install.h"
 #include "regcache/raw.h"
 
 TestSuite(hooks_others);
@@ -389,6 +390,44 @@ Test(hooks_others, code_made_at_run_time_without_does_not)
     listen_to(ears);
     cr_expect(not(heard_a_loss()));
     cr_expect(zero(int, watch(map(1), PAGE)));
+}
+
+/* mov %edi, %eax; syscall; ret. */
+static void make_any(char *p)
+{
+    static const char parts[] = { 0x0f, (char)0x89, (char)0xf8, 0x05, (char)0xc3 };
+    volatile char *to = p + 100;
+
+    memset(p, 0x90, PAGE);
+    to[0] = parts[1];
+    to[1] = parts[2];
+    to[2] = parts[0];
+    to[3] = parts[3];
+    to[4] = parts[4];
+    cr_assert(zero(int, mprotect(p, PAGE, PROT_READ | PROT_EXEC)));
+}
+
+Test(hooks_others, code_that_can_make_any_call_ends_it)
+{
+    ears_open();
+    hush();
+    make_any(map(1));
+    listen_to(ears);
+    cr_expect(heard_a_loss());
+    expect_blind("any call");
+    cr_expect(ne(ptr, (void *)pw_hooks_untold(), NULL));
+}
+
+Test(hooks_others, what_userfaultfd_tells_of_is_told_from_what_it_does_not)
+{
+    ears_open();
+    make_code(map(1), SYS_munmap);
+    listen_to(ears);
+    cr_expect(eq(ptr, (void *)pw_hooks_untold(), NULL));
+    make_code(map(1), SYS_madvise);
+    listen_to(ears);
+    cr_assert(ne(ptr, (void *)pw_hooks_untold(), NULL));
+    cr_expect(ne(ptr, strstr(pw_hooks_untold(), "madvise"), NULL));
 }
 
 Test(hooks_others, code_that_is_gone_again_is_not_looked_at)
