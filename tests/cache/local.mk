@@ -26,11 +26,14 @@ tests_cache_fuzz_cache_LDADD = libpinwheel.la
 tests_cache_fuzz_cache_LDFLAGS = $(cache_ldflags)
 
 check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_int80.la \
-	tests/cache/stale_raw_object.la
+	tests/cache/stale_raw_few.la tests/cache/stale_raw_object.la
 tests_cache_stale_bss_la_SOURCES = tests/cache/stale_bss.c
 tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
 tests_cache_stale_int80_la_SOURCES = tests/cache/stale_int80.c
 tests_cache_stale_int80_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
+tests_cache_stale_raw_few_la_SOURCES = tests/cache/stale_raw_few.c
+tests_cache_stale_raw_few_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
+	-rpath /nowhere
 tests_cache_stale_raw_object_la_SOURCES = tests/cache/stale_raw_object.c
 tests_cache_stale_raw_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere
@@ -42,3 +45,10 @@ check_PROGRAMS += tests/cache/hitpath_code
 tests_cache_hitpath_code_SOURCES = tests/cache/hitpath_code.c
 tests_cache_hitpath_code_LDADD = libpinwheel.la
 tests_cache_hitpath_code_LDFLAGS = $(cache_ldflags)
+
+# No allocation, no lock in a hook.
+cache_tests += tests/cache/trap
+EXTRA_DIST += tests/cache/trap
+check_PROGRAMS += tests/cache/trap_hooks
+tests_cache_trap_hooks_SOURCES = tests/cache/trap.c
+tests_cache_trap_hooks_LDADD = libpwregcache.la
