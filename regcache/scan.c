@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* scan.c - where machine code makes system calls by itself.
  *
- * Start at pw_scan(). It looks for the two bytes of a syscall instruction, and
- * before them for an instruction that loads a constant into eax. Instructions are
- * not decoded from the start of functions: the two bytes may be part of others.
- * That is why what may be an unseen munmap is only a reason not to cache, and only
- * what is certain is patched.
+ * Start at pw_scan(). It looks for the two bytes of a syscall instruction, or of
+ * int $0x80, and before them for an instruction that loads a constant into eax.
+ * Instructions are not decoded from the start of functions: the two bytes may be part
+ * of others. That is why what may be an unseen munmap is only a reason not to cache,
+ * and only what is certain is patched.
  *
  * Counted in all objects of a Debian 12 (March 2024) with Open MPI, UCX, libfabric,
- * sanitizers and compilers: the C library, the dynamic linker, sanitizers, liburing
- * and libucm's brk are found, and statically linked run times of languages; no
- * library is found that makes no such call.
+ * sanitizers and compilers: the C library, the dynamic linker, sanitizers, liburing,
+ * libgomp's futex and libucm's brk are found, and statically linked run times of
+ * languages; of libraries that make no such call, libLLVM-14 by two bytes of others.
  */
 #include "scan.h"
 
@@ -62,6 +62,22 @@ static bool call_ends(const unsigned char *p, const unsigned char *end)
            p[4] == 0xff;
 }
 
+/* The 32-bit entry, int $0x80, has numbers of its own: arch/x86/entry/syscalls/
+ * syscall_32.tbl. It reaches addresses below 4 GiB in 64-bit programs too. */
+static bool dangerous_32(int nr)
+{
+    static const short numbers[] = {
+        45 /* brk */, 90 /* mmap */, 91 /* munmap */, 117 /* ipc: shmat */,
+        163 /* mremap */, 192 /* mmap2 */, 219 /* madvise */, 257 /* remap_file_pages */,
+        397 /* shmat */, 425 /* io_uring_setup */, 440 /* process_madvise */,
+    };
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i] == nr)
+            return true;
+    return false;
+}
+
 static void consider(const unsigned char *start, const unsigned char *at,
                      const unsigned char *end,
                      void (*visit)(void *ctx, const struct pw_raw_call *call), void *ctx)
@@ -78,7 +94,12 @@ static void consider(const unsigned char *start, const unsigned char *at,
         call.nr = constant(at - back, back, &len);
         call.apart = (unsigned)back - len;
     }
-    call.certain = (call.nr >= 0 && !call.apart) || call_ends(at + 2, end);
+    if (*at == 0xcd) {
+        call.certain = call.nr >= 0 ? dangerous_32(call.nr) : call_ends(at + 2, end);
+        call.nr = -1;
+    } else {
+        call.certain = (call.nr >= 0 && !call.apart) || call_ends(at + 2, end);
+    }
     visit(ctx, &call);
 }
 
@@ -89,19 +110,22 @@ void pw_scan(const void *code, size_t size,
 
 #if defined(__x86_64__)
     const __m128i first = _mm_set1_epi8(0x0f), second = _mm_set1_epi8(0x05);
+    const __m128i first_32 = _mm_set1_epi8((char)0xcd);
+    const __m128i second_32 = _mm_set1_epi8((char)0x80);
 
     for (; end - p > VECTOR; p += VECTOR) {
         __m128i a = _mm_loadu_si128((const __m128i *)(const void *)p);
         __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(p + 1));
-        unsigned found = (unsigned)_mm_movemask_epi8(
-            _mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second)));
+        unsigned found = (unsigned)_mm_movemask_epi8(_mm_or_si128(
+            _mm_and_si128(_mm_cmpeq_epi8(a, first), _mm_cmpeq_epi8(b, second)),
+            _mm_and_si128(_mm_cmpeq_epi8(a, first_32), _mm_cmpeq_epi8(b, second_32))));
 
         for (; found; found &= found - 1)
             consider(start, p + __builtin_ctz(found), end, visit, ctx);
     }
 #endif
     for (; end - p >= 2; p++)
-        if (p[0] == 0x0f && p[1] == 0x05)
+        if ((p[0] == 0x0f && p[1] == 0x05) || (p[0] == 0xcd && p[1] == 0x80))
             consider(start, p, end, visit, ctx);
 }
 

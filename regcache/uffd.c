@@ -504,7 +504,12 @@ static int uffd_open(struct pw_monitor **out, char why[PW_MONITOR_WHY_MAX])
                  "interception cannot be had: %.150s", reason);
         return err;
     }
-    err = pw_uffd_open_on(first, pw_hooks.records, out, why);
+    if (pw_hooks_untold()) {
+        snprintf(why, PW_MONITOR_WHY_MAX, "%s", pw_hooks_untold());
+        err = -ENODEV;
+    } else {
+        err = pw_uffd_open_on(first, pw_hooks.records, out, why);
+    }
     if (err)
         first->ops->close(first);
     return err;

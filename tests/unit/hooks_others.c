@@ -418,6 +418,31 @@ Test(hooks_others, code_that_can_make_any_call_ends_it)
     cr_expect(ne(ptr, (void *)pw_hooks_untold(), NULL));
 }
 
+/* mov $91, %eax; int $0x80; nop: munmap by the 32-bit entry. */
+static void make_32(char *p)
+{
+    static const char parts[] = { (char)0xcd, (char)0xb8, (char)0x80, 91 };
+    volatile char *to = p + 100;
+
+    memset(p, 0x90, PAGE);
+    to[0] = parts[1];
+    to[1] = parts[3];
+    to[2] = to[3] = to[4] = 0;
+    to[7] = parts[0];
+    to[8] = parts[2];
+    cr_assert(zero(int, mprotect(p, PAGE, PROT_READ | PROT_EXEC)));
+}
+
+Test(hooks_others, code_that_unmaps_by_the_32_bit_entry_ends_it)
+{
+    ears_open();
+    hush();
+    make_32(map(1));
+    listen_to(ears);
+    cr_expect(heard_a_loss());
+    expect_blind("any call");
+}
+
 Test(hooks_others, what_userfaultfd_tells_of_is_told_from_what_it_does_not)
 {
     ears_open();
