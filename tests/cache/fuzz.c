@@ -9,8 +9,8 @@
  * status 1; 2 for a wrong option, 3 when the machine does not play along (the
  * monitor does not open).
  *
- * Where the monitor sees system calls that pass by the library, memory is unmapped
- * and discarded by them too; with --raw-maps it is also mapped by them.
+ * Where the monitor sees system calls that pass by the library, memory is unmapped by
+ * them too; with --raw-maps it is also mapped by them.
  *
  * Each thread's choices follow from the seed and its number. One thread alone does
  * the same at the same addresses each time; more are scheduled as it comes.
@@ -173,15 +173,15 @@ static void load_raw(void)
     fuzz.raw_maps &= fuzz.raw;
     if (!fuzz.raw)
         return;
-    void *handle = load_object("stale_raw_object.so");
-    void *unmap = handle ? dlsym(handle, "stale_raw_munmap") : NULL;
-    void *any = handle ? dlsym(handle, "stale_raw_any") : NULL;
-    if (!unmap || !any) {
-        fprintf(stderr, "stale_raw_object.so: %s\n", dlerror());
+    void *handle = load_object("stale_raw_few.so");
+    void *unmap = handle ? dlsym(handle, "stale_few_munmap") : NULL;
+    void *map = handle ? dlsym(handle, "stale_few_mmap") : NULL;
+    if (!unmap || !map) {
+        fprintf(stderr, "stale_raw_few.so: %s\n", dlerror());
         exit(3);
     }
     memcpy(&fuzz.raw_munmap, &unmap, sizeof unmap);
-    memcpy(&fuzz.raw_any, &any, sizeof any);
+    memcpy(&fuzz.raw_mmap, &map, sizeof map);
 }
 
 static void start_workers(void)

@@ -65,7 +65,7 @@ enum op {
     OP_SHRINK_GROW, OP_TRADE, OP_DONTNEED, OP_DONTNEED_LOCKED, OP_GUARD, OP_FREE_LAZILY,
     OP_PROCESS_MADVISE, OP_SYSCALL_UNMAP, OP_SYSCALL_DONTNEED, OP_PROTECT,
     OP_REMOVE, OP_PUNCH, OP_TRUNCATE, OP_OPEN_TRUNC, OP_REMAP_SEGMENT, OP_REALLOC,
-    OP_BREAK_DOWN_UP, OP_SPLIT, OP_RAW_UNMAP, OP_RAW_DONTNEED, OP_RING_DONTNEED,
+    OP_BREAK_DOWN_UP, OP_SPLIT, OP_RAW_UNMAP,
     OPS,
 };
 extern const char *const op_names[OPS];
@@ -113,7 +113,7 @@ struct fuzz {
     bool raw;                   /* the monitor sees calls that pass by the library */
     bool raw_maps;              /* and memory is mapped by them */
     long (*raw_munmap)(void *, size_t);
-    long (*raw_any)(long, long, long, long, long, long, long);
+    long (*raw_mmap)(void *, size_t, long);
     bool stop;
     struct slot slots[SLOTS];
     struct held held[HELD_MAX];

@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include "tests/cache/fuzz.h"
-#include "tests/cache/stale_ring.h"
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
@@ -212,12 +211,6 @@ static void dontneed(struct worker *w, struct slot *s, enum op op)
     case OP_SYSCALL_DONTNEED:
         n = syscall(SYS_madvise, p.addr, p.len, MADV_DONTNEED);
         break;
-    case OP_RAW_DONTNEED:
-        n = fuzz.raw_any(SYS_madvise, (long)p.addr, (long)p.len, MADV_DONTNEED, 0, 0, 0);
-        break;
-    case OP_RING_DONTNEED:
-        n = stale_ring_madvise(p.addr, p.len, MADV_DONTNEED);
-        break;
     case OP_PROCESS_MADVISE: {
         int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
         n = process_madvise(self, &v, 1, MADV_DONTNEED, 0) == (ssize_t)p.len ? 0 : -1;
@@ -229,7 +222,7 @@ static void dontneed(struct worker *w, struct slot *s, enum op op)
         break;
     }
     note(w, op, p.addr, p.len, (int)n, 0);
-    if (n && (op == OP_DONTNEED || op == OP_SYSCALL_DONTNEED || op == OP_RAW_DONTNEED))
+    if (n && (op == OP_DONTNEED || op == OP_SYSCALL_DONTNEED))
         trouble(w, "madvise");
     if (!n)                 /* others this kernel may not have */
         zero(s, p);
@@ -365,10 +358,9 @@ static void change_private(struct worker *w, struct slot *s)
         OP_MOVE_ONTO, OP_DONTUNMAP, OP_SHRINK_GROW, OP_TRADE, OP_TRADE, OP_DONTNEED,
         OP_DONTNEED, OP_DONTNEED_LOCKED, OP_GUARD, OP_FREE_LAZILY, OP_PROCESS_MADVISE,
         OP_SYSCALL_UNMAP, OP_SYSCALL_DONTNEED, OP_PROTECT,
-        /* These only where the monitor sees them. */
-        OP_RAW_UNMAP, OP_RAW_DONTNEED, OP_RING_DONTNEED,
+        OP_RAW_UNMAP, OP_RAW_UNMAP,     /* only where the monitor sees them */
     };
-    enum op op = any[below(w, sizeof any / sizeof any[0] - (fuzz.raw ? 0 : 3))];
+    enum op op = any[below(w, sizeof any / sizeof any[0] - (fuzz.raw ? 0 : 2))];
     switch (op) {
     case OP_UNMAP_MAP: case OP_SYSCALL_UNMAP: case OP_RAW_UNMAP: unmap_map(w, s, op); break;
     case OP_MAP_OVER: map_over(w, s); break;

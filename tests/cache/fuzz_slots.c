@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/cache/fuzz.h"
@@ -115,9 +114,9 @@ static size_t few_pages(struct worker *w) { return (size_t)PAGE << below(w, 5); 
 
 void *map_pages(struct worker *w, void *at, size_t len, int flags, int fd)
 {
-    if (fuzz.raw_maps && below(w, 2)) {
-        long p = fuzz.raw_any(SYS_mmap, (long)at, (long)len, RW, flags, fd, 0);
-        return p < 0 && p > -4096 ? NULL : (void *)p;
+    if (fuzz.raw_maps && flags & MAP_PRIVATE && fd < 0 && below(w, 2)) {
+        long p = fuzz.raw_mmap(at, len, flags);
+        return p < 0 && p > -PAGE ? NULL : (void *)p;
     }
     void *p = mmap(at, len, RW, flags, fd, 0);
     return p == MAP_FAILED ? NULL : p;

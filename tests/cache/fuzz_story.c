@@ -30,8 +30,7 @@ const char *const op_names[OPS] = {
     [OP_TRUNCATE] = "ftruncate", [OP_OPEN_TRUNC] = "open-trunc",
     [OP_REMAP_SEGMENT] = "shm-remap", [OP_REALLOC] = "realloc",
     [OP_BREAK_DOWN_UP] = "brk", [OP_SPLIT] = "huge-split",
-    [OP_RAW_UNMAP] = "raw-munmap", [OP_RAW_DONTNEED] = "raw-madvise",
-    [OP_RING_DONTNEED] = "uring-madvise",
+    [OP_RAW_UNMAP] = "raw-munmap",
 };
 
 static uint64_t now_ns(void)

@@ -15,8 +15,8 @@ cache_oracle = tests/cache/broken.c tests/cache/broken.h tests/cache/oracle.c \
 check_PROGRAMS += tests/cache/stale_cell tests/cache/fuzz_cache
 tests_cache_stale_cell_SOURCES = tests/cache/stale.c tests/cache/stale.h \
 	tests/cache/stale_advice.c tests/cache/stale_files.c tests/cache/stale_heap.c \
-	tests/cache/stale_maps.c tests/cache/stale_process.c tests/cache/stale_raw.c \
-	tests/cache/stale_ring.h $(cache_oracle)
+	tests/cache/stale_maps.c tests/cache/stale_odd.c tests/cache/stale_process.c \
+	tests/cache/stale_raw.c tests/cache/stale_ring.h $(cache_oracle)
 tests_cache_stale_cell_LDADD = libpinwheel.la
 tests_cache_stale_cell_LDFLAGS = $(cache_ldflags)
 tests_cache_fuzz_cache_SOURCES = tests/cache/fuzz.c tests/cache/fuzz.h \
@@ -26,7 +26,7 @@ tests_cache_fuzz_cache_LDADD = libpinwheel.la
 tests_cache_fuzz_cache_LDFLAGS = $(cache_ldflags)
 
 check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_int80.la \
-	tests/cache/stale_raw_few.la tests/cache/stale_raw_object.la
+	tests/cache/stale_raw_any.la tests/cache/stale_raw_few.la
 tests_cache_stale_bss_la_SOURCES = tests/cache/stale_bss.c
 tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
 tests_cache_stale_int80_la_SOURCES = tests/cache/stale_int80.c
@@ -34,8 +34,8 @@ tests_cache_stale_int80_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath
 tests_cache_stale_raw_few_la_SOURCES = tests/cache/stale_raw_few.c
 tests_cache_stale_raw_few_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere
-tests_cache_stale_raw_object_la_SOURCES = tests/cache/stale_raw_object.c
-tests_cache_stale_raw_object_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
+tests_cache_stale_raw_any_la_SOURCES = tests/cache/stale_raw_any.c
+tests_cache_stale_raw_any_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere
 
 # The instructions of a hit.

@@ -37,7 +37,7 @@
 
 static const struct stale_case *const tables[] = {
     stale_map_cases, stale_advice_cases, stale_heap_cases, stale_file_cases,
-    stale_process_cases, stale_raw_cases, NULL,
+    stale_process_cases, stale_raw_cases, stale_odd_cases, NULL,
 };
 
 enum variant { VARIANT_WHOLE, VARIANT_PART, VARIANT_THREAD, VARIANT_UNTOUCHED };

@@ -54,7 +54,8 @@ struct stale_case {
 
 /* Each ends with one whose id is NULL. */
 extern const struct stale_case stale_map_cases[], stale_advice_cases[],
-    stale_heap_cases[], stale_file_cases[], stale_process_cases[], stale_raw_cases[];
+    stale_heap_cases[], stale_file_cases[], stale_process_cases[], stale_raw_cases[],
+    stale_odd_cases[];
 
 /* A private anonymous buffer of STALE_LEN. */
 int stale_make_private(struct scene *s);
@@ -67,5 +68,8 @@ int stale_cannot(struct scene *s, const char *why);
 
 /* dlopen an object that lies beside the program, into s->object. */
 int stale_load(struct scene *s, const char *file);
+
+/* A function of that object, to where a pointer to it is kept. */
+int stale_find(struct scene *s, const char *name, void *function);
 
 #endif

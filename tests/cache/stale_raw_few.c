@@ -1,38 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stale_raw_object.c - a shared object that talks to the kernel itself, as language
- * run times and some libraries do. */
+/* stale_raw_few.c - a shared object that calls the kernel itself, but for a few things
+ * only: the number of each call stands beside it. */
+#include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT long stale_raw_any(long nr, long a, long b, long c, long d, long e, long f);
-
-static long any(long nr, long a, long b, long c, long d, long e, long f)
-{
-    return stale_raw_any(nr, a, b, c, d, e, f);
-}
-#define STALE_SYSCALL any
-#include "tests/cache/stale_ring.h"
-
-EXPORT long stale_raw_munmap(void *addr, size_t len);
-EXPORT long stale_raw_clone_munmap(void *addr, size_t len);
-EXPORT int stale_raw_ring_madvise(void *addr, size_t len, int advice);
+EXPORT long stale_few_munmap(void *addr, size_t len);
+EXPORT long stale_few_mmap(void *addr, size_t len, long flags);
+EXPORT long stale_few_clone_munmap(void *addr, size_t len);
 
 #ifdef __x86_64__
-long stale_raw_any(long nr, long a, long b, long c, long d, long e, long f)
-{
-    long r;
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
-    __asm__ volatile("syscall" : "=a"(r)
-                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return r;
-}
-
-long stale_raw_munmap(void *addr, size_t len)
+long stale_few_munmap(void *addr, size_t len)
 {
     long r;
     __asm__ volatile("mov %1, %%eax\n\tsyscall" : "=&a"(r)
@@ -40,9 +23,22 @@ long stale_raw_munmap(void *addr, size_t len)
     return r;
 }
 
+/* Private anonymous memory. */
+long stale_few_mmap(void *addr, size_t len, long flags)
+{
+    long r;
+    register long r10 __asm__("r10") = flags | MAP_PRIVATE | MAP_ANONYMOUS;
+    register long r8 __asm__("r8") = -1, r9 __asm__("r9") = 0;
+    __asm__ volatile("mov %1, %%eax\n\tsyscall" : "=&a"(r)
+                     : "i"(SYS_mmap), "D"(addr), "S"(len), "d"(PROT_READ | PROT_WRITE),
+                       "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return r;
+}
+
 /* The child runs on the stack of its parent, as with vfork, and touches none of
  * it: all is in registers. It ends with 0 when munmap did what it should. */
-long stale_raw_clone_munmap(void *addr, size_t len)
+long stale_few_clone_munmap(void *addr, size_t len)
 {
     long child;
     register void *r12 __asm__("r12") = addr;
@@ -67,24 +63,19 @@ long stale_raw_clone_munmap(void *addr, size_t len)
     return child;
 }
 #else
-long stale_raw_any(long nr, long a, long b, long c, long d, long e, long f)
-{
-    (void)nr, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f;
-    return -ENOSYS;
-}
-long stale_raw_munmap(void *addr, size_t len)
+long stale_few_munmap(void *addr, size_t len)
 {
     (void)addr, (void)len;
     return -ENOSYS;
 }
-long stale_raw_clone_munmap(void *addr, size_t len)
+long stale_few_mmap(void *addr, size_t len, long flags)
+{
+    (void)addr, (void)len, (void)flags;
+    return -ENOSYS;
+}
+long stale_few_clone_munmap(void *addr, size_t len)
 {
     (void)addr, (void)len;
     return -ENOSYS;
 }
 #endif
-
-int stale_raw_ring_madvise(void *addr, size_t len, int advice)
-{
-    return stale_ring_madvise(addr, len, advice);
-}
