@@ -28,12 +28,18 @@ skip() {                # WHAT WHY
     echo "ok $tests - $1 # SKIP $2"
 }
 
-# One cell, one variant, to $word and $story. COLUMN is a monitor, or MONITOR/user.
-run_cell() {            # CASE COLUMN VARIANT
-    local as=() out status
+# One cell, one variant. What it said, and its exit status on a last line.
+say_cell() {            # CASE COLUMN VARIANT
+    local as=()
     [ "$2" = "${2%/user}" ] || as=("${nobody[@]}")
-    out=$(timeout -k 5 60 "${as[@]}" "$cell" "$1" "${2%/user}" "$3" 2>&1)
-    status=$?
+    timeout -k 5 60 "${as[@]}" "$cell" "$1" "${2%/user}" "$3" 2>&1
+    printf '\n%d' $?
+}
+
+# What say_cell said, to $word and $story. COLUMN is a monitor, or MONITOR/user.
+hear_cell() {           # TEXT
+    local status=${1##*$'\n'} out=${1%$'\n'*}
+    out=${out%$'\n'}
     word=${out%%$'\t'*}
     story=${out#*$'\t'}
     case $status:$word in
@@ -44,13 +50,21 @@ run_cell() {            # CASE COLUMN VARIANT
     esac
 }
 
-# The worst of some variants: STALE, error, uncached, refused, fresh, cannot. The star
-# only where all that could be tried have it.
+run_cell() { hear_cell "$(say_cell "$@")"; }
+
+# The worst of some variants, two of which run at a time: STALE, error, uncached,
+# refused, fresh, cannot. The star only where all that could be tried have it.
 worst() {               # CASE COLUMN VARIANTS...
     local case=$1 column=$2 variant rank best=0 star='*' w=cannot s='' skipped=''
+    local this next
     shift 2
+    exec {next}< <(say_cell "$case" "$column" "$1")
     for variant; do
-        run_cell "$case" "$column" "$variant"
+        this=$next
+        shift
+        [ $# = 0 ] || exec {next}< <(say_cell "$case" "$column" "$1")
+        hear_cell "$(cat <&"$this")"
+        exec {this}<&-
         case $word in
         STALE) rank=5 ;;
         error) rank=4 ;;

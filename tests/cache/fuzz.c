@@ -167,21 +167,26 @@ static void open_all(void)
     }
 }
 
+static void load_function(const char *file, const char *name, void *function)
+{
+    void *handle = load_object(file);
+    void *p = handle ? dlsym(handle, name) : NULL;
+    if (!p) {
+        fprintf(stderr, "%s: %s\n", file, dlerror());
+        exit(3);
+    }
+    memcpy(function, &p, sizeof p);
+}
+
 static void load_raw(void)
 {
     fuzz.raw = fuzz.monitor->sees & PW_EV_RAW && strcmp(fuzz.monitor_name, "blind");
     fuzz.raw_maps &= fuzz.raw;
     if (!fuzz.raw)
         return;
-    void *handle = load_object("stale_raw_few.so");
-    void *unmap = handle ? dlsym(handle, "stale_few_munmap") : NULL;
-    void *map = handle ? dlsym(handle, "stale_few_mmap") : NULL;
-    if (!unmap || !map) {
-        fprintf(stderr, "stale_raw_few.so: %s\n", dlerror());
-        exit(3);
-    }
-    memcpy(&fuzz.raw_munmap, &unmap, sizeof unmap);
-    memcpy(&fuzz.raw_mmap, &map, sizeof map);
+    load_function("stale_raw_few.so", "stale_few_munmap", &fuzz.raw_munmap);
+    if (fuzz.raw_maps)
+        load_function("stale_raw_map.so", "stale_map_mmap", &fuzz.raw_mmap);
 }
 
 static void start_workers(void)

@@ -26,13 +26,16 @@ tests_cache_fuzz_cache_LDADD = libpinwheel.la
 tests_cache_fuzz_cache_LDFLAGS = $(cache_ldflags)
 
 check_LTLIBRARIES += tests/cache/stale_bss.la tests/cache/stale_int80.la \
-	tests/cache/stale_raw_any.la tests/cache/stale_raw_few.la
+	tests/cache/stale_raw_any.la tests/cache/stale_raw_few.la tests/cache/stale_raw_map.la
 tests_cache_stale_bss_la_SOURCES = tests/cache/stale_bss.c
 tests_cache_stale_bss_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
 tests_cache_stale_int80_la_SOURCES = tests/cache/stale_int80.c
 tests_cache_stale_int80_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -rpath /nowhere
 tests_cache_stale_raw_few_la_SOURCES = tests/cache/stale_raw_few.c
 tests_cache_stale_raw_few_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
+	-rpath /nowhere
+tests_cache_stale_raw_map_la_SOURCES = tests/cache/stale_raw_map.c
+tests_cache_stale_raw_map_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \
 	-rpath /nowhere
 tests_cache_stale_raw_any_la_SOURCES = tests/cache/stale_raw_any.c
 tests_cache_stale_raw_any_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version \

@@ -2,8 +2,8 @@
 /* stale_raw.c - changes by system calls that pass by the C library.
  *
  * The code that makes them is in objects of its own, which only these cases load: who
- * looks for such code shall find it here and in no other cell. One object makes a few
- * calls, with their numbers beside them; the other makes any.
+ * looks for such code shall find it here and in no other cell. One object unmaps, one
+ * maps, with the numbers of the calls beside them; one makes any call.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -37,6 +37,12 @@ typedef long (*any_call)(long, long, long, long, long, long, long);
 static int make_few(struct scene *s)
 {
     int err = stale_load(s, "stale_raw_few.so");
+    return err ? err : stale_make_private(s);
+}
+
+static int make_map(struct scene *s)
+{
+    int err = stale_load(s, "stale_raw_map.so");
     return err ? err : stale_make_private(s);
 }
 
@@ -76,7 +82,7 @@ static int unmap_raw_later(struct scene *s)
 static int map_over_raw(struct scene *s)
 {
     few_mmap map;
-    int err = stale_find(s, "stale_few_mmap", &map);
+    int err = stale_find(s, "stale_map_mmap", &map);
     if (err)
         return err;
     long p = map(s->part, s->part_len, MAP_FIXED);
@@ -148,12 +154,15 @@ static int run_race(struct race *race)
     return err;
 }
 
+/* The object that unmaps comes after the buffer was got. */
 static int race_raw(struct scene *s)
 {
     struct race race = { .scene = s };
-    int err = stale_find(s, "stale_few_munmap", &race.unmap);
+    int err = stale_find(s, "stale_map_mmap", &race.map);
     if (!err)
-        err = stale_find(s, "stale_few_mmap", &race.map);
+        err = stale_load(s, "stale_raw_few.so");
+    if (!err)
+        err = stale_find(s, "stale_few_munmap", &race.unmap);
     return err ? err : run_race(&race);
 }
 
@@ -246,13 +255,13 @@ const struct stale_case stale_raw_cases[] = {
       stale_make_private, unmap_raw_late },
     { "raw-later", "the same, and a get between load and use", MOVES | PLAIN,
       stale_make_private, unmap_raw_later },
-    { "raw-fixed", "mmap(MAP_FIXED) by inline assembly", MOVES, make_few, map_over_raw },
+    { "raw-fixed", "mmap(MAP_FIXED) by inline assembly", MOVES, make_map, map_over_raw },
     { "raw-clone", "munmap by a CLONE_VM child, all by assembly", MOVES,
       make_few, clone_unmaps_raw },
     { "raw-race", "munmap by assembly, mmap by another thread at once", MOVES | WHOLE,
       make_few, race_raw_library },
     { "raw-race-raw", "the same, and the mmap by assembly too", MOVES | WHOLE,
-      make_few, race_raw },
+      make_map, race_raw },
     { "any", "munmap by an assembly routine for any call", MOVES, make_any, unmap_any },
     { "any-late", "the same, by an object loaded later", MOVES | PLAIN,
       stale_make_private, unmap_any_late },

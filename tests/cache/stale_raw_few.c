@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* stale_raw_few.c - a shared object that calls the kernel itself, but for a few things
- * only: the number of each call stands beside it. */
+/* stale_raw_few.c - a shared object that calls the kernel itself, but only to unmap:
+ * the number of each call stands beside it. */
 #include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
 EXPORT long stale_few_munmap(void *addr, size_t len);
-EXPORT long stale_few_mmap(void *addr, size_t len, long flags);
 EXPORT long stale_few_clone_munmap(void *addr, size_t len);
 
 #ifdef __x86_64__
@@ -20,19 +18,6 @@ long stale_few_munmap(void *addr, size_t len)
     long r;
     __asm__ volatile("mov %1, %%eax\n\tsyscall" : "=&a"(r)
                      : "i"(SYS_munmap), "D"(addr), "S"(len) : "rcx", "r11", "memory");
-    return r;
-}
-
-/* Private anonymous memory. */
-long stale_few_mmap(void *addr, size_t len, long flags)
-{
-    long r;
-    register long r10 __asm__("r10") = flags | MAP_PRIVATE | MAP_ANONYMOUS;
-    register long r8 __asm__("r8") = -1, r9 __asm__("r9") = 0;
-    __asm__ volatile("mov %1, %%eax\n\tsyscall" : "=&a"(r)
-                     : "i"(SYS_mmap), "D"(addr), "S"(len), "d"(PROT_READ | PROT_WRITE),
-                       "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
     return r;
 }
 
@@ -66,11 +51,6 @@ long stale_few_clone_munmap(void *addr, size_t len)
 long stale_few_munmap(void *addr, size_t len)
 {
     (void)addr, (void)len;
-    return -ENOSYS;
-}
-long stale_few_mmap(void *addr, size_t len, long flags)
-{
-    (void)addr, (void)len, (void)flags;
     return -ENOSYS;
 }
 long stale_few_clone_munmap(void *addr, size_t len)
