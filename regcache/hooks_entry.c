@@ -186,6 +186,7 @@ __attribute__((used)) long pw_hooks_syscall(const struct pw_call *c, uintptr_t f
 
 void pw_hooks_objects_changed(void)
 {
+    __atomic_add_fetch(&pw_hooks.objects, 1, __ATOMIC_ACQ_REL);
     if (__atomic_load_n(&pw_hooks.numbers[0], __ATOMIC_RELAXED))
         tell((struct pw_range){ 0, 0 }, PW_CAUSE_OBJECTS);
 }

@@ -38,6 +38,7 @@ struct pw_hooks {
     uint64_t text_writable;             /* a bit each */
 
     uint64_t rings;                     /* io_uring was asked for */
+    uint64_t objects;                   /* times the dynamic linker told of any */
 
     /* How many listeners hear too late of munmap past the C library, when another
      * thread may have the addresses: they are told of what a call was given, too. */

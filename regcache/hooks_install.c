@@ -23,13 +23,16 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "hooks_entry.h"
 #include "hooks_trial.h"
+#include "owner.h"
 #include "patch.h"
 #include "raw.h"
 #include "scan.h"
@@ -79,6 +82,7 @@ static unsigned n_sites;
 
 static struct {
     unsigned long long adds, subs;      /* of objects, when surveyed last */
+    uint64_t objects;                   /* pw_hooks.objects, then */
     struct known {
         uintptr_t base;
         uint64_t print;
@@ -97,6 +101,40 @@ static struct verdict {
     uint64_t said;              /* 1: being written, 2: it holds */
     char why[BLIND_MAX];
 } passed_by, untold, broken;
+
+/* May the dynamic linker be asked? Its lock is not made free in a forked child, and
+ * another thread of the parent may have held it. */
+static struct pw_owner asked;
+static bool calm;
+
+/* A folder for each thread, and each has a link to the one they are in. The C
+ * library's __libc_single_threaded does not come back when threads have ended. */
+static bool alone_here(void)
+{
+    struct stat st;
+
+    return !stat("/proc/self/task", &st) && st.st_nlink == 3;
+}
+
+static void before_fork(void)
+{
+    calm = pw_owner_is_here(&asked) && alone_here();
+}
+
+static void in_child(void)
+{
+    *asked.mark = calm;
+}
+
+static int ask_with_care(void)
+{
+    int err;
+
+    if (asked.mark)
+        return 0;
+    err = pw_owner_init(&asked);
+    return err ? err : -pthread_atfork(before_fork, NULL, in_child);
+}
 
 static const char *holds(const struct verdict *v)
 {
@@ -131,6 +169,11 @@ static void say(struct verdict *v, const char *format, const char *what,
     snprintf(v->why, sizeof v->why, format, what, object);
     __atomic_store_n(&v->said, 2, __ATOMIC_RELEASE);
     lose();
+}
+
+static bool may_ask(void)
+{
+    return pw_owner_is_here(&asked);
 }
 
 static void fail(int err, const char *format, const char *what, const char *object)
@@ -215,8 +258,9 @@ static void passes_by(const struct pw_raw_call *call, bool is_any, const char *w
 {
     const char *what = is_any || call->nr < 0 ? "any call" : number_name(call->nr);
 
-    say(&passed_by, "%s is called past the C library by %s: use the uffd monitor", what,
-        who);
+    if (is_any || pw_scan_dangerous(call))
+        say(&passed_by, "%s is called past the C library by %s: use the uffd monitor",
+            what, who);
     if (is_any || pw_scan_untold(call))
         say(&untold, "%s is called past the C library by %s, and userfaultfd does not "
             "tell of all that it can do", what, who);
@@ -232,7 +276,8 @@ static void visit(void *ctx, const struct pw_raw_call *call)
 
     if (call->nr < 0 && !is_any && o->known)
         return;
-    if (!is_any && !of_interest(call->nr) && !pw_scan_dangerous(call))
+    if (!is_any && !of_interest(call->nr) && !pw_scan_dangerous(call) &&
+        !pw_scan_untold(call))
         return;
     /* Of the dynamic linker's calls one matters: it maps into what it has reserved,
      * protects what it has relocated, and moves no break. */
@@ -244,7 +289,7 @@ static void visit(void *ctx, const struct pw_raw_call *call)
         fail(err, err == -EPERM ? "%s of %s may not be patched (a security module?)"
                                 : "no room near %s of %s for a patch",
              number_name(call->nr), o->name);
-    else if (err && (is_any || pw_scan_dangerous(call)))
+    else if (err)
         passes_by(call, is_any, o->name);
 }
 
@@ -556,6 +601,7 @@ static int look(struct dl_phdr_info *info, size_t size, void *arg)
 /* true: something had been undone, so that changes were missed. */
 static bool survey(void)
 {
+    uint64_t objects = __atomic_load_n(&pw_hooks.objects, __ATOMIC_ACQUIRE);
     struct survey v;
 
     do {
@@ -571,6 +617,7 @@ static bool survey(void)
             "what dlmopen() loaded", "");
     __atomic_store_n(&state.adds, v.adds, __ATOMIC_RELAXED);
     __atomic_store_n(&state.subs, v.subs, __ATOMIC_RELAXED);
+    __atomic_store_n(&state.objects, objects, __ATOMIC_RELEASE);
     return v.amiss;
 }
 
@@ -584,6 +631,14 @@ static int glance(struct dl_phdr_info *info, size_t size, void *arg)
              info->dlpi_subs == __atomic_load_n(&state.subs, __ATOMIC_RELAXED) &&
              all_as_left();
     return 1;
+}
+
+/* In a child that may not ask: does what the parent found still hold? */
+static bool as_at_fork(void)
+{
+    return state.told && state.objects == __atomic_load_n(&pw_hooks.objects,
+                                                          __ATOMIC_ACQUIRE) &&
+           all_as_left();
 }
 
 /* Does each function that somebody else has patched still come by here? */
@@ -623,8 +678,13 @@ bool pw_hooks_check(bool alone)
         say(&untold, "%s%s can change memory in ways that userfaultfd does not tell of",
             "a ring of io_uring", "");
     }
+    if (!may_ask() && !as_at_fork())
+        say(&broken, "%s%s has loaded objects or was patched since it was forked",
+            "this process", "");
     if (pw_hooks_blind(alone))
         return false;
+    if (!may_ask())
+        return true;
     dl_iterate_phdr(glance, &clean);
     if (clean)
         return true;
@@ -642,7 +702,7 @@ bool pw_hooks_check(bool alone)
 static void visit_made(void *ctx, const struct pw_raw_call *call)
 {
     (void)ctx;
-    if (pw_scan_dangerous(call))
+    if (pw_scan_dangerous(call) || pw_scan_untold(call))
         passes_by(call, false, "code made at run time");
 }
 
@@ -659,7 +719,7 @@ void pw_hooks_check_code(struct pw_range range)
     unsigned char code[4096];
     long pid = pw_raw3(SYS_getpid, 0, 0, 0);
 
-    if (dl_iterate_phdr(in_object, &range.start))
+    if (may_ask() && dl_iterate_phdr(in_object, &range.start))
         return;
     for (uintptr_t at = range.start; at < range.end; at += sizeof code - OVERLAP) {
         size_t len = range.end - at < sizeof code ? range.end - at : sizeof code;
@@ -746,9 +806,17 @@ static int install(bool alone, char why[PW_MONITOR_WHY_MAX])
 {
     int err;
 
-    if (!pw_hooks.records && (err = pw_records_create(&pw_hooks.records))) {
+    err = ask_with_care();
+    if (!err && !pw_hooks.records)
+        err = pw_records_create(&pw_hooks.records);
+    if (err) {
         snprintf(why, PW_MONITOR_WHY_MAX, "no memory that fork wipes (Linux 4.14 has it)");
         return err;
+    }
+    if (!may_ask()) {
+        snprintf(why, PW_MONITOR_WHY_MAX, "this process was forked beside other threads, "
+                 "one of which may have held the dynamic linker's lock");
+        return -ENODEV;
     }
     if (!functions[0].start && (err = find_symbols(why)))
         return err;

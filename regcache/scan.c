@@ -152,6 +152,7 @@ bool pw_scan_dangerous(const struct pw_raw_call *call)
 
 bool pw_scan_untold(const struct pw_raw_call *call)
 {
-    return (call->nr < 0 && call->certain) || call->nr == SYS_madvise || call->nr == SYS_process_madvise ||
+    return ((call->nr < 0 || call->nr == SYS_mmap) && call->certain) ||
+           call->nr == SYS_madvise || call->nr == SYS_process_madvise ||
            call->nr == SYS_shmat || call->nr == SYS_io_uring_setup;
 }

@@ -456,6 +456,42 @@ Test(hooks, a_forked_child_hears_its_own_and_the_parent_does_not)
     expect_silence(before);
 }
 
+static int watch_after_load(void *arg)
+{
+    (void)arg;
+    listen_to(ears);
+    if (watch(shared_page, PAGE))
+        return 1;
+    if (!dlopen("libBrokenLocale.so.1", RTLD_NOW))
+        return 0;
+    listen_to(ears);
+    return watch(shared_page, PAGE) == -EOPNOTSUPP ? 0 : 2;
+}
+
+static void *stand_by(void *arg)
+{
+    pthread_barrier_wait(arg);
+    pthread_barrier_wait(arg);
+    return NULL;
+}
+
+/* Another thread of the parent may have held the dynamic linker's lock. So a child
+ * does not ask it: it goes by what the parent knew, as long as that is enough. */
+Test(hooks, a_child_forked_beside_threads_does_not_ask_the_dynamic_linker)
+{
+    pthread_barrier_t step;
+    pthread_t t;
+
+    shared_page = map(1);
+    cr_assert(zero(int, watch(shared_page, PAGE)));
+    pthread_barrier_init(&step, NULL, 2);
+    cr_assert(zero(int, pthread_create(&t, NULL, stand_by, &step)));
+    pthread_barrier_wait(&step);
+    cr_expect(zero(int, in_child(watch_after_load, NULL)));
+    pthread_barrier_wait(&step);
+    pthread_join(t, NULL);
+}
+
 static void unmap_in_handler(int sig)
 {
     (void)sig;
