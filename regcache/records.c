@@ -25,8 +25,9 @@
  * None of them waits for another, so a signal handler may interrupt any.
  *
  * A record's state is ticket * 2 + 2, and 1 more while it is being written; 0 is a
- * record never used. An entry of going_on has the state `turn` * 2 + 2, and 1 more
- * while it is being filled: then its range counts as everything. 0 is a free one.
+ * record never used. An entry of going_on has the state `turn` * 2 + 2 with the
+ * era above it, and 1 more while it is being filled: then its range counts as
+ * everything. 0 is a free one.
  *
  * Everything here is read and written atomically; x86 and the C11 model both give
  * the order stated beside each access.
@@ -37,6 +38,8 @@
 
 /* Marks that are no entry of going_on. */
 enum { CROWD = PW_RECORDS_GOING_ON, NOTHING };
+
+enum { ERA_SHIFT = 48 };
 
 static uint64_t load(const uint64_t *p)
 {
@@ -76,18 +79,19 @@ static struct pw_mark join_crowd(struct pw_records *r)
 static struct pw_mark enter(struct pw_records *r, struct pw_range range, unsigned cause)
 {
     uint64_t turn = __atomic_fetch_add(&r->turn, 1, __ATOMIC_RELAXED);
+    uint64_t state = (turn * 2 + 2) ^ load(&r->era) << ERA_SHIFT;
 
     for (unsigned i = 0; i < PW_RECORDS_GOING_ON; i++) {
         unsigned slot = (unsigned)(turn + i) % PW_RECORDS_GOING_ON;
         struct pw_going_on *g = &r->going_on[slot];
 
-        if (load(&g->state) || !swap(&g->state, 0, turn * 2 + 3))
+        if (load(&g->state) || !swap(&g->state, 0, state | 1))
             continue;
         poke(&g->start, range.start);
         poke(&g->end, range.end);
         __atomic_store_n(&g->cause, cause, __ATOMIC_RELAXED);
-        __atomic_store_n(&g->state, turn * 2 + 2, __ATOMIC_RELEASE);
-        return (struct pw_mark){ turn * 2 + 2, slot };
+        __atomic_store_n(&g->state, state, __ATOMIC_RELEASE);
+        return (struct pw_mark){ state, slot };
     }
     return join_crowd(r);
 }

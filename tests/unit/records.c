@@ -379,6 +379,16 @@ Test(records, a_child_knows_that_it_is_one_when_it_has_done_more_than_its_parent
 
 static struct pw_mark begun[2];
 
+static int going_on(struct pw_range range)
+{
+    struct pw_records_change c = { .slot = 0 };
+    int n = 0;
+
+    for (; pw_records_going_on(r, range, &c); c.slot++)
+        n++;
+    return n;
+}
+
 static int end_in_the_child(void *arg)
 {
     struct pw_mark mine;
@@ -390,7 +400,8 @@ static int end_in_the_child(void *arg)
     mine = pw_records_begin(r, pages(20, 1), PW_EV_UNMAP);
     pw_records_end(r, begun[0]);
     pw_records_end(r, begun[1]);
-    err = watch(pages(500, 1)) != -EAGAIN;  /* its own crowd is still there */
+    /* Its own are all still there, and its crowd. */
+    err = going_on(pages(20, 1)) != PW_RECORDS_GOING_ON || watch(pages(500, 1)) != -EAGAIN;
     pw_records_end(r, mine);
     return err;
 }
