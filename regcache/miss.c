@@ -25,11 +25,6 @@ enum { PW_MERGE_MOST = 4 };
  * caller alone. */
 enum { PW_TRIES = 16, PW_YIELDS = 64 };
 
-/* How often memory must be found missing to be missing. While other threads split
- * and join the mappings next to it, the kernel (6.18, which looks at one mapping at a
- * time) can show a hole where there is none. */
-enum { PW_HOLES = 4 };
-
 struct request {
     uintptr_t first, last;
     unsigned access;
@@ -329,8 +324,8 @@ int pw_regcache_get_slow(struct pw_regcache *hot, uintptr_t first, uintptr_t las
 {
     struct pw_cache *rc = pw_cache_of(hot);
     struct request q = { first, last, access };
-    int err, tries = 0, holes = 0;
     bool alone = false;
+    int err, tries = 0;
 
     if (last < first || last == first - 1 || access & ~PW_ACCESS_ALL)
         return -EINVAL;
@@ -339,8 +334,7 @@ int pw_regcache_get_slow(struct pw_regcache *hot, uintptr_t first, uintptr_t las
     do {
         err = attempt(rc, &q, alone, out);
         alone |= err == PW_SMALLER;
-    } while (err == PW_SMALLER || (err == -EAGAIN && ++tries < PW_TRIES) ||
-             (err == -EFAULT && ++holes < PW_HOLES));
+    } while (err == PW_SMALLER || (err == -EAGAIN && ++tries < PW_TRIES));
     count(err == PW_FOUND ? &rc->count.hits : &rc->count.misses);
     if (err == -ENOMEM || err == -EAGAIN)
         count(&rc->count.refused);
