@@ -64,8 +64,8 @@ static int blind_open(struct pw_monitor **out)
 
 /* ---- what stands between the cache and the hooks ---- */
 
-enum fault { FAULT_DEAF, FAULT_FORGETFUL, FAULT_LATE };
-static const char *const faults[] = { "deaf", "forgetful", "late" };
+enum fault { FAULT_DEAF, FAULT_FORGETFUL, FAULT_LATE, FAULT_HASTY };
+static const char *const faults[] = { "deaf", "forgetful", "late", "hasty" };
 enum { FORGETS = 100, LATE_US = 50 };
 
 struct faulty {
@@ -93,6 +93,8 @@ static void faulty_unwatch(struct pw_monitor *m, struct pw_range r, struct pw_wa
 
 static int faulty_fresh(struct pw_monitor *m, struct pw_range r, const struct pw_watch *w)
 {
+    if (faulty_of(m)->fault == FAULT_HASTY)
+        return 1;
     return hooks_of(m)->ops->fresh(hooks_of(m), r, w);
 }
 

@@ -6,6 +6,7 @@
  *     deaf       the hooks, but what madvise and its kin drop is not told
  *     forgetful  the hooks, but one change in a hundred is not told
  *     late       the hooks, but the word moves some 50 us after it should
+ *     hasty      the hooks, but what changes while it is pinned is called fresh
  */
 #ifndef PINWHEEL_TESTS_BROKEN_H
 #define PINWHEEL_TESTS_BROKEN_H

@@ -79,7 +79,8 @@ static void shared_step(struct worker *w, struct slot *s)
 
 static void step(struct worker *w)
 {
-    struct slot *s = &fuzz.slots[below(w, SLOTS)];
+    /* A few slots are wanted by all, so that who changes one has company. */
+    struct slot *s = &fuzz.slots[below(w, below(w, 2) ? SLOTS : fuzz.n_threads)];
     size_t choice = below(w, 1000);
     if (choice < 3) {
         pw_regcache_trim(fuzz.cache, below(w, 4) ? below(w, BUDGET_BYTES / 16) : SIZE_MAX);
@@ -89,7 +90,9 @@ static void step(struct worker *w)
         w->counts[OP_PROGRESS]++;
     } else if (choice < 40) {
         held_put_some(w);
-    } else if (choice < 440) {
+    } else if (choice < 140) {
+        use_in_race(w, s);
+    } else if (choice < 480) {
         if (slot_share(s)) {
             shared_step(w, s);
             slot_leave(s);
@@ -97,7 +100,7 @@ static void step(struct worker *w)
             w->busy++;
         }
     } else if (slot_take(s)) {
-        if (choice < 450)
+        if (choice < 490)
             process_step(w, s);
         else
             own_step(w, s);

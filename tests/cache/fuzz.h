@@ -4,7 +4,8 @@
  * All memory lies in slots. A program that changes a buffer while a device is at
  * it has itself to blame, so a slot is changed, and read into, by one thread that
  * has it for itself; threads that share it get it and have it written out. Other
- * slots change meanwhile, and what one thread unmaps the next one maps.
+ * slots change meanwhile, and what one thread unmaps the next one maps. To get and put
+ * a slot while others change it is legal, too, as long as nobody uses what is pinned.
  *
  * A slot's shadow says byte by byte what the program wrote there.
  */
@@ -24,7 +25,7 @@ enum {
     PAGE = 4096,
     SLOTS = 48, SLOT_MAX = 2 << 20,     /* bytes */
     CELL_PAGES = 16, CELL_LEN = CELL_PAGES * PAGE, CELLS = 24,
-    THREADS_MAX = 64, HELD_MAX = 8, CHILDREN_MAX = 2,
+    THREADS_MAX = 48, HELD_MAX = 8, CHILDREN_MAX = 2,
 };
 
 enum kind {
@@ -58,7 +59,7 @@ struct slot {
 
 /* What a thread does, for the count and the story. */
 enum op {
-    OP_MAKE, OP_RELEASE, OP_WRITE, OP_GET, OP_PUT, OP_IN, OP_OUT, OP_LOOK, OP_SPAN,
+    OP_MAKE, OP_RELEASE, OP_WRITE, OP_GET, OP_PUT, OP_IN, OP_OUT, OP_LOOK, OP_SPAN, OP_RACE,
     OP_HOLD, OP_TRIM, OP_PROGRESS, OP_FORK, OP_FORK_WRITES, OP_FORK_USES, OP_SPAWN,
     OP_THREAD, OP_OBJECT, OP_MALLOC_TRIM,
     OP_UNMAP_MAP, OP_MAP_OVER, OP_MOVE_AWAY, OP_MOVE_ONTO, OP_DONTUNMAP,
@@ -168,6 +169,7 @@ void use_out(struct worker *w, struct slot *s);
 void use_look(struct worker *w, struct slot *s);
 void use_span(struct worker *w, struct slot *s);
 void use_hold(struct worker *w, struct slot *s);
+void use_in_race(struct worker *w, const struct slot *s);
 void use_memory(struct worker *w, unsigned char *addr, size_t len);     /* no slot */
 void held_put_some(struct worker *w);
 void held_put_all(struct worker *w);

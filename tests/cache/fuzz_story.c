@@ -15,7 +15,7 @@ enum { TOLD = 60 };
 const char *const op_names[OPS] = {
     [OP_MAKE] = "make", [OP_RELEASE] = "release", [OP_WRITE] = "write", [OP_GET] = "get",
     [OP_PUT] = "put", [OP_IN] = "READ_FIXED", [OP_OUT] = "WRITE_FIXED",
-    [OP_LOOK] = "look", [OP_SPAN] = "span", [OP_HOLD] = "hold", [OP_TRIM] = "trim",
+    [OP_LOOK] = "look", [OP_SPAN] = "span", [OP_RACE] = "race", [OP_HOLD] = "hold", [OP_TRIM] = "trim",
     [OP_PROGRESS] = "progress", [OP_FORK] = "fork", [OP_FORK_WRITES] = "fork-writes",
     [OP_FORK_USES] = "fork-uses", [OP_SPAWN] = "spawn", [OP_THREAD] = "thread",
     [OP_OBJECT] = "dlopen-dlclose", [OP_MALLOC_TRIM] = "malloc_trim",

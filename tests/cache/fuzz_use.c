@@ -250,6 +250,24 @@ void held_put_all(struct worker *w)
         held_put(w, &fuzz.held[i]);
 }
 
+/* Who has the slot changes it while we get it. Whatever comes of that, the next get
+ * of it must be right: pages that went while they were pinned are not remembered. */
+void use_in_race(struct worker *w, const struct slot *s)
+{
+    unsigned char *addr = __atomic_load_n(&s->addr, __ATOMIC_RELAXED);
+    size_t len = __atomic_load_n(&s->len, __ATOMIC_RELAXED);
+    size_t pages = addr && len <= SLOT_MAX ? len / PAGE : 0;
+    for (size_t n = below(w, 8); n > 0 && pages > 0; n--) {
+        struct pw_region *r;
+        size_t from = below(w, 2) ? 0 : below(w, pages) * PAGE;
+        len = below(w, 2) ? (pages * PAGE - from) : PAGE;
+        int err = pw_regcache_get(fuzz.cache, addr + from, len, PW_READ | PW_WRITE, &r);
+        note(w, OP_RACE, addr + from, len, err, err ? 0 : r->number);
+        if (!err)
+            put(w, r, addr + from, len);
+    }
+}
+
 /* Memory that is in no slot: the caller's alone. */
 void use_memory(struct worker *w, unsigned char *addr, size_t len)
 {
