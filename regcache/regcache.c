@@ -30,8 +30,8 @@ static size_t base_size(const struct pw_cache *rc)
 
 static void tables_free(struct pw_cache *rc)
 {
-    pw_arena_free(rc->regions, regions_size(rc));
-    pw_arena_free(rc->cards, cards_size(rc));
+    pw_arena_free(rc->regions, regions_size(rc), 0);
+    pw_arena_free(rc->cards, cards_size(rc), PW_COLOUR_CARDS);
     pw_index_close(rc);
     if (rc->base)
         pw_seats_free(rc);
@@ -39,9 +39,9 @@ static void tables_free(struct pw_cache *rc)
 
 static int tables_new(struct pw_cache *rc)
 {
-    rc->cards = pw_arena_new(cards_size(rc));
-    rc->regions = pw_arena_new(regions_size(rc));
-    rc->base = pw_arena_new(base_size(rc));
+    rc->cards = pw_arena_new(cards_size(rc), PW_COLOUR_CARDS);
+    rc->regions = pw_arena_new(regions_size(rc), 0);
+    rc->base = pw_arena_new(base_size(rc), 0);
     if (!rc->cards || !rc->regions || !rc->base || pw_index_open(rc) ||
         madvise(rc, PW_PAGE, MADV_WIPEONFORK)) {
         tables_free(rc);
@@ -84,7 +84,7 @@ int pw_regcache_open(const struct pw_regcache_config *config, struct pw_regcache
     *out = NULL;
     if (!sane(config))
         return -EINVAL;
-    rc = pw_arena_new(sizeof(*rc));
+    rc = pw_arena_new(sizeof(*rc), 0);
     if (!rc)
         return -ENOMEM;
     rc->config = *config;
@@ -105,7 +105,7 @@ int pw_regcache_open(const struct pw_regcache_config *config, struct pw_regcache
 tables:
     tables_free(rc);
 free:
-    pw_arena_free(rc, sizeof(*rc));
+    pw_arena_free(rc, sizeof(*rc), 0);
     return err;
 }
 
@@ -131,7 +131,7 @@ void pw_regcache_close(struct pw_regcache *hot)
     pw_unpin_all(rc, doomed);
     tables_free(rc);
     pthread_mutex_destroy(&rc->lock);
-    pw_arena_free(rc, sizeof(*rc));
+    pw_arena_free(rc, sizeof(*rc), 0);
 }
 
 /* In a forked child, `hot` is wiped. All that is cached is the parent's, pinned for
@@ -150,8 +150,8 @@ void pw_regcache_revive(struct pw_cache *rc)
         return;
     }
     pthread_mutex_init(&rc->lock, NULL);
-    madvise(rc->cards, cards_size(rc), MADV_DONTNEED);
-    madvise(rc->regions, regions_size(rc), MADV_DONTNEED);
+    pw_arena_wipe(rc->cards, cards_size(rc), PW_COLOUR_CARDS);
+    pw_arena_wipe(rc->regions, regions_size(rc), 0);
     pw_index_clear(rc);
     rc->count = (struct pw_counters){ 0 };
     if (rc->config.budget)

@@ -124,8 +124,8 @@ static struct pw_seat *seat_new(struct pw_cache *rc)
 
     if (!seat)
         return NULL;
-    *seat = (struct pw_seat){ .tallies = pw_arena_new(tally_size(rc)),
-                              .next = rc->seats };
+    *seat = (struct pw_seat){
+        .tallies = pw_arena_new(tally_size(rc), PW_COLOUR_TALLIES), .next = rc->seats };
     if (!seat->tallies) {
         free(seat);
         return NULL;
@@ -182,22 +182,22 @@ void pw_seats_free(struct pw_cache *rc)
     pthread_mutex_lock(&open_lock);
     for (seat = rc->seats; seat; seat = next) {
         next = seat->next;
-        pw_arena_free(seat->tallies, tally_size(rc));
+        pw_arena_free(seat->tallies, tally_size(rc), PW_COLOUR_TALLIES);
         *seat = (struct pw_seat){ .next = old_seats };
         old_seats = seat;
     }
     pthread_mutex_unlock(&open_lock);
-    pw_arena_free(rc->base, tally_size(rc));
+    pw_arena_free(rc->base, tally_size(rc), 0);
 }
 
 /* The threads are the parent's, and so is what they hold. */
 void pw_seats_forget(struct pw_cache *rc)
 {
     for (struct pw_seat *seat = rc->seats; seat; seat = seat->next) {
-        madvise(seat->tallies, tally_size(rc), MADV_DONTNEED);
+        pw_arena_wipe(seat->tallies, tally_size(rc), PW_COLOUR_TALLIES);
         seat->owner = NULL;
         seat->hits = 0;
     }
-    madvise(rc->base, tally_size(rc), MADV_DONTNEED);
+    pw_arena_wipe(rc->base, tally_size(rc), 0);
     name(rc, __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED));
 }
