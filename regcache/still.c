@@ -2,9 +2,10 @@
 /* still.c - threads that write to these pages wait for a moment. See still.h.
  *
  * Nobody reads what the descriptor has to tell: a thread that faults sleeps until
- * the protection goes. Closing alone would not take it away while a forked child
- * has the descriptor too. Source: userfaultfd_unregister() in Linux
- * fs/userfaultfd.c, which takes the protection off and wakes everybody.
+ * the protection goes and it is woken. Closing alone would do neither while a
+ * forked child has the descriptor too. Source: userfaultfd_unregister() in Linux
+ * fs/userfaultfd.c, which takes the protection off, but wakes those only who wait
+ * for missing pages.
  */
 #define _GNU_SOURCE
 #include "still.h"
@@ -68,6 +69,7 @@ void pw_still_end(struct pw_still *s)
     if (s->fd < 0)
         return;
     ioctl(s->fd, UFFDIO_UNREGISTER, &all);
+    ioctl(s->fd, UFFDIO_WAKE, &all);
     pw_still_forget(s);
 }
 

@@ -29,6 +29,23 @@ tests_unit_pool_refused_SOURCES = tests/unit/pool_refused.c \
 	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
 tests_unit_pool_refused_LDADD = $(unit_libs)
 
+# A program's heap in it.
+unit_tests += tests/unit/books_runs tests/unit/heap tests/unit/heap_refused \
+	tests/unit/malloc_params tests/unit/process_pool tests/unit/still
+tests_unit_books_runs_SOURCES = tests/unit/books_runs.c
+tests_unit_books_runs_LDADD = $(unit_libs)
+tests_unit_heap_SOURCES = tests/unit/heap.c
+tests_unit_heap_LDADD = $(unit_libs)
+tests_unit_heap_refused_SOURCES = tests/unit/heap_refused.c \
+	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
+tests_unit_heap_refused_LDADD = $(unit_libs)
+tests_unit_malloc_params_SOURCES = tests/unit/malloc_params.c regcache/malloc_params.c
+tests_unit_malloc_params_LDADD = $(unit_libs)
+tests_unit_process_pool_SOURCES = tests/unit/process_pool.c
+tests_unit_process_pool_LDADD = $(unit_libs)
+tests_unit_still_SOURCES = tests/unit/still.c
+tests_unit_still_LDADD = $(unit_libs)
+
 # The registration cache: what it asks the kernel.
 unit_tests += tests/unit/maps
 tests_unit_maps_SOURCES = tests/unit/maps.c tests/unit/child.h
@@ -52,9 +69,14 @@ tests_unit_live_SOURCES = tests/unit/live.c
 tests_unit_live_LDADD = $(unit_libs)
 
 # How much may be pinned.
-unit_tests += tests/unit/budget
-tests_unit_budget_SOURCES = tests/unit/budget.c
+budget_rig = tests/unit/budget_rig.c tests/unit/budget_rig.h
+unit_tests += tests/unit/budget tests/unit/budget_host tests/unit/budget_refused
+tests_unit_budget_SOURCES = tests/unit/budget.c $(budget_rig)
 tests_unit_budget_LDADD = $(unit_libs)
+tests_unit_budget_host_SOURCES = tests/unit/budget_host.c $(budget_rig)
+tests_unit_budget_host_LDADD = $(unit_libs)
+tests_unit_budget_refused_SOURCES = tests/unit/budget_refused.c $(budget_rig)
+tests_unit_budget_refused_LDADD = $(unit_libs)
 
 # The registration cache, over a fake monitor and a fake pin backend.
 cache_rig = tests/unit/regcache_rig.h tests/unit/fake_monitor.c \
