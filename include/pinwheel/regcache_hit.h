@@ -109,6 +109,11 @@ void pw_regcache_reap(struct pw_regcache *rc, uint32_t number);
 
 /* One instruction each, where the compiler would take three: this is what a hit
  * consists of. ThreadSanitizer must see what happens. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PW_NO_ASM
+#endif
+#endif
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__) && !defined(PW_NO_ASM)
 /* Written by this thread alone, so that it need not be atomic to others. */
 static inline void pw_more(uint32_t *n)
