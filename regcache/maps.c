@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* maps.c - what kinds of memory lie behind a range, as the kernel tells it.
  *
- * Start at pw_maps_find(). The file is opened anew for each question: an open
- * one keeps showing the memory it was opened for, which after fork() is another
- * process's, and a program that closes all descriptors would close ours. It is
- * the thread's, for a process whose first thread has ended shows an empty file.
+ * Start at pw_maps_find(). To open the file takes five times as long as to ask, so
+ * it is kept open. Two things can happen to it:
+ *   - fork: a child's copy shows the parent's memory. What we keep stands in a page
+ *     that the kernel wipes in children.
+ *   - a program closes all descriptors that it does not know, and the number is soon
+ *     another file's. So the file's inode is looked at each time: one of /proc is no
+ *     other file's while it is open.
+ * The file is a thread's, for a process whose first thread has ended shows an empty
+ * one. It shows the whole process's memory, also when that thread has ended.
  *
  * System calls are made raw: this runs within other libraries' calls, which rely
  * on errno, and none of the calls is a place where a thread may be cancelled.
@@ -15,7 +20,9 @@
 #include <linux/ioctl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "owner.h"
 #include "raw.h"
 
 /* The question and the answer of PROCMAP_QUERY: Linux include/uapi/linux/fs.h, of
@@ -252,16 +259,111 @@ static int maps_open(void)
                         0, 0, 0);
 }
 
+static void maps_close(int fd)
+{
+    pw_raw3(SYS_close, fd, 0, 0);
+}
+
+/* A kept descriptor and the inode that it had, in one word; 0 is none. */
+enum { KEY_BITS = 20, KEPT_FROM = 800 };
+
+static uint64_t *kept;              /* in a page that is wiped by fork */
+static uint64_t kept_last;          /* the same, and in a child the parent's */
+
+static int key_fd(uint64_t key)
+{
+    return (int)(key & ((1 << KEY_BITS) - 1));
+}
+
+static uint64_t key_of(int fd)
+{
+    struct stat st;
+
+    if (fd < 0 || fd >> KEY_BITS ||
+        pw_raw3(SYS_fstat, fd, (long)(uintptr_t)&st, 0))
+        return 0;
+    return (uint64_t)st.st_ino << KEY_BITS | (unsigned)fd;
+}
+
+static bool is_ours(uint64_t key)
+{
+    return key && key_of(key_fd(key)) == key;
+}
+
+/* The first thread that comes makes the page. */
+static uint64_t *kept_page(void)
+{
+    uint64_t *page = __atomic_load_n(&kept, __ATOMIC_ACQUIRE), *none = NULL;
+    int before = errno, err;
+    struct pw_owner o;
+
+    if (page)
+        return page;
+    err = pw_owner_init(&o);
+    errno = before;
+    if (err)
+        return NULL;
+    page = (uint64_t *)(void *)o.mark;
+    *page = 0;
+    if (__atomic_compare_exchange_n(&kept, &none, page, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return page;
+    pw_owner_fini(&o);
+    return none;
+}
+
+/* In the place of `was`, which is no good. In a child, what the parent left open is
+ * closed. */
+static void keep(int fd, uint64_t was)
+{
+    uint64_t *page = kept_page(), last;
+    int high = (int)pw_raw3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, KEPT_FROM);
+    uint64_t key = key_of(high);
+
+    if (page && key && __atomic_compare_exchange_n(page, &was, key, false,
+                                                   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+        last = __atomic_exchange_n(&kept_last, key, __ATOMIC_ACQ_REL);
+        if (is_ours(last))
+            maps_close(key_fd(last));
+    } else if (high >= 0) {
+        maps_close(high);
+    }
+}
+
+__attribute__((destructor)) static void unkeep(void)
+{
+    uint64_t key = kept ? __atomic_exchange_n(kept, 0, __ATOMIC_ACQ_REL) : 0;
+
+    if (is_ours(key))
+        maps_close(key_fd(key));
+}
+
+/* The kernel can answer by a query. */
+static bool answered(int err)
+{
+    return !err || err == -EFAULT;
+}
+
 int pw_maps_find(struct pw_range r, struct pw_maps_found *out)
 {
-    int fd = maps_open(), err;
+    uint64_t *page = __atomic_load_n(&kept, __ATOMIC_ACQUIRE);
+    uint64_t key = page ? __atomic_load_n(page, __ATOMIC_ACQUIRE) : 0;
+    int err, fd;
 
+    if (is_ours(key)) {
+        err = pw_maps_by_query(key_fd(key), r, out);
+        if (answered(err))
+            return err;
+    }
+    fd = maps_open();
     if (fd < 0)
         return fd;
     err = pw_maps_by_query(fd, r, out);
-    if (err && err != -EFAULT)
+    if (answered(err))
+        keep(fd, key);
+    else
         err = pw_maps_by_reading(fd, r, out);
-    pw_raw3(SYS_close, fd, 0, 0);
+    maps_close(fd);
     return err;
 }
 
@@ -286,6 +388,6 @@ int pw_maps_each(void (*visit)(struct pw_range r, enum pw_memory kind, void *arg
         return in.fd;
     while ((got = next_mapping(&in, &l)) > 0)
         visit(l.range, l.kind, arg);
-    pw_raw3(SYS_close, in.fd, 0, 0);
+    maps_close(in.fd);
     return got;
 }

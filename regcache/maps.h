@@ -15,7 +15,8 @@ enum pw_memory {
 /* The kinds of all mappings that r touches, in *kinds. One system call where the
  * kernel has PROCMAP_QUERY (Linux 6.11), else /proc/self/maps is read.
  * 0, or -EFAULT when part of r is not mapped, or -errno of open and read.
- * Any thread; allocates nothing and makes no mapping. */
+ * Any thread, errno is left alone. Allocates nothing; the first call maps a page, and
+ * a descriptor stays open, 800 or above, close-on-exec. */
 int pw_maps_kinds(struct pw_range r, unsigned *kinds);
 
 /* The same, with the mappings' own bounds: from where the first one starts to where

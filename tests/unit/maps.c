@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -277,6 +278,8 @@ Test(maps, a_hole_at_the_start_the_middle_or_the_end_is_a_fault)
 {
     char *p = map_anonymous(5);
 
+    /* The first question maps a page, for which a hole would do. */
+    cr_expect(eq(int, kinds_of(range_of(p, 5 * PAGE)), PW_MEM_PRIVATE));
     munmap(p, PAGE);
     munmap(p + 2 * PAGE, PAGE);
     munmap(p + 4 * PAGE, PAGE);
@@ -472,6 +475,168 @@ static int leave_it_to_a_thread(void *p)
 Test(maps, a_process_whose_first_thread_has_ended_is_seen)
 {
     cr_expect(eq(int, in_child(leave_it_to_a_thread, map_anonymous(1)), 0));
+}
+
+/* The file stays open. */
+
+/* Our descriptors: how many, and one of them. */
+static int kept_open(int *fd)
+{
+    int n = 0;
+
+    for (int i = 800; i < 1024; i++)
+        if (fcntl(i, F_GETFD) >= 0) {
+            *fd = i;
+            n++;
+        }
+    return n;
+}
+
+static int asked_again(void *p)
+{
+    unsigned kinds = 0;
+
+    if (pw_maps_kinds(range_of(p, PAGE), &kinds) || deny_call(SYS_openat, EACCES))
+        return 2;
+    return pw_maps_kinds(range_of(p, PAGE), &kinds) || kinds != PW_MEM_PRIVATE;
+}
+
+Test(maps, a_second_question_opens_nothing)
+{
+    struct pw_maps_found found;
+    void *p = map_anonymous(1);
+    int fd = -1;
+
+    if (ask(pw_maps_by_query, range_of(p, PAGE), &found) == -ENOTTY)
+        cr_skip_test("this kernel has no PROCMAP_QUERY");
+    cr_expect(eq(int, kinds_of(range_of(p, PAGE)), PW_MEM_PRIVATE));
+    cr_expect(eq(int, kept_open(&fd), 1));
+    cr_expect(ne(int, fcntl(fd, F_GETFD) & FD_CLOEXEC, 0));
+    cr_expect(eq(int, in_child(asked_again, p), 0));
+}
+
+static int grandchildren(void *arg)
+{
+    int *generation = arg, fd;
+    unsigned kinds;
+
+    if (pw_maps_kinds(page_of(arg), &kinds) || kept_open(&fd) > 1)
+        return 1;
+    return --*generation ? in_child(grandchildren, arg) : 0;
+}
+
+Test(maps, children_of_children_gather_no_descriptors)
+{
+    int generation = 5;
+
+    cr_expect(eq(int, in_child(grandchildren, &generation), 0));
+}
+
+/* The number is given to the file of another process, where p is not mapped. */
+static int other_file_in_its_place(void *arg)
+{
+    char name[64];
+    unsigned kinds = 0;
+    int fd = -1, other;
+    void *p;
+
+    p = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pw_maps_kinds(range_of(p, PAGE), &kinds) || kept_open(&fd) != 1)
+        return 1;
+    snprintf(name, sizeof name, "/proc/%d/maps", (int)getppid());
+    other = open(name, O_RDONLY);
+    if (other < 0 || dup2(other, fd) != fd)
+        return 2;
+    (void)arg;
+    return pw_maps_kinds(range_of(p, PAGE), &kinds) || kinds != PW_MEM_PRIVATE ||
+           fcntl(fd, F_GETFD) < 0;
+}
+
+Test(maps, a_descriptor_that_has_become_another_file_is_not_asked_and_not_closed)
+{
+    struct pw_maps_found found;
+    void *p = map_anonymous(1);
+
+    if (ask(pw_maps_by_query, range_of(p, PAGE), &found) == -ENOTTY)
+        cr_skip_test("this kernel has no PROCMAP_QUERY");
+    cr_expect(eq(int, in_child(other_file_in_its_place, NULL), 0));
+}
+
+static int few_descriptors(void *p)
+{
+    struct rlimit few = { 100, 100 };
+    unsigned kinds = 0;
+    int next, after;
+
+    if (setrlimit(RLIMIT_NOFILE, &few))
+        return 2;
+    next = dup(0);
+    close(next);
+    for (int i = 0; i < 3; i++)
+        if (pw_maps_kinds(range_of(p, PAGE), &kinds) || kinds != PW_MEM_PRIVATE)
+            return 1;
+    after = dup(0);
+    return after != next;
+}
+
+Test(maps, with_no_room_for_a_high_descriptor_none_is_kept)
+{
+    cr_expect(eq(int, in_child(few_descriptors, map_anonymous(1)), 0));
+}
+
+static int no_page_to_keep_it_in(void *p)
+{
+    unsigned kinds = 0;
+    int fd;
+
+    if (deny_call(SYS_madvise, EINVAL))
+        return 2;
+    errno = 77;
+    for (int i = 0; i < 3; i++)
+        if (pw_maps_kinds(range_of(p, PAGE), &kinds) || kinds != PW_MEM_PRIVATE)
+            return 1;
+    if (errno != 77)
+        return 3;
+    return kept_open(&fd);
+}
+
+Test(maps, with_no_memory_that_fork_wipes_none_is_kept)
+{
+    cr_expect(eq(int, in_child(no_page_to_keep_it_in, map_anonymous(1)), 0));
+}
+
+static void *ask_for_a_while(void *arg)
+{
+    long wrong = 0;
+
+    (void)arg;
+    for (int i = 0; i < 2000; i++) {
+        unsigned kinds = 0;
+        char *p = mmap(NULL, 3 * PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        wrong += pw_maps_kinds(range_of(p + PAGE, PAGE), &kinds) ||
+                 kinds != PW_MEM_SHARED;
+        munmap(p + PAGE, PAGE);
+        wrong += pw_maps_kinds(range_of(p, 3 * PAGE), &kinds) != -EFAULT &&
+                 !(kinds & PW_MEM_PRIVATE);     /* another thread's, come into the hole */
+        munmap(p, PAGE);
+        munmap(p + 2 * PAGE, PAGE);
+    }
+    return (void *)wrong;
+}
+
+Test(maps, threads_that_ask_at_once_get_their_own_answers)
+{
+    pthread_t t[4];
+
+    for (int i = 0; i < 4; i++)
+        cr_assert(eq(int, pthread_create(&t[i], NULL, ask_for_a_while, NULL), 0));
+    for (int i = 0; i < 4; i++) {
+        void *wrong;
+
+        pthread_join(t[i], &wrong);
+        cr_expect(eq(ptr, wrong, NULL));
+    }
 }
 
 static int out_of_descriptors(void *p)
