@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "account.h"
 
@@ -32,6 +33,7 @@ enum host_state { HOST_UNKNOWN, HOST_JOINED, HOST_MISSING };
 struct pw_budget {
     pthread_mutex_t lock;
     const struct pw_sys *sys;
+    pid_t owner;                        /* else a child has forgotten to say so */
     size_t rank_bytes, rank_regions;    /* limits */
     size_t host_bytes;                  /* as configured; the account's may differ */
     unsigned sharers;
@@ -158,6 +160,7 @@ void pw_budget_forked(struct pw_budget *b)
     if (b->host == HOST_JOINED)
         pw_account_forget(&b->account);
     b->host = HOST_UNKNOWN;
+    b->owner = getpid();
     b->used_bytes = b->used_regions = 0;
 }
 
@@ -195,6 +198,7 @@ int pw_budget_open_sys(const struct pw_budget_config *config, const struct pw_sy
 
     pthread_mutex_init(&b->lock, NULL);
     b->sys = sys;
+    b->owner = getpid();
     b->sharers = config->sharers ? config->sharers : 1;
     b->rank_bytes = config->rank_bytes ? config->rank_bytes
                                        : rank_bytes_default(sys, b->sharers);
@@ -216,6 +220,9 @@ void pw_budget_close(struct pw_budget *b)
 {
     if (!b)
         return;
+    /* A child that runs its parent's exit handlers: the account is the parent's. */
+    if (b->owner != getpid())
+        pw_budget_forked(b);
     if (b->host == HOST_JOINED)
         pw_account_leave(&b->account);
     pthread_mutex_destroy(&b->lock);
