@@ -409,6 +409,24 @@ Test(uffd, memory_that_another_userfaultfd_has_is_not_watched)
     m->ops->close(m);
 }
 
+/* The kernel registers whole huge pages only. NORESERVE: there need not be any. */
+Test(uffd, a_small_part_of_a_huge_page_is_watched)
+{
+    struct pw_monitor *m = monitor();
+    size_t huge = 2 << 20;
+    char *p = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
+                   MAP_HUGETLB | MAP_NORESERVE, -1, 0);
+    struct pw_watch w;
+
+    if (p == MAP_FAILED)
+        cr_skip_test("this kernel has no huge pages of 2 MiB");
+    w = watched(m, p + PAGE, 1);
+    cr_expect(fresh(m, p + PAGE, 1, &w));
+    munmap(p, huge);
+    cr_expect(eq(int, fresh(m, p + PAGE, 1, &w), false));
+    m->ops->close(m);
+}
+
 /* A mapping in two parts cannot be moved as one. */
 Test(uffd, a_mapping_of_which_a_part_is_watched_can_still_be_moved_whole)
 {
