@@ -4,6 +4,7 @@
  *     stale_cell CASE MONITOR VARIANT     run it, print what came of it
  *     stale_cell --cases                  ID, TRAITS and NAME, a line each
  *     stale_cell --monitors               NAME, and why it does not open here
+ *     stale_cell --oracle                 why there is none here (exits 1), or nothing
  *
  * Start at cell(). What came of it is one word, and after a tab what there is to say:
  *
@@ -376,7 +377,17 @@ static void list_cases(void)
         }
 }
 
-/* Each as the first of its process, for opening one may leave traces. */
+static int try_oracle(void)
+{
+    struct oracle *o;
+    int err = oracle_open(64, &o);
+    if (err)
+        printf("no registered buffers of io_uring: %s\n", strerror(-err));
+    else
+        oracle_close(o);
+    return !!err;
+}
+
 static void list_monitors(void)
 {
     for (int i = 0; pw_monitors[i]; i++) {
@@ -398,13 +409,15 @@ int main(int argc, char **argv)
         return list_cases(), 0;
     if (argc == 2 && !strcmp(argv[1], "--monitors"))
         return list_monitors(), 0;
+    if (argc == 2 && !strcmp(argv[1], "--oracle"))
+        return try_oracle();
     if (argc == 4) {
         g.what = find_case(argv[1]);
         while (variants[v] && strcmp(variants[v], argv[3]))
             v++;
     }
     if (!g.what || !variants[v]) {
-        fprintf(stderr, "usage: %s CASE MONITOR VARIANT | --cases | --monitors\n", argv[0]);
+        fprintf(stderr, "usage: %s CASE MONITOR VARIANT | --cases | --monitors | --oracle\n", argv[0]);
         return 2;
     }
     g.scene.use = use_for_case;
