@@ -10,7 +10,7 @@
  * Counted in all objects of a Debian 12 (March 2024) with Open MPI, UCX, libfabric,
  * sanitizers and compilers: the C library, the dynamic linker, sanitizers, liburing,
  * libgomp's futex and libucm's brk are found, and statically linked run times of
- * languages; of libraries that make no such call, libLLVM-14 by two bytes of others.
+ * languages; no library is found that makes no such call.
  */
 #include "scan.h"
 
@@ -63,7 +63,8 @@ static bool call_ends(const unsigned char *p, const unsigned char *end)
 }
 
 /* The 32-bit entry, int $0x80, has numbers of its own: arch/x86/entry/syscalls/
- * syscall_32.tbl. It reaches addresses below 4 GiB in 64-bit programs too. */
+ * syscall_32.tbl. It reaches addresses below 4 GiB in 64-bit programs too. Without a
+ * number its two bytes are found by chance (libLLVM-14), and are not counted. */
 static bool dangerous_32(int nr)
 {
     static const short numbers[] = {
@@ -95,7 +96,7 @@ static void consider(const unsigned char *start, const unsigned char *at,
         call.apart = (unsigned)back - len;
     }
     if (*at == 0xcd) {
-        call.certain = call.nr >= 0 ? dangerous_32(call.nr) : call_ends(at + 2, end);
+        call.certain = dangerous_32(call.nr);
         call.nr = -1;
     } else {
         call.certain = (call.nr >= 0 && !call.apart) || call_ends(at + 2, end);
@@ -153,6 +154,7 @@ bool pw_scan_dangerous(const struct pw_raw_call *call)
 bool pw_scan_untold(const struct pw_raw_call *call)
 {
     return ((call->nr < 0 || call->nr == SYS_mmap) && call->certain) ||
-           call->nr == SYS_madvise || call->nr == SYS_process_madvise ||
-           call->nr == SYS_shmat || call->nr == SYS_io_uring_setup;
+           call->nr == SYS_mremap || call->nr == SYS_madvise ||
+           call->nr == SYS_process_madvise || call->nr == SYS_shmat ||
+           call->nr == SYS_io_uring_setup;
 }

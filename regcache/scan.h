@@ -24,8 +24,9 @@ void pw_scan(const void *code, size_t size,
 bool pw_scan_dangerous(const struct pw_raw_call *call);
 
 /* Is it one whose changes userfaultfd may not tell of: madvise(MADV_GUARD_INSTALL),
- * shmat(SHM_REMAP), or a ring that can do the first; or mmap, for who is given
- * addresses that an munmap past the C library has just left is faster than the tale? */
+ * shmat(SHM_REMAP), or a ring that can do the first; or mmap and mremap, for
+ * who is given addresses that an munmap past the C library has just left is faster
+ * than the tale? */
 bool pw_scan_untold(const struct pw_raw_call *call);
 
 #endif
