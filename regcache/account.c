@@ -345,8 +345,7 @@ static int file_open(struct pw_account *a, char *why)
     struct stat st;
     int err;
 
-    a->fd = a->sys->open(a->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC |
-                         O_NONBLOCK | O_NOCTTY, 0600);
+    a->fd = a->sys->open(a->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (a->fd < 0 || fstat(a->fd, &st)) {
         err = -errno;
         fail(err, why, "%s cannot be opened: %s", a->path, strerror(-err));

@@ -195,6 +195,8 @@ Test(budget, root_of_a_container_is_bound)
     expect_rank_bytes(1, 6 * MIB, "root by a mapping");
     fake.uid_map = "0 100000 65536\n";
     expect_rank_bytes(1, 6 * MIB, "root by a mapping of many");
+    fake.uid_map = "0 1 4294967295\n";
+    expect_rank_bytes(1, 6 * MIB, "root by a mapping of all");
     fake.uid_map = "\n";
     expect_rank_bytes(1, 6 * MIB, "no mapping yet");
     fake.read = EACCES;

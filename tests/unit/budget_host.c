@@ -18,6 +18,27 @@
 
 TestSuite(budget_host, .init = rig_open, .fini = rig_close);
 
+/* A word of what the file says of a place; of the table itself at place -1. */
+enum { BYTES = 0, STAMP = 8, SPACES = 16, BORN = 24, PID = 32, PLACES_TAKEN = 16 };
+
+static void rewrite_place(int place, off_t word, uint64_t value)
+{
+    int fd = open(account(), O_RDWR | O_CLOEXEC);
+
+    cr_assert(eq(int, (int)pwrite(fd, &value, sizeof value, 64 + place * 64 + word), 8));
+    close(fd);
+}
+
+static uint64_t place_says(int place, off_t word)
+{
+    int fd = open(account(), O_RDONLY | O_CLOEXEC);
+    uint64_t value;
+
+    cr_assert(eq(int, (int)pread(fd, &value, sizeof value, 64 + place * 64 + word), 8));
+    close(fd);
+    return value;
+}
+
 Test(budget_host, two_processes_share_the_host)
 {
     struct pw_budget *b = open_with(usual);
@@ -83,8 +104,11 @@ Test(budget_host, a_killed_ones_place_is_taken_over)
     struct other o = holder(60 * MIB);
 
     other_kill(&o);
+    cr_expect(eq(int, pw_budget_charge(b, 50 * MIB, 1), 0));
+    cr_expect(eq(u64, place_says(1, BYTES), 0), "who noticed it has wiped it");
     o = holder(10 * MIB);
-    cr_expect(eq(sz, info_of(b).host_used_bytes, 10 * MIB));
+    cr_expect(eq(u64, place_says(1, BYTES), 10 * MIB));
+    cr_expect(eq(sz, info_of(b).host_used_bytes, 60 * MIB));
     other_kill(&o);
     pw_budget_close(b);
 }
@@ -154,8 +178,8 @@ static bool forks_properly(void *arg)
     struct forked *f = arg;
 
     pw_budget_forked(f->b);
-    pw_budget_describe(f->b, &f->first);
     f->taken_41 = pw_budget_charge(f->b, 41 * MIB, 1);
+    pw_budget_describe(f->b, &f->first);
     f->taken_40 = pw_budget_charge(f->b, 40 * MIB, 1);
     return true;
 }
@@ -336,22 +360,13 @@ Test(budget_host, a_process_of_another_pid_namespace_counts_while_it_lives)
     pw_budget_close(b);
 }
 
-/* What the file says of the place of a living process, but for its lock. */
-static void rewrite_place(int place, off_t field, uint64_t value)
-{
-    int fd = open(account(), O_RDWR | O_CLOEXEC);
-
-    cr_assert(eq(int, (int)pwrite(fd, &value, sizeof value, 64 + place * 64 + field), 8));
-    close(fd);
-}
-
 Test(budget_host, a_pid_of_another_namespace_is_not_looked_up_in_ours)
 {
     struct pw_budget *b = open_with(usual);
     struct other o = holder(60 * MIB);
 
-    rewrite_place(1, 16, 4711);         /* spaces */
-    rewrite_place(1, 32, 0x3fffffff);   /* a pid that nobody has */
+    rewrite_place(1, SPACES, 4711);
+    rewrite_place(1, PID, 0x3fffffff);  /* that nobody has */
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), -EDQUOT));
     other_kill(&o);
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), 0));
@@ -364,7 +379,7 @@ Test(budget_host, a_pid_that_was_given_again_is_not_taken_for_the_owner)
     struct other o = holder(60 * MIB);
 
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), -EDQUOT));
-    rewrite_place(1, 24, 1);            /* born at another time */
+    rewrite_place(1, BORN, 1);
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), 0));
     other_kill(&o);
     pw_budget_close(b);
@@ -375,8 +390,8 @@ Test(budget_host, a_place_that_is_just_being_filled_in_counts)
     struct pw_budget *b = open_with(usual);
     struct other o = holder(60 * MIB);
 
-    rewrite_place(1, 8, 1);             /* the stamp is odd */
-    rewrite_place(1, 24, 1);
+    rewrite_place(1, STAMP, 1);
+    rewrite_place(1, BORN, 1);
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), -EDQUOT));
     other_kill(&o);
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), 0));
@@ -391,6 +406,7 @@ Test(budget_host, without_proc_the_locks_alone_tell_who_lives)
     fake.read = ENOENT;
     b = open_with(usual);
     o = holder(60 * MIB);
+    rewrite_place(1, PID, 0x3fffffff);  /* as of a namespace that cannot be told */
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), -EDQUOT));
     other_kill(&o);
     cr_expect(eq(int, pw_budget_charge(b, 60 * MIB, 1), 0));
@@ -536,14 +552,32 @@ Test(budget_host, a_table_gone_mad_refuses_and_does_not_crash)
     struct pw_budget *b = open_with(usual);
     struct other o = holder(1 * MIB);
 
-    rewrite_place(1, 0, UINT64_MAX);
-    rewrite_place(-1, 16, UINT64_MAX);  /* how many places were ever taken */
-    rewrite_place(900, 0, UINT64_MAX);
+    cr_expect(eq(int, pw_budget_charge(b, 1, 1), 0));
+    rewrite_place(1, BYTES, UINT64_MAX);
+    rewrite_place(-1, PLACES_TAKEN, UINT64_MAX);
+    rewrite_place(900, BYTES, UINT64_MAX);
     cr_expect(eq(int, pw_budget_charge(b, 1, 1), -EDQUOT));
     cr_expect(eq(sz, info_of(b).host_used_bytes, SIZE_MAX));
     other_kill(&o);
     cr_expect(eq(int, pw_budget_charge(b, 1, 1), 0));
-    cr_expect(eq(sz, info_of(b).used_bytes, 1));
+    cr_expect(eq(sz, info_of(b).used_bytes, 2));
+    pw_budget_close(b);
+}
+
+static void remove_account(void)
+{
+    cr_expect(eq(int, unlink(account()), 0));
+}
+
+/* The last one left when we had opened the file, and not yet locked it. */
+Test(budget_host, a_file_that_is_removed_while_we_join_is_not_ours)
+{
+    struct pw_budget *b;
+
+    fake.before_lock = remove_account;
+    b = open_with(usual);
+    cr_expect(eq(str, info_of(b).why, ""));
+    cr_expect(eq(int, access(account(), F_OK), 0), "another one was made");
     pw_budget_close(b);
 }
 

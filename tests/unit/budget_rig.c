@@ -30,6 +30,11 @@ static int fake_open(const char *path, int flags, mode_t mode)
 
 static int fake_ofd_lock(int fd, short type, off_t start, off_t len)
 {
+    void (*before)(void) = fake.before_lock;
+
+    fake.before_lock = NULL;
+    if (before)
+        before();
     errno = type == fake.lock_type ? fake.ofd_lock : 0;
     return errno ? -1 : pw_sys_real.ofd_lock(fd, type, start, len);
 }

@@ -23,6 +23,7 @@
 struct rig_refusals {
     int open, ofd_lock, fallocate, ftruncate, mmap, read;   /* errno, 0: the real one */
     short lock_type;            /* only this one is refused */
+    void (*before_lock)(void);  /* once */
     uint64_t ram;
     struct rlimit memlock;
     const char *status, *uid_map;
