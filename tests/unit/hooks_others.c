@@ -96,6 +96,7 @@ static bool start_opal(void)
     char **argv = NULL;
     int argc = 0;
 
+    others_run = true;          /* Open MPI's threads, when they end, too */
     opal = dlopen("libopen-pal.so.40", RTLD_NOW | RTLD_GLOBAL);
     *(void **)&init = opal_symbol("opal_init");
     *(void **)&open_framework = opal_symbol("mca_base_framework_open");
