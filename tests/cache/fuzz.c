@@ -30,7 +30,7 @@
 #include "tests/cache/broken.h"
 #include "tests/cache/fuzz.h"
 
-enum { MAX_REGIONS = 256, STUCK_SECONDS = 60 };
+enum { MAX_REGIONS = 256, STUCK_SECONDS = 100 };
 #define BUDGET_BYTES ((size_t)6 << 20)
 
 struct fuzz fuzz = { .n_threads = 4, .monitor_name = "auto" };
