@@ -16,8 +16,10 @@
 #include <string.h>
 #include <strings.h>
 
-/* Below 64 KiB a malloc from the pool costs more than it can save: see
- * pinwheel-malloc(7). Fewer than a page makes no sense. */
+/* A pair of malloc and free costs 55 to 100 ns here and 20 to 35 in the C library
+ * (400 to 700 when two threads do nothing else), a message of 64 KiB 1.9 us instead
+ * of 6.7. Smaller blocks are more often not messages. Fewer bytes than a page make
+ * no sense. Linux 6.18, 2-core EPYC virtual machine. */
 static const size_t threshold_default = 64 << 10, threshold_least = 4096;
 
 /* As for the transport: with less, reserved hugepages are not worth it. */
