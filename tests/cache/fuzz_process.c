@@ -18,7 +18,7 @@
 
 #include "tests/cache/fuzz.h"
 
-enum { CHILD_SECONDS = 60, STACK = 256 << 10, ON_STACK = 64 << 10 };
+enum { CHILD_SECONDS = 150, STACK = 256 << 10, ON_STACK = 64 << 10 };
 
 /* For the core to show where it stands. */
 static void hung(int number)
