@@ -147,7 +147,8 @@ static void same_buffer_again(int turn)
         pass(turn, buf, LEN);
     d = since();
     if (remembers() && sent) {
-        expect(d.misses == 1 && d.hits == ROUNDS - 1, "%llu misses", d.misses);
+        expect(d.misses == 1 + d.uncached && d.hits == ROUNDS - d.misses, "%llu misses",
+               d.misses);
         expect(d.pinned >= LEN, "%llu bytes are pinned", d.pinned);
     }
     munmap(buf, LEN);
@@ -164,8 +165,15 @@ static void parts_of_a_buffer(int turn)
         pass(turn, buf + i * 100001, LEN + (size_t)i * 777);
     d = since();
     if (remembers() && sent)
-        expect(d.misses == 1, "%llu misses", d.misses);
+        expect(d.misses == 1 + d.uncached, "%llu misses", d.misses);
     munmap(buf, 4 * LEN);
+}
+
+/* What was not remembered could not be taken back: on a busy machine a change may still
+ * be going on when the buffer is pinned again. But most of them must have been. */
+static bool taken_back(unsigned long long seen, const struct counts *d)
+{
+    return seen + d->uncached >= ROUNDS - 1 && d->uncached <= ROUNDS / 2;
 }
 
 /* The same address, other pages: what today's caches fall for. */
@@ -183,7 +191,7 @@ static void unmapped_and_mapped_again(int turn)
     d = since();
     if (remembers() && sent) {
         expect(!d.hits, "%llu sends hit memory that was gone", d.hits);
-        expect(d.munmap >= ROUNDS - 1, "%llu munmaps seen", d.munmap);
+        expect(taken_back(d.munmap, &d), "%llu munmaps seen", d.munmap);
     }
     munmap(buf, LEN);
 }
@@ -200,8 +208,8 @@ static void mapped_over(int turn)
     }
     d = since();
     if (remembers() && sent)
-        expect(!d.hits && d.map_over + d.munmap >= ROUNDS - 1, "%llu hits, %llu seen", d.hits,
-               d.map_over + d.munmap);
+        expect(!d.hits && taken_back(d.map_over + d.munmap, &d), "%llu hits, %llu seen",
+               d.hits, d.map_over + d.munmap);
     munmap(buf, LEN);
 }
 
@@ -217,7 +225,8 @@ static void discarded(int turn)
     }
     d = since();
     if (remembers() && sent)
-        expect(!d.hits && d.madvise >= ROUNDS - 1, "%llu hits, %llu seen", d.hits, d.madvise);
+        expect(!d.hits && taken_back(d.madvise, &d), "%llu hits, %llu seen", d.hits,
+               d.madvise);
     munmap(buf, LEN);
 }
 
@@ -289,7 +298,8 @@ static void fork_between(int turn)
     }
     d = since();
     if (!strcmp(monitor, "hooks") && remembers() && sent)
-        expect(d.misses == 1, "what was pinned stays pinned: %llu misses", d.misses);
+        expect(d.misses == 1 + d.uncached, "what was pinned stays pinned: %llu misses",
+               d.misses);
     munmap(buf, LEN);
 }
 
