@@ -21,8 +21,10 @@ result() {              # STATUS WHAT [STORY]
     [ -z "${3:-}" ] || printf '%s\n' "$3" | sed 's/^/# /'
     if [ "$1" = 0 ]; then
         echo "ok $tests - $2"
-    else
-        echo "not ok $tests - $2"
+    else                # with the beginning of the story: often names are all one sees
+        local first=${3:-}
+        first=${first%%$'\n'*}
+        echo "not ok $tests - $2${first:+: ${first:0:300}}"
     fi
 }
 

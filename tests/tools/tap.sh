@@ -16,7 +16,7 @@ story() {
     failed=
     "$@"
     [ -z "$failed" ] || printf 'not '
-    echo "ok $count - ${name//_/ }"
+    echo "ok $count - ${name//_/ }${failed:+: wanted: $failed}"
 }
 
 # want WHAT COMMAND...: the command succeeds.
@@ -24,7 +24,7 @@ want() {
     local what=$1
     shift
     "$@" && return
-    failed=yes
+    failed=${failed:-$what}
     echo "# wanted: $what"
     echo "# failed: $*"
     sed 's/^/# stdout: /' "$tmp/out" 2>/dev/null | head -n 40
