@@ -424,23 +424,31 @@ static int main_regcache(int argc, char **argv)
     return pw_regcache_run(&o);
 }
 
+/* What is not a test: these start programs themselves. */
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    { "compare", main_compare },
+    { "regcache", main_regcache },
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
 int main(int argc, char **argv)
 {
-    const char *command = argc > 1 ? argv[1] : "";
-    int test = pw_test_find(command, strlen(command));
+    const char *word = argc > 1 ? argv[1] : "";
+    int test = pw_test_find(word, strlen(word));
 
-    if (!strcmp(command, "--help"))
+    if (!strcmp(word, "--help"))
         print_help();
-    if (!strcmp(command, "--version"))
+    if (!strcmp(word, "--version"))
         print_version();
+    if (!*word)
+        usage_error("say what to measure");
     if (test >= 0)
         return main_single((enum pw_test)test, argc - 1, argv + 1);
-    if (!strcmp(command, "compare"))
-        return main_compare(argc - 1, argv + 1);
-    if (!strcmp(command, "regcache"))
-        return main_regcache(argc - 1, argv + 1);
-    if (!*command)
-        usage_error("say what to measure: latency, bw, bibw, put, get, compare or "
-                    "regcache");
-    usage_error("there is no test \"%s\"", command);
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(commands[i].name, word))
+            return commands[i].run(argc - 1, argv + 1);
+    usage_error("there is no test \"%s\"", word);
 }
