@@ -136,7 +136,8 @@ static int engine_open(struct pw_module *m, bool threads)
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
-        .kernel_copy = pw_params.cma != 0, .chunk = pw_params.chunk,
+        .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
+        .chunk = pw_params.chunk,
         .costs = pw_costs_default, .cores = cores > 0 ? (unsigned)cores : 0,
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
         .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
@@ -190,6 +191,15 @@ static void tell_kernel_copy(void)
                 strerror(errno));
 }
 
+static void tell_trust(void)
+{
+    pw_tell(1, pw_params.distrust ?
+            "other ranks of this host are not trusted (btl_pinwheel_trust=copy): each "
+            "message is copied before it is looked at" :
+            "other ranks of this host are trusted (btl_pinwheel_trust=full): messages are "
+            "read where they lie");
+}
+
 /* A message must fit a frame, whatever was asked for. */
 static void set_limits(struct pw_module *m)
 {
@@ -218,8 +228,10 @@ int pw_module_open(bool threads)
         return OPAL_ERR_NOT_AVAILABLE;
     set_limits(m);
     pw_tell_memory(m->engine);
-    if (opal_process_info.my_local_rank == 0)
+    if (opal_process_info.my_local_rank == 0) {
         tell_kernel_copy();
+        tell_trust();
+    }
     if (pw_send_init() || pw_rdma_init())
         return OPAL_ERR_OUT_OF_RESOURCE;
     return OPAL_SUCCESS;

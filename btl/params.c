@@ -20,6 +20,7 @@ struct pw_params pw_params = {
     .nics = "",
     .pool_pages_name = "auto",
     .monitor = "auto",
+    .trust = "full",
 };
 
 struct number {
@@ -106,6 +107,14 @@ int pw_params_register(void)
                           "(userfaultfd), none (nobody: nothing is remembered). pwinfo tells "
                           "what each does not see here",
                           MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.monitor);
+    if (!rc)
+        rc = register_one("trust", "full: other ranks of this host leave a message alone "
+                          "once it is sent, and it is read where it lies; copy: they may "
+                          "change shared memory at any moment, so each message is copied "
+                          "into memory of this rank before anybody looks at it, and memory "
+                          "that could be taken away is refused. Lengths and places are "
+                          "checked in both",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.trust);
     return rc;
 }
 
@@ -184,6 +193,19 @@ static int monitor_check(const struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int trust_check(struct pw_params *p, char *why, size_t room)
+{
+    bool copy = p->trust && !strcmp(p->trust, "copy");
+
+    if (copy || (p->trust && !strcmp(p->trust, "full"))) {
+        p->distrust = copy;
+        return 0;
+    }
+    snprintf(why, room, "btl_pinwheel_trust=%s: must be full or copy; leave it out for full",
+             p->trust ? p->trust : "");
+    return -EINVAL;
+}
+
 int pw_params_check(char *why, size_t room)
 {
     int err = 0;
@@ -192,5 +214,7 @@ int pw_params_check(char *why, size_t room)
         err = number_check(&numbers[i], why, room);
     if (!err)
         err = pages_check(&pw_params, why, room);
+    if (!err)
+        err = trust_check(&pw_params, why, room);
     return err ? err : monitor_check(&pw_params, why, room);
 }

@@ -22,6 +22,8 @@ struct pw_params {
     size_t cma;
     size_t sleep_us;
     char *monitor;
+    char *trust;
+    bool distrust;                  /* from trust, by pw_params_check() */
     size_t pin_bytes, pin_regions, pin_host_bytes;
 };
 

@@ -52,6 +52,7 @@ struct pw_engine_config {
     unsigned local_peers;       /* expected on this host */
     size_t queue_bytes;         /* per peer; 0 = chosen by the NIC */
     bool kernel_copy;
+    bool distrust;              /* see struct pw_nic_config */
     size_t chunk;               /* bytes of a piece of a streamed transfer */
     struct pw_costs costs;
     unsigned cores;             /* with more ranks on this host than that, idle

@@ -4,6 +4,7 @@
  *     shm.c        open, close, frames, progress, sleeping and waking
  *     shm_link.c   addresses, and calling a peer with our segment
  *     shm_events.c what the sockets tell: callers, departures, deaths
+ *     shm_distrust.c  peers that do what no peer of ours does
  *     shm_reach.c  put, get, atomic: by the mapped segment or by the kernel
  *     shm_ring.h   frames from one process to another
  */
@@ -67,6 +68,14 @@ enum shm_link_state {
     SHM_DOWN,       /* the down upcall was made */
 };
 
+/* What no peer of ours does. */
+enum shm_lie {
+    SHM_HONEST,
+    SHM_LIE_FRAME,  /* its queue holds what can be no frame */
+    SHM_LIE_HEAD,   /* it has read what we never wrote */
+    SHM_LIE_SEAL,   /* its memory could be taken from under us */
+};
+
 struct shm_peer {
     struct pw_nic_peer peer;
     struct shm_nic *nic;
@@ -86,6 +95,8 @@ struct shm_peer {
 
     enum shm_link_state state;
     int cause;                  /* of LEAVING */
+    enum shm_lie lie;           /* when cause is -EPROTO */
+    bool accused;               /* atomic: a send has seen SHM_LIE_HEAD */
     bool bye;                   /* it said that it leaves */
     struct shm_address address;
     int out_fd, in_fd;          /* our call, its call; -1 none */
@@ -108,6 +119,8 @@ struct shm_nic {
     unsigned n_leaving;         /* to be reported down */
     struct shm_stranger *strangers;
     unsigned polls;             /* progress calls since the sockets were looked at */
+    bool accusations;           /* atomic: some peer is accused */
+    char *bounce;               /* config.distrust: the frame that an upcall sees */
 };
 
 /* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
@@ -133,8 +146,15 @@ int shm_call(struct shm_peer *p);
 
 /* shm_events.c */
 int shm_link_progress(struct shm_nic *nic);     /* number of upcalls made */
-/* Its ring holds what no writer of ours wrote: believe nothing more. */
-void shm_distrust(struct shm_peer *p);
+void shm_leaving(struct shm_peer *p, int cause);
+
+/* shm_distrust.c */
+int shm_bounce_open(struct shm_nic *nic);
+void shm_bounce_close(struct shm_nic *nic);
+bool shm_sealed(int segment);
+int shm_accuse(struct shm_peer *p);             /* -EPIPE, for who sends */
+void shm_distrust(struct shm_peer *p, enum shm_lie lie);
+const char *shm_lie_text(enum shm_lie lie);
 
 /* shm_reach.c */
 enum pw_reach shm_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,

@@ -15,8 +15,9 @@
 
 #include "shm.h"
 
-/* Events handled in one look at the sockets. */
-enum { SHM_EVENTS = 32 };
+/* Events handled in one look at the sockets, and messages of one socket: there is
+ * an end to it also when a peer never stops. */
+enum { SHM_EVENTS = 32, SHM_MESSAGES = 64 };
 
 /* One descriptor is a segment. More are nobody's: close them all. */
 static void shm_take_descriptor(struct shm_stranger *s, const struct cmsghdr *c)
@@ -80,7 +81,7 @@ static void shm_accept(struct shm_nic *nic)
     }
 }
 
-static void shm_leaving(struct shm_peer *p, int cause)
+void shm_leaving(struct shm_peer *p, int cause)
 {
     if (p->state > SHM_CALLED)
         return;
@@ -99,7 +100,7 @@ static bool shm_socket_drain(struct shm_peer *p, int fd)
 {
     bool closed = false;
 
-    while (fd >= 0) {
+    for (int i = 0; fd >= 0 && i < SHM_MESSAGES; i++) {
         char c;
         ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
 
@@ -146,7 +147,10 @@ static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
     if (!p)
         return;
     *at = s->next;
-    if (shm_hear(p, s))
+    err = shm_hear(p, s);
+    if (err == -EPROTO)
+        shm_distrust(p, SHM_LIE_SEAL);
+    else if (err)
         shm_leaving(p, -ENOMEM);
 }
 
@@ -217,6 +221,10 @@ static void shm_report_down(struct shm_nic *nic, struct shm_peer *p)
         snprintf(why, sizeof(why), "the segment of process %d cannot be mapped: is "
                  "the address space limited (ulimit -v)?", (int)p->pid);
         break;
+    case -EPROTO:
+        snprintf(why, sizeof(why), "process %d of this host %s: nothing more of it is "
+                 "believed", (int)p->pid, shm_lie_text(p->lie));
+        break;
     default:
         snprintf(why, sizeof(why), "shared memory of process %d: %s", (int)p->pid,
                  strerror(-p->cause));
@@ -228,10 +236,15 @@ static int shm_peers_step(struct shm_nic *nic)
 {
     int events = 0;
 
+    /* Pairs with the release in shm_accuse(): who accuses from now on is seen at the
+     * next look. */
+    (void)__atomic_exchange_n(&nic->accusations, false, __ATOMIC_ACQUIRE);
     for (unsigned i = 0; i < nic->n_peers; i++) {
         struct shm_peer *p = nic->peers[i];
         int err = p->state == SHM_CALLING ? shm_call(p) : 0;
 
+        if (__atomic_load_n(&p->accused, __ATOMIC_RELAXED) && p->state < SHM_DOWN)
+            shm_distrust(p, SHM_LIE_HEAD);
         if (err)
             shm_leaving(p, err == -ECONNREFUSED ? -ECONNRESET : err);
         if (p->state == SHM_LEAVING && (!p->rx.ring || shm_rx_empty(&p->rx))) {
@@ -252,10 +265,4 @@ int shm_link_progress(struct shm_nic *nic)
     for (int i = 0; i < n; i++)
         shm_fd_event(nic, ev[i].data.fd);
     return shm_peers_step(nic);
-}
-
-void shm_distrust(struct shm_peer *p)
-{
-    shm_leaving(p, -EPROTO);
-    p->rx.ring = NULL;
 }

@@ -242,17 +242,22 @@ bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
            h->queue_size >= SHM_STOW_SIZE_MIN && h->queue_size <= SHM_STOW_SIZE_MAX &&
            !(h->queue_size & (h->queue_size - 1)) &&
            h->queue <= h->size && bytes <= h->size - h->queue &&
-           h->queue % SHM_LINE == 0 && h->bell % SHM_LINE == 0 &&
+           h->base % SHM_LINE == 0 && h->queue % SHM_LINE == 0 &&
+           h->bell % SHM_LINE == 0 &&
            h->bell <= h->size && sizeof(struct shm_bell) <= h->size - h->bell;
 }
 
 /* The peer's hello is here: from now on its frames can be read and its memory
- * reached. Takes the stranger, whatever happens. */
+ * reached. Takes the stranger, whatever happens. -EPROTO: its segment is not what
+ * config.distrust asks for. */
 int shm_hear(struct shm_peer *p, struct shm_stranger *s)
 {
+    bool wrong = p->nic->config.distrust && !shm_sealed(s->segment);
     void *base;
-    int err = pw_pool_map(s->segment, s->hello.size, &base);
+    int err = wrong ? -EPROTO : pw_pool_map(s->segment, s->hello.size, &base);
 
+    if (wrong)
+        p->pid = s->pid;
     if (!err) {
         p->base = base;
         p->remote_base = s->hello.base;
@@ -343,7 +348,10 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     if (err)
         goto fail;
     s = shm_stranger_take(n, a.id);
-    if (s && (err = shm_hear(p, s))) {
+    err = s ? shm_hear(p, s) : 0;
+    if (err == -EPROTO) {
+        shm_distrust(p, SHM_LIE_SEAL);
+    } else if (err) {
         shm_disconnect(&p->peer);
         return err;
     }

@@ -123,21 +123,27 @@ static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t stow_size
     rx->stow = rx->ring->data + size;
 }
 
-/* Are `need` bytes free? Looks at the reader's line only when it must. Pairs
- * with the release in shm_rx_publish(): the reader is through with what it
- * published before we write there again. */
-static inline bool shm_tx_room(const uint64_t *head, uint64_t *seen, uint64_t tail,
-                               uint64_t need, size_t size)
+/* Are `need` bytes free? 0, -EAGAIN, or -EPROTO when the reader claims to have
+ * read what was not written, or takes back what it had read. Looks at the reader's
+ * line only when it must. Pairs with the release in shm_rx_publish(): the reader is
+ * through with what it published before we write there again. */
+static inline int shm_tx_room(const uint64_t *head, uint64_t *seen, uint64_t tail,
+                              uint64_t need, size_t size)
 {
+    uint64_t now;
+
     if (__builtin_expect(tail + need - *seen <= size, 1))
-        return true;
-    *seen = __atomic_load_n(head, __ATOMIC_ACQUIRE);
-    return tail + need - *seen <= size;
+        return 0;
+    now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
+    if (__builtin_expect(now - *seen > tail - *seen, 0))
+        return -EPROTO;
+    *seen = now;
+    return tail + need - now <= size ? 0 : -EAGAIN;
 }
 
 /* Where `bytes` go in the ring: *skip is left unused before its end. Counts the
  * cleared word behind them. */
-static inline bool shm_tx_place(struct shm_tx *tx, uint64_t bytes, uint64_t *skip)
+static inline int shm_tx_place(struct shm_tx *tx, uint64_t bytes, uint64_t *skip)
 {
     uint64_t to_end = tx->size - (tx->tail & (tx->size - 1));
 
@@ -189,11 +195,14 @@ static inline int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_i
     uint64_t pad = shm_stow_pad(iov, n, len), bytes = shm_lines(pad + len), skip, at;
     uint64_t to_end = tx->stow_size - (tx->stow_tail & (tx->stow_size - 1));
 
+    int err = shm_tx_place(tx, SHM_LINE, &skip);
+
     at = tx->stow_tail + (bytes > to_end ? to_end : 0);
-    if (!shm_tx_place(tx, SHM_LINE, &skip) ||
-        !shm_tx_room(&tx->ring->stow_head, &tx->stow_head_seen, tx->stow_tail,
-                     at + bytes - tx->stow_tail, tx->stow_size))
-        return -EAGAIN;
+    if (!err)
+        err = shm_tx_room(&tx->ring->stow_head, &tx->stow_head_seen, tx->stow_tail,
+                          at + bytes - tx->stow_tail, tx->stow_size);
+    if (err)
+        return err;
     shm_stow_gather(tx, tx->stow + (at & (tx->stow_size - 1)) + pad, iov, n);
     tx->stow_tail = at + bytes;
     shm_word(tx->ring, tx->size, tx->tail + skip)[1] = at + pad;
@@ -201,18 +210,21 @@ static inline int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_i
     return 0;
 }
 
-/* 0, -EAGAIN no room, or -EMSGSIZE. len is the sum of the n > 0 pieces. */
+/* 0, -EAGAIN no room, -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
+ * is the sum of the n > 0 pieces. */
 static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
                               const struct pw_iov *iov, int n, size_t len)
 {
     uint64_t bytes = shm_lines(SHM_WORD + len), skip;
     char *to;
+    int err;
 
     if (__builtin_expect(len >= SHM_STOW_MIN || bytes > tx->size / 4, 0))
         return len > shm_frame_max(tx->stow_size) ? -EMSGSIZE
                                                   : shm_tx_stow(tx, imm, iov, n, len);
-    if (__builtin_expect(!shm_tx_place(tx, bytes, &skip), 0))
-        return -EAGAIN;
+    err = shm_tx_place(tx, bytes, &skip);
+    if (__builtin_expect(err != 0, 0))
+        return err;
     to = (char *)shm_word(tx->ring, tx->size, tx->tail + skip) + SHM_WORD;
     for (int i = 0; i < n; i++) {
         pw_copy_small(to, iov[i].base, iov[i].len);
@@ -225,9 +237,12 @@ static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
 static inline int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len,
                                      const void **data)
 {
-    uint64_t start = at[1], off = start & (rx->stow_size - 1);
+    /* Once: who distrusts the writer must use what it has checked. */
+    uint64_t start = __atomic_load_n(&at[1], __ATOMIC_RELAXED);
+    uint64_t off = start & (rx->stow_size - 1);
 
-    if (len > shm_frame_max(rx->stow_size) || len > rx->stow_size - off)
+    if (len > shm_frame_max(rx->stow_size) || len > rx->stow_size - off ||
+        start - rx->stow_pos >= rx->stow_size)
         return -EPROTO;
     *data = rx->stow + off;
     rx->next = rx->pos + SHM_LINE;
@@ -236,7 +251,9 @@ static inline int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size
 }
 
 /* The next frame, in place. 1 there is one (finish with shm_rx_done()), 0 none,
- * -EPROTO when what is there cannot be a frame. */
+ * -EPROTO when what is there cannot be a frame. Each word of the writer's is read
+ * once, and what was read is checked: a writer that changes it meanwhile leads us
+ * nowhere outside of its queue. */
 static inline int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data,
                               size_t *len)
 {
@@ -257,7 +274,9 @@ static inline int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **dat
     *len = (size_t)(low & ~SHM_STOWED) - 1;
     if (low & SHM_STOWED)
         return shm_rx_peek_stowed(rx, at, *len, data);
-    if (__builtin_expect(*len > rx->size / 4, 0))
+    /* Within its size and before the ring's end: one branch for both. */
+    if (__builtin_expect((*len > rx->size / 4) |
+                         (*len > rx->size - SHM_WORD - (rx->pos & (rx->size - 1))), 0))
         return -EPROTO;
     *data = at + 1;
     rx->next = rx->pos + shm_lines(SHM_WORD + *len);

@@ -104,7 +104,9 @@ struct pw_nic_upcalls {
     /* The peer cannot be reached any more. All frames that had arrived before
      * were delivered. Comes once per peer, after complete(-ECONNRESET) for all
      * that was pending. cause: 0 when it left in good order, -ECONNRESET when
-     * its process died, another errno else; why: a sentence. */
+     * its process died, -EPROTO when it did what no peer of ours does: lengths and
+     * places outside of what is shared are never followed, with distrust or
+     * without; another errno else. why: a sentence that names the peer. */
     void (*down)(void *ctx, void *peer, int cause, const char *why);
 };
 
@@ -117,6 +119,9 @@ struct pw_nic_config {
     unsigned local_peers;           /* expected on this host; a hint for sizes */
     size_t queue_bytes;             /* per-peer send queue; 0 = chosen by the NIC */
     bool kernel_copy;               /* may use process_vm_readv and the like */
+    bool distrust;                  /* peers may change at any moment what they
+                                     * share with us: what upcalls get is a copy
+                                     * of our own, made before anybody looks */
 };
 
 struct pw_nic {
@@ -206,7 +211,8 @@ struct pw_nic_ops {
                   const struct pw_nic_key *key);
 
     /* Deliver what arrived, finish what is pending, look for new and dead
-     * peers. Returns the number of upcalls made. Never blocks. */
+     * peers. Returns the number of upcalls made. Never blocks, and ends however
+     * fast frames come; nobody's wait while others are served again and again. */
     int (*progress)(struct pw_nic *nic);
 
     /* Sleep until a frame may have arrived, at most timeout_us. Returns at once

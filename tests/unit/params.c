@@ -145,8 +145,8 @@ static void expect_refused(const char *name, const char *text)
     cr_expect(eq(int, check(why), -EINVAL), "%s=%s", name, text ? text : "NULL");
     cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
     cr_expect(ne(ptr, strstr(why, "leave it out"), NULL), "%s", why);
-    set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ? "auto" : !strcmp(name, "sleep_us") ? "1000"
-                                                                             : "65536");
+    set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ? "auto" :
+              !strcmp(name, "trust") ? "full" : !strcmp(name, "sleep_us") ? "1000" : "65536");
 }
 
 Test(params, a_size_out_of_range_is_refused)
@@ -215,6 +215,29 @@ Test(params, an_unknown_monitor_is_refused)
     cr_expect(eq(int, check(why), -EINVAL));
     for (int i = 0; pw_monitors[i]; i++)
         cr_expect(ne(ptr, strstr(why, pw_monitors[i]->name), NULL), "%s", why);
+}
+
+Test(params, peers_are_trusted_unless_they_are_not_to_be)
+{
+    char why[256];
+
+    cr_expect(eq(int, check(why), 0), "%s", why);
+    cr_expect(not(pw_params.distrust));
+    set("trust", "copy");
+    cr_expect(eq(int, check(why), 0), "%s", why);
+    cr_expect(pw_params.distrust);
+    set("trust", "full");
+    cr_expect(eq(int, check(why), 0), "%s", why);
+    cr_expect(not(pw_params.distrust));
+}
+
+Test(params, an_unknown_trust_is_refused)
+{
+    expect_refused("trust", "");
+    expect_refused("trust", NULL);
+    expect_refused("trust", "Copy");
+    expect_refused("trust", "copyright");
+    expect_refused("trust", "none");
 }
 
 Test(params, no_value_is_too_long_for_the_sentence)

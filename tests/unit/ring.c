@@ -373,6 +373,70 @@ Test(ring, a_wrap_that_leads_nowhere_is_refused)
     rig_close(&r);
 }
 
+/* One that would go on in what lies behind the ring. */
+Test(ring, a_frame_that_does_not_end_before_the_ring_is_refused)
+{
+    struct rig r;
+    size_t last;
+
+    rig_open(&r, STOW);
+    last = r.rx.size - SHM_LINE;
+    r.rx.pos = 7 * r.rx.size + last;
+    *shm_word(r.rx.ring, r.rx.size, last) = SHM_LINE - SHM_WORD + 1;
+    cr_expect(eq(int, peek(&r), 1), "up to its end");
+    *shm_word(r.rx.ring, r.rx.size, last) = SHM_LINE - SHM_WORD + 2;
+    cr_expect(eq(int, peek(&r), -EPROTO), "a byte more");
+    rig_close(&r);
+}
+
+/* Of the stow, each place comes in its turn. */
+Test(ring, a_stowed_frame_lies_neither_before_nor_far_behind_the_last)
+{
+    uint64_t *word;
+    struct rig r;
+
+    rig_open(&r, STOW);
+    word = shm_word(r.rx.ring, r.rx.size, 0);
+    r.rx.stow_pos = 5 * STOW + 640;
+    word[0] = SHM_STOWED | 3;
+    word[1] = r.rx.stow_pos;
+    cr_expect(eq(int, peek(&r), 1));
+    word[1] = r.rx.stow_pos - 1;
+    cr_expect(eq(int, peek(&r), -EPROTO));
+    word[1] = r.rx.stow_pos + STOW;
+    cr_expect(eq(int, peek(&r), -EPROTO));
+    rig_close(&r);
+}
+
+/* The reader writes how far it is; it can be no further than we are, and not less far
+ * than it was. */
+Test(ring, a_reader_that_lies_about_its_place_is_refused)
+{
+    const int64_t lies[] = { 64, 1, INT64_MAX, INT64_MIN, -128 };
+    enum { LIES = sizeof lies / sizeof *lies };
+
+    for (int i = 0; i < 2 * LIES; i++) {
+        size_t len = i < LIES ? 40 : 5000;
+        uint32_t n = 0;
+        uint64_t *head, tail;
+        struct rig r;
+
+        rig_open(&r, STOW);
+        for (; n < 5 * r.tx.size / SHM_LINE; n++) {     /* some laps */
+            cr_assert(eq(int, send(&r, n, len), 0));
+            expect_frame(&r, n, len);
+        }
+        while (!send(&r, n, len))
+            n++;
+        head = i < LIES ? &r.tx.ring->head : &r.tx.ring->stow_head;
+        tail = i < LIES ? r.tx.tail : r.tx.stow_tail;
+        *head = (lies[i % LIES] < 0 ? *head : tail) + (uint64_t)lies[i % LIES];
+        cr_expect(eq(int, send(&r, n, len), -EPROTO), "lie %d", i);
+        cr_expect(eq(u64, i < LIES ? r.tx.tail : r.tx.stow_tail, tail), "nothing was sent");
+        rig_close(&r);
+    }
+}
+
 /* Wherever a peer says that a frame lies: inside, or refused. */
 Test(ring, a_stowed_frame_lies_in_the_stow)
 {
@@ -391,7 +455,7 @@ Test(ring, a_stowed_frame_lies_in_the_stow)
             word[0] = SHM_STOWED | (uint32_t)(len + 1);
             word[1] = start;
             err = shm_rx_peek(&r.rx, &imm, &at, &got);
-            if (start % STOW + len > STOW) {
+            if (start >= STOW || start + len > STOW) {
                 cr_assert(eq(int, err, -EPROTO));
                 continue;
             }
