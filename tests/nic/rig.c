@@ -84,6 +84,7 @@ void rig_config(const struct rig *rig, const struct rig_options *options,
     out->local_peers = 4;
     out->queue_bytes = options->queue_bytes;
     out->kernel_copy = !options->no_kernel_copy;
+    out->distrust = rig->subject->distrust;
 }
 
 void rig_open(struct rig *rig, const struct subject *subject,

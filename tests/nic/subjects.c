@@ -2,6 +2,7 @@
 /* subjects.c - see subjects.h. */
 #include "subjects.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static void fake_prepare(const struct subject *subject)
@@ -43,20 +44,30 @@ static void fakes_make(struct subject *out)
     out[3] = subject_fake("fake-pending", &traits[3]);
 }
 
-struct subject *subjects_all(void)
+enum { BACKENDS_MAX = 16 };
+
+/* Each backend twice: as it is, and where peers are not trusted. */
+static unsigned backends_make(struct subject *out)
 {
-    struct subject *out;
+    static char names[BACKENDS_MAX][32];
     unsigned n = 0;
 
-    while (pw_nic_backends[n])
-        n++;
-    out = calloc(n + FAKES + 1, sizeof *out);
-    if (!out)
-        return NULL;
-    for (unsigned i = 0; i < n; i++)
-        out[i] = (struct subject){ .name = pw_nic_backends[i]->name,
-                                   .ops = pw_nic_backends[i] };
-    fakes_make(out + n);
+    for (unsigned i = 0; pw_nic_backends[i] && i < BACKENDS_MAX; i++) {
+        const struct pw_nic_ops *ops = pw_nic_backends[i];
+
+        snprintf(names[i], sizeof names[i], "%s-copy", ops->name);
+        out[n++] = (struct subject){ .name = ops->name, .ops = ops };
+        out[n++] = (struct subject){ .name = names[i], .ops = ops, .distrust = true };
+    }
+    return n;
+}
+
+struct subject *subjects_all(void)
+{
+    struct subject *out = calloc(2 * BACKENDS_MAX + FAKES + 1, sizeof *out);
+
+    if (out)
+        fakes_make(out + backends_make(out));
     return out;
 }
 

@@ -25,6 +25,7 @@ struct subject {
     const struct pw_nic_ops *ops;
     bool one_process;       /* its NICs find each other in one process only */
     bool slow;              /* repeat less */
+    bool distrust;          /* opened with config.distrust */
     void (*prepare)(const struct subject *subject);     /* may be NULL */
     void (*die)(struct pw_nic *nic);    /* one_process: as if killed now */
     const void *arg;        /* of prepare */
