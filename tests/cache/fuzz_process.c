@@ -103,7 +103,12 @@ static void fork_writes(struct worker *w, struct slot *own)
     }
     if (write && below(w, 2))
         slot_write(w, own, 0, own->len);
-    leave_running(w, pid);
+    /* A file is shared, however it is mapped: the child is not to write where we cut
+     * it next (SIGBUS). */
+    if (write && own->kind == PRIVATE_FILE)
+        wait_for(w, pid);
+    else
+        leave_running(w, pid);
 }
 
 static void child_uses(struct worker *w, struct slot *own)
