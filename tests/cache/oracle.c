@@ -11,13 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "pinwheel/uring.h"
 #include "tests/cache/oracle.h"
 
-enum { PAGE = 4096, FILES = 64 };
+enum { PAGE = 4096, FILES = 64, AWAY_TRIES = 10000 };
 #define FRAME_PRESENT (1ull << 63)
+#define FRAME_AWAY (1ull << 62)         /* in the swap, or on its way between frames */
 #define FRAME_NUMBER ((1ull << 55) - 1)
 #define KEPT_MAGIC 0x6b657074u
 
@@ -103,16 +105,46 @@ static int ensure_own(struct oracle *o)
 
 /* ---- frames ---- */
 
-/* The number of each page's frame; 0 where there is none. */
-static int read_frames(struct oracle *o, uintptr_t start, size_t pages, uint64_t *out)
+/* Reading as the program would, the kernel waits for a page that is being moved. */
+static bool can_be_read(uintptr_t page)
+{
+    char byte;
+    struct iovec local = { &byte, 1 }, remote = { (void *)page, 1 };
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1;
+}
+
+static int read_entries(struct oracle *o, uintptr_t start, size_t pages, uint64_t *out)
 {
     size_t size = pages * sizeof *out;
     ssize_t n = pread(o->pagemap, out, size, (off_t)(start / PAGE * sizeof *out));
-    if (n != (ssize_t)size)
-        return n < 0 ? -errno : -EFAULT;
-    for (size_t i = 0; i < pages; i++)
+    return n == (ssize_t)size ? 0 : n < 0 ? -errno : -EFAULT;
+}
+
+/* Compaction begins to move pages of shared memory although they are pinned: it takes
+ * them out of the page tables, finds that it may not move them, and puts them back.
+ * Who looks meanwhile finds no page, where the program has the same one as ever.
+ * Source: Linux mm/compaction.c, isolate_migratepages_block(), which spares anonymous
+ * pages that are pinned, no others. */
+static int wait_for_page(struct oracle *o, uintptr_t page, uint64_t *entry)
+{
+    int err = 0;
+    for (int tries = 0; !err && *entry & FRAME_AWAY && tries < AWAY_TRIES; tries++) {
+        if (!can_be_read(page))
+            break;
+        err = read_entries(o, page, 1, entry);
+    }
+    return err;
+}
+
+/* The number of each page's frame; 0 where there is none. */
+static int read_frames(struct oracle *o, uintptr_t start, size_t pages, uint64_t *out)
+{
+    int err = read_entries(o, start, pages, out);
+    for (size_t i = 0; !err && i < pages; i++) {
+        err = wait_for_page(o, start + i * PAGE, &out[i]);
         out[i] = out[i] & FRAME_PRESENT ? out[i] & FRAME_NUMBER : 0;
-    return 0;
+    }
+    return err;
 }
 
 /* Without the privilege the kernel shows the number 0. */
