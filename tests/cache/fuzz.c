@@ -366,6 +366,7 @@ int main(int argc, char **argv)
         }
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
     mallopt(M_ARENA_MAX, 2 * THREADS_MAX);
+    story_open();
     open_all();
     load_raw();
     slots_open();

@@ -134,6 +134,9 @@ _Noreturn void mismatch(struct worker *w, const void *addr, const char *format, 
 /* A call that cannot fail has. */
 _Noreturn void trouble(struct worker *w, const char *what);
 
+/* From here on who is ended by a signal of its own making says where. */
+void story_open(void);
+
 /* ---- fuzz_slots.c ---- */
 
 uint64_t draw(struct worker *w);

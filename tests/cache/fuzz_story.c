@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* fuzz_story.c - what each thread did last, and the story of a mismatch. */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,7 +112,46 @@ void mismatch(struct worker *w, const void *addr, const char *format, ...)
 void trouble(struct worker *w, const char *what)
 {
     int err = errno;
-    fprintf(stderr, "thread %u, step %llu: %s: %s\n", w->id, (unsigned long long)w->step,
-            what, strerror(err));
+    fprintf(stderr, "TROUBLE: thread %u, step %llu: %s: %s; --monitor %s --seed %llu "
+            "--threads %u\n", w->id, (unsigned long long)w->step, what, strerror(err),
+            fuzz.monitor_name, (unsigned long long)fuzz.seed, fuzz.n_threads);
     _exit(3);
+}
+
+/* Of this thread, also in a forked child; NULL: a short-lived one. */
+static const struct worker *worker_here(void)
+{
+    for (unsigned i = 0; i < fuzz.n_threads; i++)
+        if (fuzz.workers[i].log && pthread_equal(fuzz.workers[i].thread, pthread_self()))
+            return &fuzz.workers[i];
+    return NULL;
+}
+
+/* What must be known comes first, by a system call: what follows may hang. */
+static void tell_signal(int number, siginfo_t *info, void *context)
+{
+    const struct worker *w = worker_here();
+    uintptr_t at = number == SIGABRT ? 0 : (uintptr_t)info->si_addr;
+    char text[256];
+    (void)context;
+    int n = snprintf(text, sizeof text, "SIGNAL %d at %#lx, thread %d, step %llu%s, after %s; "
+                     "--monitor %s --seed %llu --threads %u\n", number, (unsigned long)at,
+                     w ? (int)w->id : -1, w ? (unsigned long long)w->step : 0,
+                     w && w->child ? ", in a forked child" : "",
+                     w && w->logged ? op_names[w->log[(w->logged - 1) % RECORDS].op] : "nothing",
+                     fuzz.monitor_name, (unsigned long long)fuzz.seed, fuzz.n_threads);
+    ssize_t done = write(2, text, n < (int)sizeof text ? (size_t)n : sizeof text - 1);
+    (void)done;
+    signal(number, SIG_DFL);
+    if (at)
+        tell_page(at & -(uintptr_t)PAGE);
+    raise(number);
+}
+
+void story_open(void)
+{
+    static const int numbers[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+    struct sigaction how = { .sa_sigaction = tell_signal, .sa_flags = SA_SIGINFO };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        sigaction(numbers[i], &how, NULL);
 }
