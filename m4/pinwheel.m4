@@ -99,6 +99,15 @@ PKG_CHECK_MODULES([$1], [$2],
     [pw_found_$1="not found (Debian package $3)"])
 ])
 
+# PW_TOOL_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE): look for a library that a
+# tool does more with; without it that tool says what it misses.
+AC_DEFUN([PW_TOOL_LIBRARY], [
+PKG_CHECK_MODULES([$1], [$2],
+    [AC_DEFINE([HAVE_$1], [1], [The tools use $2])
+     pw_found_$1=`$PKG_CONFIG --modversion $2`],
+    [pw_found_$1="not found (Debian package $3)"])
+])
+
 # PW_ARG_SANITIZE: a build of the units and the conformance suite only, for a
 # sanitized plugin cannot be loaded into an unsanitized mpirun.
 AC_DEFUN([PW_ARG_SANITIZE], [
@@ -143,6 +152,8 @@ pinwheel $PACKAGE_VERSION
   libfabric     $pw_found_LIBFABRIC
   UCX           $pw_found_UCX
   libibverbs    $pw_found_IBVERBS
+  hwloc         $pw_found_HWLOC
+  jansson       $pw_found_JANSSON
   tests         $pw_tests
   compiler      $CC $CFLAGS
   sanitizers    $pw_sanitize

@@ -2,6 +2,7 @@
 /* json.c - see json.h. */
 #include "json.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Length of the UTF-8 character at s, 0 when it is none (RFC 3629: no overlong
@@ -104,6 +105,15 @@ void pw_json_integer(struct pw_json *j, const char *key, long long value)
 {
     begin(j, key);
     fprintf(j->to, "%lld", value);
+}
+
+void pw_json_number(struct pw_json *j, const char *key, double value)
+{
+    begin(j, key);
+    if (isfinite(value))
+        fprintf(j->to, "%.6g", value);
+    else
+        fputs("null", j->to);
 }
 
 void pw_json_bool(struct pw_json *j, const char *key, bool value)

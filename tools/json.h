@@ -23,6 +23,7 @@ void pw_json_close(struct pw_json *j, char bracket);
 /* Bytes that are not UTF-8 become U+FFFD. */
 void pw_json_string(struct pw_json *j, const char *key, const char *value);
 void pw_json_integer(struct pw_json *j, const char *key, long long value);
+void pw_json_number(struct pw_json *j, const char *key, double value);    /* or null */
 void pw_json_bool(struct pw_json *j, const char *key, bool value);
 void pw_json_null(struct pw_json *j, const char *key);
 

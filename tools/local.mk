@@ -2,10 +2,35 @@
 # The tools a user runs. pwbench is an MPI program and knows nothing of pinwheel
 # but its name; pwinfo knows pinwheel's parts and nothing of MPI.
 
+# pwbench matrix: without hwloc it does not know what cores share, without jansson it
+# cannot compare two results.
+matrix = \
+	tools/matrix/bell.c tools/matrix/bell.h \
+	tools/matrix/diff.c \
+	tools/matrix/host.c \
+	tools/matrix/link.h \
+	tools/matrix/matrix.h \
+	tools/matrix/onecopy.c \
+	tools/matrix/options.c \
+	tools/matrix/point.c \
+	tools/matrix/read.c \
+	tools/matrix/result.c \
+	tools/matrix/ring.c \
+	tools/matrix/run.c \
+	tools/matrix/slots.c tools/matrix/slots.h \
+	tools/matrix/stream.c \
+	tools/matrix/svg.c \
+	tools/matrix/table.c \
+	tools/matrix/topology.c tools/matrix/topology.h \
+	tools/matrix/transports.c \
+	tools/matrix/write.c
+
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
 tools_pwbench_SOURCES = \
 	tools/cores.c tools/cores.h \
+	tools/json.c tools/json.h \
+	$(matrix) \
 	tools/pwbench.c tools/pwbench.h \
 	tools/pwbench_check.c \
 	tools/pwbench_compare.c \
@@ -17,9 +42,10 @@ tools_pwbench_SOURCES = \
 	tools/pwbench_table.c tools/pwbench_table.h \
 	tools/pwbench_tests.c tools/pwbench_tests.h \
 	tools/sizes.c tools/sizes.h
-tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
+tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) $(HWLOC_CFLAGS) \
+	$(JANSSON_CFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
 	-DPW_DRIVERS='"$(pkglibexecdir)"'
-tools_pwbench_LDADD = $(OMPI_LIBS) -lm
+tools_pwbench_LDADD = $(OMPI_LIBS) $(HWLOC_LIBS) $(JANSSON_LIBS) -lm
 
 # What pwbench regcache starts: one program for each cache. Without the headers of
 # UCX 1.13, regcache-ucx says so.

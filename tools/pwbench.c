@@ -15,12 +15,14 @@
 #include <string.h>
 
 #include "cores.h"
+#include "matrix/matrix.h"
 #include "pwbench_peers.h"
 
 static const char help[] =
     "Usage: mpirun -n 2 pwbench TEST [OPTION]...\n"
     "       pwbench compare [OPTION]...\n"
     "       pwbench regcache [OPTION]...\n"
+    "       pwbench matrix [OPTION]...\n"
     "\n"
     "Measures MPI between two ranks. TEST is one of\n"
     "  latency   half a round trip of MPI_Send and MPI_Recv, us\n"
@@ -65,6 +67,8 @@ static const char help[] =
     "  --monitor NAME       of pinwheel's cache: auto, hooks, uffd or none (hooks)\n"
     "  --timeout S          end a program that takes longer for a point (60)\n"
     "  --drivers DIR        take the programs that use the caches from DIR\n"
+    "\n"
+    "pwbench matrix measures every pair of cores without MPI; see pwbench matrix --help.\n"
     "\n"
     "  --help               print this\n"
     "  --version            print the version\n";
@@ -431,6 +435,7 @@ static const struct command {
 } commands[] = {
     { "compare", main_compare },
     { "regcache", main_regcache },
+    { "matrix", pw_matrix_main },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -36,6 +36,8 @@ libtool            libtoolize --version
 pkg-config         pkg-config --version
 libopenmpi-dev     have_openmpi
 openmpi-bin        ompi_info --version
+libhwloc-dev       pkg-config --exists hwloc
+libjansson-dev     pkg-config --exists jansson
 END
     case $1 in
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
