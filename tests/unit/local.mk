@@ -168,6 +168,13 @@ unit_tests += tests/unit/ring
 tests_unit_ring_SOURCES = tests/unit/ring.c
 tests_unit_ring_LDADD = $(unit_libs)
 
+# What a peer may write into shared memory.
+unit_tests += tests/unit/hostile tests/unit/ring_fuzz
+tests_unit_hostile_SOURCES = tests/unit/hostile.c
+tests_unit_hostile_LDADD = $(unit_libs)
+tests_unit_ring_fuzz_SOURCES = tests/unit/ring_fuzz.c
+tests_unit_ring_fuzz_LDADD = $(unit_libs)
+
 # Pieces of the module that can do without Open MPI itself, not without its headers.
 if BUILD_MODULE
 unit_tests += tests/unit/compat tests/unit/params

@@ -37,12 +37,15 @@ static void up_complete(void *ctx, void *op, int status)
     (void)status;
 }
 
+static struct { int times, cause; char why[PW_NIC_WHY_MAX]; } downs;
+
 static void up_down(void *ctx, void *peer, int cause, const char *why)
 {
     (void)ctx;
     (void)peer;
-    (void)cause;
-    (void)why;
+    downs.times++;
+    downs.cause = cause;
+    snprintf(downs.why, sizeof(downs.why), "%s", why);
 }
 
 static const struct pw_nic_upcalls up = { up_recv, up_complete, up_down };
@@ -54,16 +57,21 @@ struct host {
     int frames;
 };
 
-static void host_open(struct host *h)
+static void host_open_as(struct host *h, bool distrust)
 {
     struct pw_pool_config pc = { .size = (size_t)16 << 20, .pages = PW_PAGES_4K };
-    struct pw_nic_config nc = { .up = &up, .ctx = &h->frames };
+    struct pw_nic_config nc = { .up = &up, .ctx = &h->frames, .distrust = distrust };
 
     memset(h, 0, sizeof(*h));
     cr_assert(eq(int, pw_pool_open(&pc, &h->pool), 0));
     nc.pool = h->pool;
     cr_assert(eq(int, pw_nic_shm.open(&nc, &h->nic), 0));
     cr_assert(eq(sz, pw_nic_shm.address(h->nic, &h->address), sizeof(h->address)));
+}
+
+static void host_open(struct host *h)
+{
+    host_open_as(h, false);
 }
 
 static void host_close(struct host *h)
@@ -318,6 +326,60 @@ Test(strangers, a_segment_smaller_than_claimed_is_reported_not_touched)
     close(segment);
     host_close(&h);
     host_close(&claimed);
+}
+
+/* Who connected to `claimed` is answered with that segment. before: the answer is there
+ * first. */
+static void answer_with(struct host *h, int segment, bool before)
+{
+    struct shm_hello hello = hello_right(&h->address);
+    struct pw_nic_peer *peer;
+    struct host claimed;
+    int fd;
+
+    host_open(&claimed);
+    memset(&downs, 0, sizeof(downs));
+    memcpy(hello.from, claimed.address.id, SHM_ID);
+    fd = call(&h->address);
+    if (before) {
+        hello_send(fd, &hello, sizeof(hello), segment);
+        turns(h, 20000);
+    }
+    cr_assert(eq(int, pw_nic_shm.connect(h->nic, &claimed.address,
+                                         sizeof(claimed.address), &h, &peer), 0));
+    if (!before)
+        hello_send(fd, &hello, sizeof(hello), segment);
+    turns(h, 20000);
+    pw_nic_shm.disconnect(peer);
+    close(fd);
+    host_close(&claimed);
+}
+
+/* Cut to nothing later, it would be a SIGBUS. Those who trust it take it, for some
+ * machines have no sealed memory. */
+Test(strangers, a_segment_that_could_be_taken_away_is_refused_without_trust)
+{
+    int open = memfd_create("segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int sealed = memfd_create("segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    cr_assert(open >= 0 && !ftruncate(open, 4 << 20));
+    cr_assert(sealed >= 0 && !ftruncate(sealed, 4 << 20));
+    cr_assert(eq(int, fcntl(sealed, F_ADD_SEALS, F_SEAL_SHRINK), 0));
+    for (int i = 0; i < 8; i++) {
+        bool distrust = i & 1, is_open = i & 2, before = i & 4;
+        struct host h;
+
+        host_open_as(&h, distrust);
+        answer_with(&h, is_open ? open : sealed, before);
+        cr_expect(eq(int, downs.times, distrust && is_open), "case %d", i);
+        if (downs.times) {
+            cr_expect(eq(int, downs.cause, -EPROTO));
+            cr_expect(ne(ptr, strstr(downs.why, "not sealed"), NULL), "%s", downs.why);
+        }
+        host_close(&h);
+    }
+    close(open);
+    close(sealed);
 }
 
 Test(strangers, a_process_of_another_user_is_refused)
