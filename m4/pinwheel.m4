@@ -99,6 +99,30 @@ PKG_CHECK_MODULES([$1], [$2],
     [pw_found_$1="not found (Debian package $3)"])
 ])
 
+# PW_MPICH: MPICH's compiler, for a pwbench that measures MPICH beside Open MPI. Sets
+# MPICC_MPICH and the conditional HAVE_MPICH. Optional; what does not compile with our
+# compiler is as good as not there.
+AC_DEFUN([PW_MPICH], [
+AC_PATH_PROG([MPICC_MPICH], [mpicc.mpich], [no])
+AC_PATH_PROG([MPIRUN_MPICH], [mpirun.mpich], [no])
+pw_found_mpich="not found (Debian packages mpich and libmpich-dev); pwbench compares without it"
+AS_IF([test "$MPICC_MPICH" != no && test "$MPIRUN_MPICH" != no],
+    [AC_MSG_CHECKING([whether $MPICC_MPICH works])
+     cat >conftest.c <<_PW_END
+#include <mpi.h>
+#ifndef MPICH_VERSION
+#error another MPI
+#endif
+int main(void) { return MPI_Finalize(); }
+_PW_END
+     AS_IF([MPICH_CC="$CC" "$MPICC_MPICH" conftest.c -o conftest >&AS_MESSAGE_LOG_FD 2>&1],
+         [pw_found_mpich="$MPICC_MPICH, for pwbench compare"; pw_mpich=yes], [pw_mpich=no])
+     rm -f conftest conftest.c
+     AC_MSG_RESULT([$pw_mpich])],
+    [pw_mpich=no])
+AM_CONDITIONAL([HAVE_MPICH], [test "$pw_mpich" = yes])
+])
+
 # PW_TOOL_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE): look for a library that a
 # tool does more with; without it that tool says what it misses.
 AC_DEFUN([PW_TOOL_LIBRARY], [
@@ -154,6 +178,7 @@ pinwheel $PACKAGE_VERSION
   libibverbs    $pw_found_IBVERBS
   hwloc         $pw_found_HWLOC
   jansson       $pw_found_JANSSON
+  MPICH         $pw_found_mpich
   tests         $pw_tests
   compiler      $CC $CFLAGS
   sanitizers    $pw_sanitize

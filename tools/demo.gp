@@ -5,13 +5,13 @@
 #   gnuplot -e "csv='demo.csv'; svg='demo.svg'" demo.gp
 
 panels = system("awk -F, 'NR > 1 && !seen[$1 $3]++ { print $1 \",\" $3 }' '" . csv . "'")
-subject = system("awk -F, 'NR == 1 { print $4 }' '" . csv . "'")
+subject = system("awk -F, 'NR == 1 { print $5 }' '" . csv . "'")
 if (words(panels) == 0) { print "demo.gp: ", csv, " holds no results"; exit status 1 }
 
 # Columns with a value in that panel, by name.
 transports(panel) = system("awk -F, 'NR == 1 { split($0, name) } " \
-    . "$1 \",\" $3 == \"" . panel . "\" { for (i = 4; i <= NF; i++) if ($i != \"\") has[i] = 1 } " \
-    . "END { for (i = 4; i <= NF; i++) if (has[i] && (i == 4 || i > 7)) print name[i] }' '" . csv . "'")
+    . "$1 \",\" $3 == \"" . panel . "\" { for (i = 5; i <= NF; i++) if ($i != \"\") has[i] = 1 } " \
+    . "END { for (i = 5; i <= NF; i++) if (has[i] && (i == 5 || i > 8)) print name[i] }' '" . csv . "'")
 test(panel) = panel[1:strstrt(panel, ",") - 1]
 buffers(panel) = panel[strstrt(panel, ",") + 1:*]
 is_rate(panel) = test(panel) eq "bw" || test(panel) eq "bibw"

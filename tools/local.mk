@@ -34,8 +34,13 @@ tools_pwbench_SOURCES = \
 	tools/pwbench.c tools/pwbench.h \
 	tools/pwbench_check.c \
 	tools/pwbench_compare.c \
+	tools/pwbench_compute.c \
+	tools/pwbench_group.c \
+	tools/pwbench_init.c \
 	tools/pwbench_launch.c tools/pwbench_launch.h \
+	tools/pwbench_memory.c \
 	tools/pwbench_names.c \
+	tools/pwbench_pattern.c tools/pwbench_pattern.h \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_regcache.c \
 	tools/pwbench_single.c \
@@ -46,6 +51,20 @@ tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) $(HWLOC_CFLAGS) \
 	$(JANSSON_CFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
 	-DPW_DRIVERS='"$(pkglibexecdir)"'
 tools_pwbench_LDADD = $(OMPI_LIBS) $(HWLOC_LIBS) $(JANSSON_LIBS) -lm
+
+# The same program for MPICH, which pwbench compare starts as one of the peers. Its
+# compiler is a script that takes ours; automake knows one MPI for a program. -w: what
+# is to be warned of was, above, and MPICH's header makes gcc see an overflow.
+pwbench_mpich_sources = $(addprefix $(top_srcdir)/,$(tools_pwbench_SOURCES))
+if HAVE_MPICH
+pkglibexec_SCRIPTS = tools/pwbench-mpich
+CLEANFILES += tools/pwbench-mpich
+tools/pwbench-mpich: $(pwbench_mpich_sources)
+	$(AM_V_CCLD)$(MKDIR_P) tools && \
+	MPICH_CC='$(CC)' '$(MPICC_MPICH)' $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) \
+		$(AM_LDFLAGS) $(LDFLAGS) -w -o $@.tmp $(filter %.c,$(pwbench_mpich_sources)) -lm && \
+	mv $@.tmp $@
+endif
 
 # What pwbench regcache starts: one program for each cache. Without the headers of
 # UCX 1.13, regcache-ucx says so.

@@ -3,9 +3,14 @@
  *
  * pwbench.c          the command line
  * pwbench_names.c    what tests, buffers and windows are called
- * pwbench_single.c   one test between two ranks, under mpirun
- * pwbench_tests.c    the tests themselves: what is timed
- * pwbench_check.c    the patterns by which --check knows right data from wrong
+ * pwbench_single.c   one test, under mpirun
+ * pwbench_tests.c    the tests between two ranks: what is timed
+ * pwbench_group.c    the tests of all ranks together, and their checks
+ * pwbench_init.c     how long MPI takes to start and to end
+ * pwbench_compute.c  work for the time between a send and its wait
+ * pwbench_memory.c   the buffers and windows of the tests
+ * pwbench_check.c    is what arrives what was sent?
+ * pwbench_pattern.c  the patterns by which that is known
  * pwbench_compare.c  transports against each other; no MPI in this process
  * pwbench_peers.c    the transports and their mpirun options
  * pwbench_regcache.c registration caches against each other
@@ -20,27 +25,46 @@
 
 #include "sizes.h"
 
-/* From the Makefile; a build by hand, as for another MPI library, has neither. */
+/* From the Makefile; a build by hand, as for another MPI library, has none. */
 #ifndef PINWHEEL_VERSION
 #define PINWHEEL_VERSION "(version unknown)"
 #endif
 #ifndef PW_MPIRUN
 #define PW_MPIRUN "mpirun"
 #endif
+/* Where make install puts the programs that we start. */
+#ifndef PW_DRIVERS
+#define PW_DRIVERS "/usr/local/libexec/pinwheel"
+#endif
 
 /* Exit codes: 0 done; PW_BENCH_FAILED wrong data or no measurement;
  * PW_BENCH_USAGE a wrong option, nothing was run. */
 enum { PW_BENCH_FAILED = 1, PW_BENCH_USAGE = 2 };
 
-enum pw_test { PW_LATENCY, PW_BW, PW_BIBW, PW_PUT, PW_GET, PW_TESTS };
+enum pw_test {
+    PW_LATENCY, PW_BW, PW_BIBW, PW_RATE, PW_OVERLAP, PW_PUT, PW_GET, PW_FADD, PW_CAS,
+    PW_ALLTOALL, PW_ALLREDUCE, PW_BARRIER, PW_INIT, PW_TESTS
+};
+
+enum pw_kind {
+    PW_PAIR,            /* 2 ranks, or pairs of them */
+    PW_ONE_SIDED,       /* 2 ranks */
+    PW_COLLECTIVE,      /* any number */
+    PW_STARTUP,         /* any number, on one host */
+    PW_KINDS
+};
 
 struct pw_test_info {
     const char *name;       /* as typed */
     const char *title;      /* as in the heading */
     const char *column;
     const char *unit;
-    bool one_sided;
-    bool rate;              /* MB/s, more is better; else us, less is better */
+    enum pw_kind kind;
+    bool rate;              /* more is better; else a time, less is better */
+    bool windowed;          /* an iteration is a window of messages */
+    bool buffers;           /* messages of the caller's memory are passed */
+    bool one_size;          /* always of this size: */
+    size_t size;
 };
 
 extern const struct pw_test_info pw_test_info[PW_TESTS];
@@ -50,6 +74,9 @@ int pw_test_find(const char *name, size_t len);
 
 enum pw_buffers { PW_MALLOC, PW_ALLOC_MEM, PW_BUFFERS };
 extern const char *const pw_buffers_name[PW_BUFFERS];
+
+/* The name of the buffers, "-" for a test without. */
+const char *pw_test_buffers(enum pw_test test, enum pw_buffers buffers);
 
 enum pw_window_kind { PW_WIN_CREATE, PW_WIN_ALLOCATE, PW_WIN_DYNAMIC, PW_WINDOW_KINDS };
 extern const char *const pw_window_kind_name[PW_WINDOW_KINDS];
@@ -61,10 +88,13 @@ struct pw_single_options {
     enum pw_window_kind window_kind;
     long iterations;    /* 0: by test and size, as OSU has them */
     long warmup;        /* -1: by test and size */
-    int window;         /* messages in flight for bw and bibw */
+    int window;         /* messages in flight for bw, bibw and rate */
     int batches;        /* the result is the median over them */
     double seconds;     /* at most about so long for each size; 0: no limit */
     bool check;
+    bool pairs;         /* any even number of ranks; the first half sends first */
+    int n_compute;      /* overlap: 0 for as long as the messages alone take; else */
+    double compute[PW_SIZES_MAX];       /* us, for each size or once for all */
 };
 
 enum { PW_PEERS_MAX = 8 };
@@ -73,15 +103,18 @@ struct pw_compare_options {
     const char *csv;                /* NULL: table only */
     const char *subject;
     const char *mpirun;
-    const char *mpich_pwbench;      /* NULL: no peer mpich */
+    const char *mpich_pwbench;      /* NULL: no transport mpich */
     bool test[PW_TESTS];
     bool buffers[PW_BUFFERS];
-    bool buffers_given;             /* else one-sided tests use alloc_mem only */
+    bool buffers_given;             /* else some tests use one kind only */
     struct pw_sizes sizes;
+    bool sizes_given;               /* else collectives have sizes of their own */
+    int ranks;                      /* 0: as many as is usual for each test */
+    int window_kind;                /* enum pw_window_kind; -1: by transport and test */
     int n_peers;                    /* 0: those that suit each test */
     const char *peer[PW_PEERS_MAX];
     int rounds;
-    bool bind;                      /* each rank on a core of its own */
+    bool bind;                      /* each rank on a core of its own, where they suffice */
     double seconds;                 /* as in pw_single_options */
     double timeout;                 /* of one mpirun, seconds */
 };
@@ -95,8 +128,10 @@ struct pw_regcache_options {
     const char *drivers;    /* directory of the programs; NULL: where they belong */
 };
 
-/* All return the exit code. pw_single_run() starts and ends MPI. */
+/* All return the exit code. The first two start and end MPI; pw_init_run() is the
+ * test init, for pw_single_run(). */
 int pw_single_run(const struct pw_single_options *o);
+int pw_init_run(const struct pw_single_options *o);
 int pw_compare_run(const struct pw_compare_options *o);
 int pw_regcache_run(const struct pw_regcache_options *o);
 

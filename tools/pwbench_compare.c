@@ -25,7 +25,7 @@ enum { REASON_MAX = 320 };
 
 struct runner {
     const struct pw_transport *transport;
-    bool out[2];                /* left out of tests, [one_sided] */
+    bool out[PW_KINDS];         /* left out of tests of that kind */
     bool told;
     char reason[REASON_MAX];    /* the last one told */
 };
@@ -41,7 +41,7 @@ struct compare {
 
 static double *samples_of(const struct compare *c, int runner, int size)
 {
-    return c->samples + ((size_t)runner * (size_t)c->o->sizes.n + (size_t)size) *
+    return c->samples + ((size_t)runner * PW_SIZES_MAX + (size_t)size) *
            (size_t)c->o->rounds;
 }
 
@@ -145,15 +145,14 @@ static bool values_parse(const char *out, const struct pw_sizes *sizes, double *
 }
 
 /* 0 with all values; -EINTR when asked to stop; else -EIO and a reason. */
-static int run_once(struct compare *c, const struct runner *runner, enum pw_test test,
-                    enum pw_buffers buffers, bool verify, double *values,
-                    char reason[REASON_MAX])
+static int run_once(struct compare *c, const struct runner *runner, const struct pw_job *job,
+                    double *values, char reason[REASON_MAX])
 {
     struct pw_command *command = &c->command;
     struct pw_launch_result r;
     int err;
 
-    err = pw_command_make(command, c->o, runner->transport, test, buffers, verify);
+    err = pw_command_make(command, c->o, runner->transport, job);
     if (!err)
         err = pw_launch(command->argv, command->env, c->o->timeout, &r);
     if (err == -EINTR)
@@ -168,7 +167,7 @@ static int run_once(struct compare *c, const struct runner *runner, enum pw_test
         err = -EIO;
     if (err) {
         reason_from(&r, c->o->timeout, reason);
-    } else if (!values_parse(r.out, &c->o->sizes, values)) {
+    } else if (!values_parse(r.out, &job->sizes, values)) {
         err = -EIO;
         snprintf(reason, REASON_MAX, "its output has not the sizes that were asked for");
     }
@@ -181,11 +180,11 @@ static int run_once(struct compare *c, const struct runner *runner, enum pw_test
 static bool takes_part(const struct compare *c, int i, enum pw_test test)
 {
     const struct pw_transport *t = c->runner[i].transport;
-    bool one_sided = pw_test_info[test].one_sided;
+    enum pw_kind kind = pw_test_info[test].kind;
 
-    if (c->runner[i].out[one_sided] || (t->one_sided_only && !one_sided))
+    if (c->runner[i].out[kind] || (t->one_sided_only && kind != PW_ONE_SIDED))
         return false;
-    return i == 0 || c->o->n_peers > 0 || t->usual[one_sided];
+    return i == 0 || c->o->n_peers > 0 || t->usual[kind];
 }
 
 /* For whoever wants to see all that the subject had to say. */
@@ -199,62 +198,102 @@ static void show_command(const struct pw_command *c)
     fputc('\n', stderr);
 }
 
-static void leave_out(struct compare *c, int i, enum pw_test test, enum pw_buffers buffers,
+static void leave_out(struct compare *c, int i, const struct pw_job *job,
                       const char *reason)
 {
+    const struct pw_test_info *info = &pw_test_info[job->test];
     struct runner *r = &c->runner[i];
 
-    r->out[pw_test_info[test].one_sided] = true;
+    r->out[info->kind] = true;
     if (r->told && !strcmp(r->reason, reason))
         return;
     r->told = true;
     snprintf(r->reason, sizeof r->reason, "%s", reason);
     fflush(stdout);
-    fprintf(stderr, "pwbench: %s %s (%s, %s): %s\n", r->transport->name,
-            i == 0 ? "cannot be measured" : "is left out", pw_test_info[test].name,
-            pw_buffers_name[buffers], reason);
+    fprintf(stderr, "pwbench: %s %s (%s%s%s): %s\n", r->transport->name,
+            i == 0 ? "cannot be measured" : "is left out", info->name,
+            info->buffers ? ", " : "", info->buffers ? pw_buffers_name[job->buffers] : "",
+            reason);
     if (i == 0)
         show_command(&c->command);
 }
 
+/* All have as much to compute as the messages of the fastest peer take alone: what
+ * the subject does not hide, a peer could have. Without a peer, as the subject's. The
+ * subject comes first. */
+static void compute_choose(const struct compare *c, const struct runner *r,
+                           struct pw_job *job, const double *values)
+{
+    bool peer = r != &c->runner[0];
+
+    for (int s = 0; s < job->sizes.n; s++)
+        if (!peer || !job->compute_of_peer || values[s] < job->compute[s])
+            job->compute[s] = values[s];
+    job->compute_of_peer = peer;
+}
+
 /* One pass over all that take part; round -1 verifies. False to stop. */
-static bool run_round(struct compare *c, enum pw_test test, enum pw_buffers buffers, int round)
+static bool run_round(struct compare *c, struct pw_job *job, int round)
 {
     double values[PW_SIZES_MAX];
     char reason[REASON_MAX];
 
+    job->verify = round < 0;
     for (int k = 0; k < c->n_runners; k++) {
         int i = (k + (round < 0 ? 0 : round)) % c->n_runners, err;
 
-        if (!takes_part(c, i, test))
+        if (!takes_part(c, i, job->test))
             continue;
-        err = run_once(c, &c->runner[i], test, buffers, round < 0, values, reason);
+        err = run_once(c, &c->runner[i], job, values, reason);
         if (err == -EINTR)
             return false;
         if (err) {
-            leave_out(c, i, test, buffers, reason);
+            leave_out(c, i, job, reason);
             if (i == 0)
                 return false;
             continue;
         }
-        for (int s = 0; round >= 0 && s < c->o->sizes.n; s++)
+        if (round < 0)
+            compute_choose(c, &c->runner[i], job, values);
+        for (int s = 0; round >= 0 && s < job->sizes.n; s++)
             samples_of(c, i, s)[round] = values[s];
     }
     return true;
 }
 
+static void job_init(struct pw_job *job, const struct pw_compare_options *o,
+                     enum pw_test test, enum pw_buffers buffers)
+{
+    static const struct pw_sizes collective_sizes = { 2, { 8, 65536 } };
+    const struct pw_test_info *info = &pw_test_info[test];
+    bool collective = info->kind == PW_COLLECTIVE;
+
+    memset(job, 0, sizeof *job);
+    job->test = test;
+    job->buffers = buffers;
+    job->ranks = o->ranks ? o->ranks : collective ? 8 : 2;
+    job->sizes = o->sizes;
+    if (collective && !o->sizes_given)
+        job->sizes = collective_sizes;
+    if (info->one_size)
+        job->sizes = (struct pw_sizes){ 1, { info->size } };
+}
+
 static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buffers)
 {
+    struct pw_job job;
+
+    job_init(&job, c->o, test, buffers);
     for (int round = -1; round < c->o->rounds; round++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\r%s %s: %s %d of %d \r", pw_test_info[test].name,
-                    pw_buffers_name[buffers], round < 0 ? "check before" : "round",
+                    pw_test_buffers(test, buffers), round < 0 ? "check before" : "round",
                     round < 0 ? 1 : round + 1, c->o->rounds);
-        if (!run_round(c, test, buffers, round))
+        if (!run_round(c, &job, round))
             return false;
     }
-    for (int s = 0; s < c->o->sizes.n; s++) {
-        struct pw_row row = { test, buffers, c->o->sizes.at[s], { 0 } };
+    for (int s = 0; s < job.sizes.n; s++) {
+        struct pw_row row = { test, buffers, job.sizes.at[s], job.ranks, { 0 } };
 
         for (int i = 0; i < c->n_runners; i++)
             row.value[i] = takes_part(c, i, test)
@@ -285,7 +324,7 @@ static bool usual_somewhere(const struct pw_compare_options *o, const struct pw_
     if (t->mpich && !o->mpich_pwbench)
         return false;
     for (int test = 0; test < PW_TESTS; test++)
-        if (o->test[test] && t->usual[pw_test_info[test].one_sided])
+        if (o->test[test] && t->usual[pw_test_info[test].kind])
             return true;
     return false;
 }
@@ -304,18 +343,24 @@ static int compare_open(struct compare *c, const struct pw_compare_options *o)
         if (usual_somewhere(o, t) && t != c->runner[0].transport)
             add_runner(c, t->name);
 
-    c->samples = calloc((size_t)c->n_runners * (size_t)o->sizes.n, (size_t)o->rounds *
+    c->samples = calloc((size_t)c->n_runners * PW_SIZES_MAX, (size_t)o->rounds *
                         sizeof *c->samples);
     return c->samples ? 0 : -ENOMEM;
 }
 
 static bool wanted(const struct pw_compare_options *o, int test, int buffers)
 {
+    const struct pw_test_info *info = &pw_test_info[test];
+
     if (!o->test[test])
         return false;
+    if (!info->buffers)
+        return buffers == PW_MALLOC;
     /* One-sided access is to memory made for it, unless asked otherwise. */
-    if (pw_test_info[test].one_sided && !o->buffers_given)
+    if (info->kind == PW_ONE_SIDED && !o->buffers_given)
         return buffers == PW_ALLOC_MEM;
+    if ((info->kind == PW_COLLECTIVE || info->one_size) && !o->buffers_given)
+        return buffers == PW_MALLOC;
     return o->buffers[buffers];
 }
 

@@ -2,9 +2,10 @@
 /* pwbench_peers.c - the transports and their mpirun options.
  *
  * Every entry names its pml, so that Open MPI cannot put another transport in
- * its place: with ob1 and one btl besides self, the two ranks reach each other
+ * its place: with ob1 and one btl besides self, the ranks reach each other
  * over that btl or MPI_Init fails. osc/ucx is shut out where ucx is not meant,
- * since it would bring its own transport for puts and gets.
+ * since it would bring its own transport for puts and gets. What is there for
+ * one-sided access alone names its osc too: then no other is even opened.
  */
 #include "pwbench_peers.h"
 
@@ -14,23 +15,44 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cores.h"
+
+#define TWO_SIDED { [PW_PAIR] = true, [PW_COLLECTIVE] = true, [PW_STARTUP] = true }
+#define ONE_SIDED { [PW_ONE_SIDED] = true }
+
 /* UCX refuses machines without an RDMA device unless "any" will do. It has no
  * BTLs: a pinwheel that opened beside it would serve its MPI_Alloc_mem. */
+#define UCX_MCA \
+    "pml", "ucx", "osc", "ucx", "btl", "self", \
+    "pml_ucx_tls", "any", "pml_ucx_devices", "any", \
+    "opal_common_ucx_tls", "any", "opal_common_ucx_devices", "any"
+
+/* Windows: where it is a peer, the kind over which it is fastest. pinwheel has
+ * MPI_Win_create, which cannot be turned into one segment for all. */
 static const struct pw_transport transports[] = {
     { .name = "pinwheel", .ours = true,
       .mca = { "pml", "ob1", "btl", "pinwheel,self", "osc", "^ucx" } },
-    { .name = "vader", .usual = { true, false },
+    { .name = "vader", .usual = TWO_SIDED,
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "^ucx" } },
-    { .name = "ucx", .usual = { true, false },
-      .mca = { "pml", "ucx", "osc", "ucx", "btl", "self",
-               "pml_ucx_tls", "any", "pml_ucx_devices", "any",
-               "opal_common_ucx_tls", "any", "opal_common_ucx_devices", "any" } },
-    { .name = "tcp", .usual = { true, false },
+    { .name = "ucx", .usual = TWO_SIDED,
+      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
+      .mca = { UCX_MCA } },
+    { .name = "tcp", .usual = TWO_SIDED,
       .mca = { "pml", "ob1", "btl", "tcp,self", "osc", "^ucx" } },
-    { .name = "sm", .usual = { false, true }, .one_sided_only = true,
-      .window_kind = PW_WIN_ALLOCATE,
+    { .name = "sm", .usual = ONE_SIDED, .one_sided_only = true, .window_fixed = true,
+      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "sm" } },
-    { .name = "mpich", .usual = { true, true }, .mpich = true },
+    /* 4.1.4 crashes in a compare-and-swap on MPI_Win_allocate. */
+    { .name = "osc-rdma", .usual = ONE_SIDED, .one_sided_only = true,
+      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_CREATE,
+      .mca = { "pml", "ob1", "btl", "vader,self", "osc", "rdma" } },
+    { .name = "osc-ucx", .usual = ONE_SIDED, .one_sided_only = true,
+      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
+      .mca = { UCX_MCA } },
+    { .name = "mpich", .mpich = true,
+      .usual = { [PW_PAIR] = true, [PW_ONE_SIDED] = true, [PW_COLLECTIVE] = true,
+                 [PW_STARTUP] = true },
+      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE },
 };
 
 const struct pw_transport *pw_transport_at(int n)
@@ -50,7 +72,7 @@ const struct pw_transport *pw_transport_find(const char *name, size_t len)
 
 const char *pw_transport_names(void)
 {
-    return "pinwheel, vader, ucx, tcp, sm, mpich";
+    return "pinwheel, vader, ucx, tcp, sm, osc-rdma, osc-ucx, mpich";
 }
 
 /* From a build tree (this program is tools/pwbench, or tools/.libs/pwbench under
@@ -79,6 +101,24 @@ static int find_self(struct pw_command *c)
     return 0;
 }
 
+/* In a build tree it lies in tools/ too, which may be one folder up. */
+const char *pw_mpich_pwbench(void)
+{
+    static char path[4096 + 32];
+    char self[4096], *slash;
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    self[len < 0 ? 0 : len] = '\0';
+    for (int up = 0; up < 2 && (slash = strrchr(self, '/')) != NULL; up++) {
+        *slash = '\0';
+        snprintf(path, sizeof path, "%s/pwbench-mpich", self);
+        if (access(path, X_OK) == 0)
+            return path;
+    }
+    snprintf(path, sizeof path, "%s/pwbench-mpich", PW_DRIVERS);
+    return access(path, X_OK) == 0 ? path : NULL;
+}
+
 static void push(struct pw_command *c, int *n, const char *arg)
 {
     if (*n < PW_ARGS_MAX - 1)
@@ -101,15 +141,23 @@ static void pushf(struct pw_command *c, int *n, size_t *used, const char *format
     push(c, n, at);
 }
 
-static void push_openmpi(struct pw_command *c, int *n, const struct pw_compare_options *o,
-                         const struct pw_transport *t)
+/* Does each rank get a core of its own? */
+static bool bound(const struct pw_compare_options *o, const struct pw_job *job)
+{
+    return o->bind && job->ranks <= pw_cores_usable();
+}
+
+/* Unbound ranks may be more than cores; told so, Open MPI's yield when they wait. */
+static void push_openmpi(struct pw_command *c, int *n, size_t *used,
+                         const struct pw_compare_options *o, const struct pw_transport *t,
+                         const struct pw_job *job)
 {
     push(c, n, o->mpirun);
     if (geteuid() == 0)
         push(c, n, "--allow-run-as-root");
     push(c, n, "-n");
-    push(c, n, "2");
-    if (o->bind) {
+    pushf(c, n, used, "%d", job->ranks);
+    if (bound(o, job)) {
         push(c, n, "--bind-to");
         push(c, n, "core");
         push(c, n, "--map-by");
@@ -127,56 +175,101 @@ static void push_openmpi(struct pw_command *c, int *n, const struct pw_compare_o
     push(c, n, c->self);
 }
 
-static void push_mpich(struct pw_command *c, int *n, const struct pw_compare_options *o)
+/* MPICH takes any number of ranks, and binds none unless told to. */
+static void push_mpich(struct pw_command *c, int *n, size_t *used,
+                       const struct pw_compare_options *o, const struct pw_job *job)
 {
     push(c, n, "mpirun.mpich");
     push(c, n, "-n");
-    push(c, n, "2");
-    if (o->bind) {
+    pushf(c, n, used, "%d", job->ranks);
+    if (bound(o, job)) {
         push(c, n, "-bind-to");
         push(c, n, "core");
     }
     push(c, n, o->mpich_pwbench);
 }
 
-static void push_test(struct pw_command *c, int *n, const struct pw_compare_options *o,
-                      const struct pw_transport *t, enum pw_test test,
-                      enum pw_buffers buffers, bool verify)
+static enum pw_window_kind window_kind(const struct pw_compare_options *o,
+                                       const struct pw_transport *t, enum pw_test test)
 {
-    const struct pw_test_info *info = &pw_test_info[test];
-    char sizes[PW_SIZES_TEXT];
-    size_t used = 0;
+    if (o->window_kind >= 0 && !t->window_fixed)
+        return (enum pw_window_kind)o->window_kind;
+    return test == PW_CAS ? t->cas_window_kind : t->window_kind;
+}
 
-    pw_sizes_format(&o->sizes, sizes);
+/* What is measured, but not how long. */
+static void push_test(struct pw_command *c, int *n, size_t *used,
+                      const struct pw_compare_options *o, const struct pw_transport *t,
+                      const struct pw_job *job)
+{
+    const struct pw_test_info *info = &pw_test_info[job->test];
+    char sizes[PW_SIZES_TEXT];
+
     push(c, n, info->name);
-    push(c, n, "--sizes");
-    pushf(c, n, &used, "%s", sizes);
-    push(c, n, "--buffers");
-    push(c, n, pw_buffers_name[buffers]);
-    if (info->one_sided) {
-        push(c, n, "--window-kind");
-        push(c, n, pw_window_kind_name[t->window_kind]);
+    if (!info->one_size) {
+        pw_sizes_format(&job->sizes, sizes);
+        push(c, n, "--sizes");
+        pushf(c, n, used, "%s", sizes);
     }
-    if (verify) {
+    if (info->buffers) {
+        push(c, n, "--buffers");
+        push(c, n, pw_buffers_name[job->buffers]);
+    }
+    if (info->kind == PW_ONE_SIDED) {
+        push(c, n, "--window-kind");
+        push(c, n, pw_window_kind_name[window_kind(o, t, job->test)]);
+    }
+    if (info->kind == PW_PAIR && job->ranks != 2)
+        push(c, n, "--pairs");
+    if (job->verify)
         push(c, n, "--check");
-        push(c, n, "--iterations");
+}
+
+/* What the messages of overlap take alone is measured while they are verified. */
+static void push_compute(struct pw_command *c, int *n, size_t *used, const struct pw_job *job)
+{
+    char list[PW_SIZES_MAX * 16];
+    int len = 0;
+
+    push(c, n, "--compute");
+    if (job->verify) {
+        push(c, n, "0");
+        return;
+    }
+    for (int i = 0; i < job->sizes.n; i++)
+        len += snprintf(list + len, sizeof list - (size_t)len, "%s%.3f", i ? "," : "",
+                        job->compute[i]);
+    pushf(c, n, used, "%s", list);
+}
+
+/* The median over batches is steadier, but blind to waiting for a core. */
+static void push_effort(struct pw_command *c, int *n, size_t *used,
+                        const struct pw_compare_options *o, const struct pw_job *job)
+{
+    bool crowded = job->ranks > pw_cores_usable();
+
+    if (job->test == PW_INIT)
+        return;
+    if (job->test == PW_OVERLAP)
+        push_compute(c, n, used, job);
+    push(c, n, "--iterations");
+    if (job->verify && job->test != PW_OVERLAP) {
         push(c, n, "2");
         push(c, n, "--warmup");
         push(c, n, "2");
         return;
     }
-    push(c, n, "--iterations");
-    push(c, n, info->rate ? "5000" : "100000");
+    push(c, n, pw_test_info[job->test].windowed ? "5000" : "100000");
     push(c, n, "--seconds");
-    pushf(c, n, &used, "%.3f", o->seconds);
+    pushf(c, n, used, "%.3f", o->seconds);
     push(c, n, "--batches");
-    push(c, n, "10");
+    push(c, n, crowded ? "1" : "10");
 }
 
 int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
-                    const struct pw_transport *t, enum pw_test test,
-                    enum pw_buffers buffers, bool verify)
+                    const struct pw_transport *t, const struct pw_job *job)
 {
+    size_t used = 0;
     int n = 0, err;
 
     memset(c, 0, sizeof *c);
@@ -186,9 +279,10 @@ int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
     if (t->ours && c->components[0])
         c->env[0] = c->components;
     if (t->mpich)
-        push_mpich(c, &n, o);
+        push_mpich(c, &n, &used, o, job);
     else
-        push_openmpi(c, &n, o, t);
-    push_test(c, &n, o, t, test, buffers, verify);
+        push_openmpi(c, &n, &used, o, t, job);
+    push_test(c, &n, &used, o, t, job);
+    push_effort(c, &n, &used, o, job);
     return 0;
 }

@@ -11,17 +11,30 @@ enum { PW_ARGS_MAX = 64, PW_TRANSPORT_MCA = 16 };
 struct pw_transport {
     const char *name;
     bool one_sided_only;
-    bool usual[2];          /* measured by default? [one_sided] */
+    bool usual[PW_KINDS];   /* measured by default in tests of that kind? */
     bool mpich;             /* runs under MPICH, with a pwbench built for it */
     bool ours;              /* the plugin, perhaps from a build tree */
+    bool window_fixed;      /* knows no window but this: */
     enum pw_window_kind window_kind;
+    enum pw_window_kind cas_window_kind;
     const char *mca[PW_TRANSPORT_MCA];      /* names and values in turn */
+};
+
+/* What is to be run over a transport. */
+struct pw_job {
+    enum pw_test test;
+    enum pw_buffers buffers;
+    int ranks;
+    struct pw_sizes sizes;
+    bool verify;                    /* with --check; spend little time on measuring */
+    double compute[PW_SIZES_MAX];   /* overlap: us at each size */
+    bool compute_of_peer;           /* not of the subject */
 };
 
 struct pw_command {
     const char *argv[PW_ARGS_MAX];
     const char *env[4];
-    char text[PW_SIZES_TEXT + 512];     /* what argv and env point to */
+    char text[2 * PW_SIZES_TEXT + 512]; /* what argv and env point to */
     char self[4096];                    /* this program */
     char components[4200];              /* a setting, "" when not needed */
 };
@@ -35,11 +48,13 @@ const struct pw_transport *pw_transport_at(int n);
 /* All names, comma-separated, for people. */
 const char *pw_transport_names(void);
 
-/* The command that runs one test over t. verify: a run with --check that spends
- * little time on measuring.
+/* The pwbench that was built with MPICH's compiler beside this one; NULL when there is
+ * none. */
+const char *pw_mpich_pwbench(void);
+
+/* The command that runs a job over t.
  * 0, or -errno when the path of this program cannot be read. */
 int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
-                    const struct pw_transport *t, enum pw_test test,
-                    enum pw_buffers buffers, bool verify);
+                    const struct pw_transport *t, const struct pw_job *job);
 
 #endif

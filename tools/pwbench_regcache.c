@@ -18,11 +18,6 @@
 #include "pwbench_launch.h"
 #include "pwbench_table.h"
 
-/* Where make install puts the programs; a build by hand has --drivers. */
-#ifndef PW_DRIVERS
-#define PW_DRIVERS "/usr/local/libexec/pinwheel"
-#endif
-
 enum { OURS, UCX, GRDMA, PLAIN, CACHES };
 enum { TEXT_MAX = 320, PATH_LEN = 4096, ABSENT = 3 };
 

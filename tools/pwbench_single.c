@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pwbench_single.c - one test between two ranks: for each size check, warm up,
- * time, print.
+/* pwbench_single.c - one test under mpirun: for each size check, warm up, time, print.
  *
  * Rank 0 decides how often to iterate, from the time the warm-up took, and
- * tells rank 1.
+ * tells the others.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,11 +18,14 @@ struct counts {
 /* As in the OSU micro-benchmarks. */
 static struct counts default_counts(const struct pw_single_options *o, size_t size)
 {
-    bool large = size > LARGE, rate = pw_test_info[o->test].rate;
-    struct counts c = {
-        .iterations = rate ? (large ? 20 : 100) : (large ? 1000 : 10000),
-        .warmup = large ? (rate ? 2 : 10) : (rate ? 10 : 100),
+    static const struct counts by_test[3][2] = {    /* [test][large] */
+        { { 10000, 100 }, { 1000, 10 } },
+        { { 100, 10 }, { 20, 2 } },                 /* of windows */
+        { { 1000, 100 }, { 100, 10 } },             /* collectives */
     };
+    const struct pw_test_info *t = &pw_test_info[o->test];
+    int row = t->windowed ? 1 : t->kind == PW_COLLECTIVE ? 2 : 0;
+    struct counts c = by_test[row][size > LARGE];
 
     if (o->iterations)
         c.iterations = o->iterations;
@@ -63,6 +65,19 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The mean over the ranks whose time counts. Valid on rank 0. */
+static double mean_over_ranks(const struct pw_bench *b, double each)
+{
+    double mine[2] = { 0, 0 }, sum[2];
+
+    if (pw_bench_counts(b)) {
+        mine[0] = each;
+        mine[1] = 1;
+    }
+    MPI_Reduce(mine, sum, 2, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
+    return b->rank == 0 ? sum[0] / sum[1] : 0;
+}
+
 /* Seconds for an iteration. Valid on rank 0. */
 static double measure(struct pw_bench *b, size_t size)
 {
@@ -75,17 +90,30 @@ static double measure(struct pw_bench *b, size_t size)
     MPI_Barrier(MPI_COMM_WORLD);
     for (int i = 0; i < batches; i++) {
         long these = n * (i + 1) / batches - n * i / batches;
-        double start = MPI_Wtime();
 
-        pw_bench_iterate(b, size, these);
-        each[i] = (MPI_Wtime() - start) / (double)these;
+        each[i] = pw_bench_iterate(b, size, these) / (double)these;
     }
     MPI_Barrier(MPI_COMM_WORLD);
 
     qsort(each, (size_t)batches, sizeof *each, compare_doubles);
     result = (each[batches / 2] + each[(batches - 1) / 2]) / 2;
     free(each);
-    return result;
+    return mean_over_ranks(b, result);
+}
+
+/* overlap: how much to compute at the i-th size, in us: what was asked for, or as long
+ * as the messages alone take. Valid on rank 0, as *alone is, the time of the latter. */
+static double choose_compute(struct pw_bench *b, int i, double *alone)
+{
+    const struct pw_single_options *o = b->o;
+    double compute, speed = pw_compute_speed();
+
+    b->steps = 0;
+    *alone = measure(b, o->sizes.at[i]) * 1e6;
+    compute = !o->n_compute ? *alone : o->compute[o->n_compute == 1 ? 0 : i];
+    b->steps = (long)(compute * 1e-6 * speed);
+    MPI_Bcast(&b->steps, 1, MPI_LONG, 0, MPI_COMM_WORLD);
+    return compute;
 }
 
 /* Three digits that count for small values, two decimals for the rest. */
@@ -94,38 +122,50 @@ static int decimals(double value)
     return value < 1 ? 4 : value < 10 ? 3 : 2;
 }
 
-/* False when data was wrong on either rank. */
-static bool run_size(struct pw_bench *b, size_t size)
+/* False when data was wrong on any rank. */
+static bool data_is_right(struct pw_bench *b, size_t size)
 {
-    double value;
     int wrong;
 
-    if (b->o->check) {
-        pw_bench_check(b, size);
-        wrong = b->wrong;
-        MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-        if (wrong)
-            return false;
-    }
-
-    value = pw_bench_value(b, size, measure(b, size));
-    if (b->rank == 0) {
-        printf("%-10zu%18.*f\n", size, decimals(value), value);
-        fflush(stdout);
-    }
-    return true;
+    pw_bench_check(b, size);
+    wrong = b->wrong;
+    MPI_Allreduce(MPI_IN_PLACE, &wrong, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    return !wrong;
 }
 
-static void print_heading(const struct pw_single_options *o)
+static void run_size(struct pw_bench *b, int i)
 {
+    bool overlap = b->o->test == PW_OVERLAP;
+    size_t size = b->o->sizes.at[i];
+    double alone = 0, compute = overlap ? choose_compute(b, i, &alone) : 0;
+    double value = pw_bench_value(b, size, measure(b, size));
+
+    if (b->rank != 0)
+        return;
+    printf("%-10zu%18.*f", size, decimals(value), value);
+    if (overlap)
+        printf("%18.*f%18.*f", decimals(compute), compute, decimals(alone), alone);
+    putchar('\n');
+    fflush(stdout);
+}
+
+static void print_heading(const struct pw_bench *b)
+{
+    const struct pw_single_options *o = b->o;
     const struct pw_test_info *t = &pw_test_info[o->test];
+    bool one_sided = t->kind == PW_ONE_SIDED;
 
     printf("# pwbench %s Test\n", t->title);
-    printf("# Buffers: %s%s%s%s\n", pw_buffers_name[o->buffers],
-           t->one_sided ? ", window: " : "",
-           t->one_sided ? pw_window_kind_name[o->window_kind] : "",
+    printf("# Buffers: %s%s%s%s\n", pw_test_buffers(o->test, o->buffers),
+           one_sided ? ", window: " : "",
+           one_sided ? pw_window_kind_name[o->window_kind] : "",
            o->check ? ", data verified" : "");
-    printf("%-10s%18s\n", "# Size", t->column);
+    if (b->ranks != 2)
+        printf("# Ranks: %d%s\n", b->ranks, o->pairs ? ", in pairs" : "");
+    printf("%-10s%18s", "# Size", t->column);
+    if (o->test == PW_OVERLAP)
+        printf("%18s%18s", "Compute (us)", "Messages (us)");
+    putchar('\n');
     fflush(stdout);
 }
 
@@ -140,29 +180,45 @@ static int run_sizes(const struct pw_single_options *o)
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
     }
     if (b.rank == 0)
-        print_heading(o);
-    for (int i = 0; i < o->sizes.n && !exit_code; i++)
-        if (!run_size(&b, o->sizes.at[i]))
+        print_heading(&b);
+    for (int i = 0; i < o->sizes.n && !exit_code; i++) {
+        if (o->check && !data_is_right(&b, o->sizes.at[i]))
             exit_code = PW_BENCH_FAILED;
+        else
+            run_size(&b, i);
+    }
     pw_bench_close(&b);
     return exit_code;
 }
 
+/* Does the test run between so many? Says so if not, on rank 0. */
+static bool ranks_suit(const struct pw_single_options *o, int ranks, int rank)
+{
+    const struct pw_test_info *t = &pw_test_info[o->test];
+
+    if (t->kind == PW_COLLECTIVE || ranks == 2 || (o->pairs && ranks % 2 == 0))
+        return true;
+    if (rank == 0 && o->pairs)
+        fprintf(stderr, "pwbench: %s --pairs runs between an even number of ranks, not %d\n",
+                t->name, ranks);
+    else if (rank == 0)
+        fprintf(stderr, "pwbench: %s runs between 2 ranks, not %d; start it with mpirun -n "
+                "2%s\n", t->name, ranks,
+                t->kind == PW_PAIR ? ", or give --pairs" : "");
+    return false;
+}
+
 int pw_single_run(const struct pw_single_options *o)
 {
-    int ranks, rank, exit_code;
+    int ranks, rank, exit_code = PW_BENCH_USAGE;
 
+    if (o->test == PW_INIT)
+        return pw_init_run(o);
     MPI_Init(NULL, NULL);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (ranks == 2) {
+    if (ranks_suit(o, ranks, rank))
         exit_code = run_sizes(o);
-    } else {
-        if (rank == 0)
-            fprintf(stderr, "pwbench: %s runs between 2 ranks, not %d; start it with "
-                    "mpirun -n 2\n", pw_test_info[o->test].name, ranks);
-        exit_code = PW_BENCH_USAGE;
-    }
     MPI_Finalize();
     return exit_code;
 }

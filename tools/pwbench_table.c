@@ -59,7 +59,7 @@ int pw_table_add(struct pw_table *table, const struct pw_row *row)
 
 void pw_table_print_heading(const struct pw_table *table, FILE *to)
 {
-    fprintf(to, "%-8s %8s  %-9s %-4s", "test", "bytes", "buffers", "unit");
+    fprintf(to, "%-9s %8s  %-9s %5s %-4s", "test", "bytes", "buffers", "ranks", "unit");
     for (int c = 0; c < table->n_columns; c++)
         fprintf(to, " %9s", table->column[c]);
     fprintf(to, " %7s  %s\n", "ratio", "best peer");
@@ -78,8 +78,8 @@ void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, 
     const struct pw_test_info *info = &pw_test_info[row->test];
     int best = pw_row_best_peer(table, row);
 
-    fprintf(to, "%-8s %8zu  %-9s %-4s", info->name, row->bytes,
-            pw_buffers_name[row->buffers], info->unit);
+    fprintf(to, "%-9s %8zu  %-9s %5d %-4s", info->name, row->bytes,
+            pw_test_buffers(row->test, row->buffers), row->ranks, info->unit);
     for (int c = 0; c < table->n_columns; c++)
         print_value(row->value[c], to);
     if (best)
@@ -100,7 +100,7 @@ static void csv_value(double value, FILE *to)
 
 int pw_table_write_csv(const struct pw_table *table, FILE *to)
 {
-    fprintf(to, "test,bytes,buffers,%s,best_peer,best_peer_name,ratio", table->column[0]);
+    fprintf(to, "test,bytes,buffers,ranks,%s,best_peer,best_peer_name,ratio", table->column[0]);
     for (int c = 1; c < table->n_columns; c++)
         fprintf(to, ",%s", table->column[c]);
     fputc('\n', to);
@@ -109,8 +109,8 @@ int pw_table_write_csv(const struct pw_table *table, FILE *to)
         const struct pw_row *row = &table->rows[i];
         int best = pw_row_best_peer(table, row);
 
-        fprintf(to, "%s,%zu,%s", pw_test_info[row->test].name, row->bytes,
-                pw_buffers_name[row->buffers]);
+        fprintf(to, "%s,%zu,%s,%d", pw_test_info[row->test].name, row->bytes,
+                pw_test_buffers(row->test, row->buffers), row->ranks);
         csv_value(row->value[0], to);
         csv_value(best ? row->value[best] : NAN, to);
         fprintf(to, ",%s", best ? table->column[best] : "");

@@ -13,7 +13,8 @@ struct pw_row {
     enum pw_test test;
     enum pw_buffers buffers;
     size_t bytes;
-    double value[PW_COLUMNS_MAX];   /* us or MB/s; NAN where not measured */
+    int ranks;
+    double value[PW_COLUMNS_MAX];   /* in the test's unit; NAN where not measured */
 };
 
 /* Column 0 is the subject, the others are peers. */

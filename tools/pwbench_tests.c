@@ -1,53 +1,56 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pwbench_tests.c - what is timed, and the memory it is done on.
+/* pwbench_tests.c - the tests between two ranks: what is timed.
  *
  * The same work as the OSU micro-benchmarks of the same names, so that numbers
  * can be held against each other: latency is half a round trip; bw is a window
- * of sends, answered once; put and get are one operation and its flush, in one
- * passive epoch for the whole run.
+ * of sends, answered once; put, get and the atomics are one operation and its
+ * flush, in one passive epoch for the whole run.
+ *
+ * Sides: of each pair 0 sends first, 1 answers. Without --pairs they are the ranks.
  */
 #include "pwbench_tests.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdint.h>
 
 enum { TAG_DATA = 1, TAG_ACK = 2 };
 
 static void iterate_latency(struct pw_bench *b, int size, long n)
 {
-    if (b->rank == 0) {
+    int other = b->other;
+
+    if (b->side == 0) {
         for (long i = 0; i < n; i++) {
-            MPI_Send(b->send, size, MPI_CHAR, 1, TAG_DATA, MPI_COMM_WORLD);
-            MPI_Recv(b->recv, size, MPI_CHAR, 1, TAG_DATA, MPI_COMM_WORLD,
+            MPI_Send(b->send, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD);
+            MPI_Recv(b->recv, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD,
                      MPI_STATUS_IGNORE);
         }
     } else {
         for (long i = 0; i < n; i++) {
-            MPI_Recv(b->recv, size, MPI_CHAR, 0, TAG_DATA, MPI_COMM_WORLD,
+            MPI_Recv(b->recv, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD,
                      MPI_STATUS_IGNORE);
-            MPI_Send(b->send, size, MPI_CHAR, 0, TAG_DATA, MPI_COMM_WORLD);
+            MPI_Send(b->send, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD);
         }
     }
 }
 
-static void iterate_bw(struct pw_bench *b, int size, long n)
+/* bw and rate. */
+static void iterate_window(struct pw_bench *b, int size, long n)
 {
-    int window = b->o->window;
+    int window = b->o->window, other = b->other;
 
     for (long i = 0; i < n; i++) {
-        if (b->rank == 0) {
+        if (b->side == 0) {
             for (int w = 0; w < window; w++)
-                MPI_Isend(b->send, size, MPI_CHAR, 1, TAG_DATA, MPI_COMM_WORLD,
+                MPI_Isend(b->send, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD,
                           &b->request[w]);
             MPI_Waitall(window, b->request, MPI_STATUSES_IGNORE);
-            MPI_Recv(NULL, 0, MPI_CHAR, 1, TAG_ACK, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            MPI_Recv(NULL, 0, MPI_CHAR, other, TAG_ACK, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
         } else {
             for (int w = 0; w < window; w++)
-                MPI_Irecv(b->recv, size, MPI_CHAR, 0, TAG_DATA, MPI_COMM_WORLD,
+                MPI_Irecv(b->recv, size, MPI_CHAR, other, TAG_DATA, MPI_COMM_WORLD,
                           &b->request[w]);
             MPI_Waitall(window, b->request, MPI_STATUSES_IGNORE);
-            MPI_Send(NULL, 0, MPI_CHAR, 0, TAG_ACK, MPI_COMM_WORLD);
+            MPI_Send(NULL, 0, MPI_CHAR, other, TAG_ACK, MPI_COMM_WORLD);
         }
     }
 }
@@ -64,6 +67,18 @@ static void iterate_bibw(struct pw_bench *b, int size, long n)
             MPI_Isend(b->send, size, MPI_CHAR, b->other, TAG_DATA, MPI_COMM_WORLD,
                       &b->request[window + w]);
         MPI_Waitall(2 * window, b->request, MPI_STATUSES_IGNORE);
+    }
+}
+
+static void iterate_overlap(struct pw_bench *b, int size, long n)
+{
+    MPI_Request request[2];
+
+    for (long i = 0; i < n; i++) {
+        MPI_Irecv(b->recv, size, MPI_CHAR, b->other, TAG_DATA, MPI_COMM_WORLD, &request[0]);
+        MPI_Isend(b->send, size, MPI_CHAR, b->other, TAG_DATA, MPI_COMM_WORLD, &request[1]);
+        pw_compute(b->steps);
+        MPI_Waitall(2, request, MPI_STATUSES_IGNORE);
     }
 }
 
@@ -89,147 +104,84 @@ static void iterate_get(struct pw_bench *b, int size, long n)
     }
 }
 
-void pw_bench_iterate(struct pw_bench *b, size_t size, long n)
+static void iterate_fadd(struct pw_bench *b, int size, long n)
 {
-    static void (*const iterate[PW_TESTS])(struct pw_bench *, int, long) = {
-        [PW_LATENCY] = iterate_latency,
-        [PW_BW] = iterate_bw,
-        [PW_BIBW] = iterate_bibw,
-        [PW_PUT] = iterate_put,
-        [PW_GET] = iterate_get,
-    };
+    (void)size;
+    if (b->rank != 0)
+        return;
+    for (long i = 0; i < n; i++) {
+        MPI_Fetch_and_op(b->send, b->recv, MPI_INT64_T, 1, b->win_at, MPI_SUM, b->win);
+        MPI_Win_flush(1, b->win);
+    }
+}
 
-    iterate[b->o->test](b, (int)size, n);
+/* As a program loops around it: what is expected next is what is known to be there.
+ * So all but the first swap. */
+static void iterate_cas(struct pw_bench *b, int size, long n)
+{
+    int64_t *old = (int64_t *)b->recv, *wanted = (int64_t *)b->send, expected = 0;
+
+    (void)size;
+    if (b->rank != 0)
+        return;
+    for (long i = 0; i < n; i++) {
+        *wanted = expected + 1;
+        MPI_Compare_and_swap(wanted, &expected, old, MPI_INT64_T, 1, b->win_at, b->win);
+        MPI_Win_flush(1, b->win);
+        expected = *old == expected ? *wanted : *old;
+    }
+}
+
+/* What is timed from the first iteration to the last. */
+static void (*const plain[PW_TESTS])(struct pw_bench *, int, long) = {
+    [PW_LATENCY] = iterate_latency,
+    [PW_BW] = iterate_window,
+    [PW_BIBW] = iterate_bibw,
+    [PW_RATE] = iterate_window,
+    [PW_OVERLAP] = iterate_overlap,
+    [PW_PUT] = iterate_put,
+    [PW_GET] = iterate_get,
+    [PW_FADD] = iterate_fadd,
+    [PW_CAS] = iterate_cas,
+};
+
+/* What knows itself which part of an iteration counts. */
+static double (*const timed[PW_TESTS])(struct pw_bench *, int, long) = {
+    [PW_ALLTOALL] = pw_alltoall_iterate,
+    [PW_ALLREDUCE] = pw_allreduce_iterate,
+    [PW_BARRIER] = pw_barrier_iterate,
+};
+
+double pw_bench_iterate(struct pw_bench *b, size_t size, long n)
+{
+    double start;
+
+    if (timed[b->o->test])
+        return timed[b->o->test](b, (int)size, n);
+    start = MPI_Wtime();
+    plain[b->o->test](b, (int)size, n);
+    return MPI_Wtime() - start;
+}
+
+bool pw_bench_counts(const struct pw_bench *b)
+{
+    return pw_test_info[b->o->test].kind == PW_COLLECTIVE || b->side == 0;
 }
 
 double pw_bench_value(const struct pw_bench *b, size_t size, double seconds)
 {
-    double window_bytes = (double)size * b->o->window;
+    double messages = (double)b->o->window * (b->o->pairs ? b->ranks / 2 : 1);
 
     switch (b->o->test) {
     case PW_LATENCY:
         return seconds * 1e6 / 2;
     case PW_BW:
-        return window_bytes / seconds / 1e6;
+        return messages * (double)size / seconds / 1e6;
     case PW_BIBW:
-        return 2 * window_bytes / seconds / 1e6;
+        return 2 * messages * (double)size / seconds / 1e6;
+    case PW_RATE:
+        return messages / seconds / 1e6;
     default:
         return seconds * 1e6;
     }
-}
-
-/* ---- memory ---- */
-
-static char *buffer_open(const struct pw_bench *b)
-{
-    char *mem = NULL;
-
-    if (b->o->buffers == PW_ALLOC_MEM) {
-        if (MPI_Alloc_mem((MPI_Aint)b->room, MPI_INFO_NULL, &mem) != MPI_SUCCESS)
-            return NULL;
-    } else if (posix_memalign((void **)&mem, 4096, b->room)) {
-        return NULL;
-    }
-    memset(mem, b->rank + 1, b->room);
-    return mem;
-}
-
-static void buffer_close(const struct pw_bench *b, char *mem)
-{
-    if (!mem)
-        return;
-    if (b->o->buffers == PW_ALLOC_MEM)
-        MPI_Free_mem(mem);
-    else
-        free(mem);
-}
-
-static int window_open(struct pw_bench *b)
-{
-    MPI_Aint room = (MPI_Aint)b->room;
-
-    switch (b->o->window_kind) {
-    case PW_WIN_ALLOCATE:
-        MPI_Win_allocate(room, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &b->win_mem, &b->win);
-        memset(b->win_mem, b->rank + 1, b->room);
-        break;
-    case PW_WIN_DYNAMIC:
-        b->win_mem = buffer_open(b);
-        if (!b->win_mem)
-            return -ENOMEM;
-        MPI_Win_create_dynamic(MPI_INFO_NULL, MPI_COMM_WORLD, &b->win);
-        MPI_Win_attach(b->win, b->win_mem, room);
-        MPI_Get_address(b->win_mem, &b->win_at);
-        MPI_Bcast(&b->win_at, 1, MPI_AINT, 1, MPI_COMM_WORLD);
-        break;
-    default:
-        b->win_mem = buffer_open(b);
-        if (!b->win_mem)
-            return -ENOMEM;
-        MPI_Win_create(b->win_mem, room, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &b->win);
-    }
-
-    /* Rank 1's lock on itself lets it look at its own memory in a check. */
-    MPI_Win_lock(MPI_LOCK_SHARED, 1, 0, b->win);
-    return 0;
-}
-
-static void window_close(struct pw_bench *b)
-{
-    if (b->win == MPI_WIN_NULL)
-        return;
-    MPI_Win_unlock(1, b->win);
-    if (b->o->window_kind == PW_WIN_DYNAMIC) {
-        MPI_Barrier(MPI_COMM_WORLD);
-        MPI_Win_detach(b->win, b->win_mem);
-    }
-    MPI_Win_free(&b->win);
-    if (b->o->window_kind == PW_WIN_ALLOCATE)
-        b->win_mem = NULL;
-}
-
-static size_t room_needed(const struct pw_single_options *o)
-{
-    size_t room = pw_sizes_largest(&o->sizes) + PW_GUARD;
-
-    for (int i = 0; o->check && i < o->sizes.n; i++) {
-        size_t size = o->sizes.at[i];
-        size_t need = (size_t)pw_check_slots(o, size) * pw_check_stride(size);
-
-        if (need > room)
-            room = need;
-    }
-    return room;
-}
-
-int pw_bench_open(struct pw_bench *b, const struct pw_single_options *o)
-{
-    memset(b, 0, sizeof *b);
-    b->o = o;
-    b->win = MPI_WIN_NULL;
-    MPI_Comm_rank(MPI_COMM_WORLD, &b->rank);
-    b->other = 1 - b->rank;
-    b->room = room_needed(o);
-
-    b->send = buffer_open(b);
-    b->recv = buffer_open(b);
-    b->request = calloc(2 * (size_t)o->window, sizeof *b->request);
-    if (!b->send || !b->recv || !b->request)
-        goto nomem;
-    if (pw_test_info[o->test].one_sided && window_open(b))
-        goto nomem;
-    return 0;
-
-nomem:
-    pw_bench_close(b);
-    return -ENOMEM;
-}
-
-void pw_bench_close(struct pw_bench *b)
-{
-    window_close(b);
-    buffer_close(b, b->win_mem);
-    free(b->request);
-    buffer_close(b, b->recv);
-    buffer_close(b, b->send);
 }

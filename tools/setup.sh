@@ -38,6 +38,8 @@ libopenmpi-dev     have_openmpi
 openmpi-bin        ompi_info --version
 libhwloc-dev       pkg-config --exists hwloc
 libjansson-dev     pkg-config --exists jansson
+mpich              mpirun.mpich --version
+libmpich-dev       mpicc.mpich -show
 END
     case $1 in
     demo)  echo "gnuplot-nox  gnuplot --version" ;;

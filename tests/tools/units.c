@@ -107,7 +107,7 @@ Test(table, what_was_not_measured_is_not_compared)
 
 Test(table, csv_leaves_fields_empty)
 {
-    struct pw_row row = { .test = PW_PUT, .buffers = PW_ALLOC_MEM, .bytes = 8,
+    struct pw_row row = { .test = PW_PUT, .buffers = PW_ALLOC_MEM, .bytes = 8, .ranks = 2,
                           .value = { 1.25, NAN, NAN } };
     struct pw_table table = three;
     char *text = NULL;
@@ -117,8 +117,8 @@ Test(table, csv_leaves_fields_empty)
     cr_assert(eq(int, pw_table_add(&table, &row), 0));
     cr_expect(eq(int, pw_table_write_csv(&table, f), 0));
     fclose(f);
-    cr_expect(eq(str, text, "test,bytes,buffers,us,best_peer,best_peer_name,ratio,a,b\n"
-                            "put,8,alloc_mem,1.25,,,,,\n"));
+    cr_expect(eq(str, text, "test,bytes,buffers,ranks,us,best_peer,best_peer_name,ratio,a,b\n"
+                            "put,8,alloc_mem,2,1.25,,,,,\n"));
     free(text);
     pw_table_fini(&table);
 }
