@@ -14,8 +14,12 @@ libpwnic_la_SOURCES = \
 
 noinst_LTLIBRARIES += libpwcore.la
 libpwcore_la_SOURCES = \
+	btl/core/adapt.c \
+	btl/core/adapt.h \
 	btl/core/connect.c \
 	btl/core/core.h \
+	btl/core/costs.c \
+	btl/core/costs.h \
 	btl/core/endpoint.c \
 	btl/core/engine.c \
 	btl/core/engine.h \
@@ -30,6 +34,8 @@ libpwcore_la_SOURCES = \
 	btl/core/path.h \
 	btl/core/pinning.c \
 	btl/core/regions.c \
+	btl/core/rescue.c \
+	btl/core/rescue.h \
 	btl/core/serve.c \
 	btl/core/transfer.c
 

@@ -10,7 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "core/path.h"
+#include "core/costs.h"
 #include "opal/util/proc.h"
 #include "pinwheel.h"
 #include "pinwheel/process_pool.h"
@@ -137,8 +137,8 @@ static int engine_open(struct pw_module *m, bool threads)
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
-        .chunk = pw_params.chunk,
-        .costs = pw_costs_default, .cores = cores > 0 ? (unsigned)cores : 0,
+        .chunk = pw_params.chunk, .costs = pw_costs_default, .bulk = pw_params.bulk,
+        .cores = cores > 0 ? (unsigned)cores : 0,
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
         .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
         .pin_host_bytes = pw_params.pin_host_bytes,

@@ -21,6 +21,7 @@ struct pw_params pw_params = {
     .pool_pages_name = "auto",
     .monitor = "auto",
     .trust = "full",
+    .bulk_name = "auto",
 };
 
 struct number {
@@ -75,6 +76,10 @@ static const struct { const char *name; enum pw_pages pages; } page_kinds[] = {
     { "4k", PW_PAGES_4K },
 };
 
+static const struct { const char *name; enum pw_bulk bulk; } bulks[] = {
+    { "auto", PW_BULK_AUTO }, { "stream", PW_BULK_STREAM }, { "kernel", PW_BULK_KERNEL },
+};
+
 static int register_one(const char *name, const char *help, mca_base_var_type_t type,
                         int level, void *storage)
 {
@@ -115,6 +120,12 @@ int pw_params_register(void)
                           "that could be taken away is refused. Lengths and places are "
                           "checked in both",
                           MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.trust);
+    if (!rc)
+        rc = register_one("bulk", "How a message of rget_min bytes and more travels between "
+                          "buffers outside the pool: auto (what turns out to be faster), "
+                          "stream (through the queue, both ranks copy), kernel (one copy by "
+                          "process_vm_readv)",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_5, &pw_params.bulk_name);
     return rc;
 }
 
@@ -173,6 +184,18 @@ static int pages_check(struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int bulk_check(struct pw_params *p, char *why, size_t room)
+{
+    for (size_t i = 0; i < sizeof(bulks) / sizeof(bulks[0]); i++)
+        if (p->bulk_name && !strcmp(p->bulk_name, bulks[i].name)) {
+            p->bulk = bulks[i].bulk;
+            return 0;
+        }
+    snprintf(why, room, "btl_pinwheel_bulk=%s: must be auto, stream or kernel; leave it out "
+             "for auto", p->bulk_name ? p->bulk_name : "");
+    return -EINVAL;
+}
+
 static int monitor_check(const struct pw_params *p, char *why, size_t room)
 {
     size_t at;
@@ -216,5 +239,7 @@ int pw_params_check(char *why, size_t room)
         err = pages_check(&pw_params, why, room);
     if (!err)
         err = trust_check(&pw_params, why, room);
+    if (!err)
+        err = bulk_check(&pw_params, why, room);
     return err ? err : monitor_check(&pw_params, why, room);
 }

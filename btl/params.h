@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/engine.h"
 #include "pinwheel/pool.h"
 
 /* What holds after pw_params_check(); sizes in bytes. */
@@ -24,6 +25,8 @@ struct pw_params {
     char *monitor;
     char *trust;
     bool distrust;                  /* from trust, by pw_params_check() */
+    char *bulk_name;
+    enum pw_bulk bulk;              /* from bulk_name, by pw_params_check() */
     size_t pin_bytes, pin_regions, pin_host_bytes;
 };
 

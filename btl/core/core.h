@@ -5,6 +5,9 @@
  *     connect.c   addresses, endpoints opened and closed
  *     endpoint.c  one peer: messages, what waits for room, its death
  *     path.c      which path, and which way for a transfer
+ *     costs.c     what each way costs, measured before
+ *     adapt.c     the same, measured by the transfers themselves
+ *     rescue.c    transfers whose owner does not answer
  *     transfer.c  get, put and atomic, as the asking side
  *     serve.c     the same, as the side whose memory it is
  *     ops.c       what is pending, by number
@@ -26,14 +29,16 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
+#include "adapt.h"
 #include "engine.h"
 #include "pinwheel/pool.h"
 
 /* The immediate data of a frame: what it is, the message's tag, its number. */
 enum pw_kind {
     PW_F_MESSAGE, PW_F_GET, PW_F_GET_DATA, PW_F_PUT, PW_F_PUT_DATA, PW_F_ATOMIC,
-    PW_F_DONE, PW_F_ACK, PW_F_KINDS,
+    PW_F_DONE, PW_F_ACK, PW_F_CANCEL, PW_F_KINDS,
 };
 enum { PW_F_NUMBERED = 0x80 };      /* seq counts: see guard.c */
 
@@ -71,6 +76,10 @@ struct pw_f_done {
     uint64_t result;
 };
 
+struct pw_f_cancel {        /* of a GET: send no more of it */
+    uint64_t id;
+};
+
 enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC, PW_OP_FRAME };
 
 /* Who ends it: our NIC, or the peer by frames. What others say is not heard. */
@@ -90,6 +99,10 @@ struct pw_op {
     uint64_t key;
     uint64_t *result;
     unsigned width;
+    bool rescue;            /* may be called off, see rescue.h */
+    uint64_t heard;         /* the endpoint's when it was looked at, and since when */
+    uint64_t heard_ns;
+    uint64_t started_ns;    /* when it was asked for; 0: nobody wants to know */
     pw_done_fn done;
     void *arg;
 };
@@ -145,6 +158,10 @@ struct pw_endpoint {
     struct pw_message *queue, **queue_end;
     struct pw_stream *streams, **streams_end;
     struct pw_incoming *incoming;
+    struct pw_adapt adapt;          /* under e->lock */
+    uint64_t heard;                 /* GET_DATA frames */
+    uint64_t streamed_ns;           /* when the last streamed get ended; under
+                                     * e->lock */
     struct pw_guard *guard;         /* atomic; NULL: one lossless path, nothing to
                                      * guard */
     int cause;                      /* of the last path's death */
@@ -178,6 +195,7 @@ struct pw_engine {
 
     struct pw_op **ops;
     uint32_t n_ops, n_pending;
+    uint32_t n_rescues;             /* atomic: operations with `rescue` set */
     struct pw_op *free_ops;
     struct pw_exposed *regions;
     uint32_t n_regions, free_region;
@@ -209,6 +227,14 @@ static inline void pw_count(uint64_t *counter, uint64_t n)
 {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
                      __ATOMIC_RELAXED);
+}
+
+static inline uint64_t pw_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* endpoint.c: frames of ours. Control frames are never lost for lack of room:
@@ -244,7 +270,17 @@ void pw_serve_forget(struct pw_endpoint *ep);
 void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len);
 void pw_transfer_done(struct pw_endpoint *ep, const void *data, size_t len);
 void pw_transfer_nic_done(struct pw_op *op, int status);
+/* End it as it stands; or ask for all of it once more, true when that failed and it
+ * has ended. Under e->progress. */
+void pw_transfer_end(struct pw_op *op, int status);
+bool pw_transfer_again(struct pw_op *op);
 void pw_transfer_fail_all(struct pw_endpoint *ep, int status);
+
+/* n more or, as -1u, one less. */
+static inline void pw_rescue_count(struct pw_engine *e, uint32_t n)
+{
+    __atomic_fetch_add(&e->n_rescues, n, __ATOMIC_RELAXED);
+}
 
 /* ops.c */
 /* A new one like `what`, all but its id; from here on it may end in another

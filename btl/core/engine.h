@@ -24,6 +24,8 @@
 #include "pinwheel/monitor.h"
 #include "pinwheel/nic.h"
 
+#include "costs.h"
+
 struct pw_engine;
 struct pw_endpoint;
 
@@ -36,10 +38,11 @@ struct pw_engine_upcalls {
     void (*dead)(void *ctx, void *cookie, int cause, const char *why);
 };
 
-/* What moving bytes costs; see path.h. */
-struct pw_costs {
-    unsigned kernel_ns, stream_ns;          /* per transfer */
-    unsigned kernel_mb_s, stream_mb_s;      /* 10^6 bytes per second */
+/* How a get of ordinary memory that the kernel reaches goes while its owner is in
+ * MPI. */
+enum pw_bulk {
+    PW_BULK_AUTO,               /* as costs say, and then as it turns out */
+    PW_BULK_STREAM, PW_BULK_KERNEL,
 };
 
 struct pw_engine_config {
@@ -55,6 +58,7 @@ struct pw_engine_config {
     bool distrust;              /* see struct pw_nic_config */
     size_t chunk;               /* bytes of a piece of a streamed transfer */
     struct pw_costs costs;
+    enum pw_bulk bulk;
     unsigned cores;             /* with more ranks on this host than that, idle
                                  * ones give way early; 0 = not known */
     unsigned sleep_us;          /* longest sleep when idle; 0 = never sleep */
@@ -179,6 +183,7 @@ struct pw_stats {
     uint64_t messages, message_bytes;
     uint64_t direct_bytes, kernel_bytes, push_bytes, stream_bytes;
     uint64_t atomics_direct, atomics_frame, queued;
+    uint64_t rescued;       /* gets that the kernel copied, their owner was silent */
 };
 void pw_engine_stats(struct pw_engine *e, struct pw_stats *out);
 

@@ -7,9 +7,9 @@
  * other progress functions stand still meanwhile, so the bound is short.
  */
 #include <sched.h>
-#include <time.h>
 
 #include "idle.h"
+#include "rescue.h"
 
 /* Since the last event, ns. Crowded: two or three switches' worth of spinning,
  * then give way some times (cheaper than a sleep when the partner is the next
@@ -19,14 +19,6 @@ enum {
     PW_SPIN_CROWDED_NS = 2 * 1000, PW_YIELD_CROWDED_NS = 50 * 1000,
 };
 enum { PW_SLEEP_FIRST_US = 50 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void idle_sleep(struct pw_engine *e)
 {
@@ -50,11 +42,13 @@ void pw_idle_look(struct pw_engine *e)
     bool crowded = e->crowded;
     bool awaits_room = __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) ||
                        __atomic_load_n(&idle->starved, __ATOMIC_RELAXED);
-    uint64_t now = now_ns(), idle_ns;
+    uint64_t now = pw_now_ns(), idle_ns;
 
     if (e->pinning)
         pw_pinning_idle(e);
     pw_live_step(e, now);
+    if (__atomic_load_n(&e->n_rescues, __ATOMIC_RELAXED) && pw_rescue_look(e, now))
+        return;
     idle->polls = 0;
     __atomic_store_n(&idle->starved, false, __ATOMIC_RELAXED);
     if (!idle->since_ns) {

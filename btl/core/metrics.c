@@ -30,6 +30,7 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     SENT(atomics_direct, "Atomic operations done on the peer's memory at once"),
     SENT(atomics_frame, "Atomic operations asked for by a frame"),
     SENT(queued, "Messages that waited for room"),
+    SENT(rescued, "Transfers that the kernel did, for the other side did not answer"),
     CACHE(hits, "Registrations that found their memory pinned", false),
     CACHE(misses, "Registrations that did not", false),
     CACHE(merges, "Misses that took the place of regions they overlap", false),

@@ -82,6 +82,8 @@ bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op
         op->next = e->free_ops;
         e->free_ops = op;
         pending_add(e, -1u);
+        if (op->rescue)
+            pw_rescue_count(e, -1u);
     }
     pw_unlock(e);
     return ours;

@@ -5,17 +5,7 @@
  */
 #include "path.h"
 
-const struct pw_costs pw_costs_default = {
-    .kernel_ns = 900, .kernel_mb_s = 13500,
-    .stream_ns = 500, .stream_mb_s = 40000,
-};
-
-static uint64_t pw_cost_ns(unsigned ns, unsigned mb_s, size_t len)
-{
-    return ns + (mb_s ? (uint64_t)len * 1000 / mb_s : UINT64_MAX / 2);
-}
-
-enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *c)
+enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c)
 {
     if (c->reach == PW_REACH_DIRECT)
         return PW_WAY_DIRECT;
@@ -24,11 +14,7 @@ enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *
         return PW_WAY_KERNEL;
     if (c->in_pool)
         return PW_WAY_PUSH;
-    if (c->reach == PW_REACH_KERNEL &&
-        pw_cost_ns(costs->kernel_ns, costs->kernel_mb_s, c->len) <
-        pw_cost_ns(costs->stream_ns, costs->stream_mb_s, c->len))
-        return PW_WAY_KERNEL;
-    return PW_WAY_STREAM;
+    return c->reach == PW_REACH_KERNEL ? bulk : PW_WAY_STREAM;
 }
 
 static bool path_alive(const struct pw_path *p)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* path.h - which path carries frames, and which way a transfer takes.
  *
- * Pure decisions from measured costs; no state, no side effects.
+ * Pure decisions; no state, no side effects.
  */
 #ifndef PW_PATH_H
 #define PW_PATH_H
@@ -23,7 +23,8 @@ struct pw_choice {
     bool passive;           /* the owner of the memory may be computing */
 };
 
-enum pw_way pw_way_choose(const struct pw_costs *costs, const struct pw_choice *c);
+/* KERNEL or STREAM, where both are possible, is as `bulk` says: the caller knows. */
+enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c);
 
 /* The alive path with the least latency; NULL when none is alive. */
 struct pw_path *pw_path_best(struct pw_endpoint *ep);
@@ -34,9 +35,5 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
 
 /* The part of a peer's key that is for the NIC of that path; NULL without a key. */
 const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key);
-
-/* The costs used where nothing was measured: pwbench latency on two cores of
- * one socket; see doc/costs.md for how they were taken. */
-extern const struct pw_costs pw_costs_default;
 
 #endif

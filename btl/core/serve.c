@@ -132,6 +132,17 @@ static void serve_atomic(struct pw_endpoint *ep, const void *data, size_t len)
     answer(ep, f.id, err, result);
 }
 
+/* What is under way of it is dropped by the asker. */
+static void serve_cancel(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_f_cancel f;
+
+    if (len != sizeof(f))
+        return;
+    memcpy(&f, data, sizeof(f));
+    pw_endpoint_unstream(ep, PW_F_GET_DATA, f.id);
+}
+
 void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len)
 {
     switch (kind) {
@@ -144,6 +155,9 @@ void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t le
         break;
     case PW_F_ATOMIC:
         serve_atomic(ep, data, len);
+        break;
+    case PW_F_CANCEL:
+        serve_cancel(ep, data, len);
         break;
     default:    /* of a newer peer, or nonsense: nobody waits for an answer */
         break;

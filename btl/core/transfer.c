@@ -9,6 +9,8 @@
  *     put  PUT ------->            our buffer in our pool: taken there, DONE
  *          PUT_DATA ... ->  <- DONE   else streamed
  *     atomic  ATOMIC -> <- DONE
+ *
+ * A get whose GET_DATA does not come may be called off by CANCEL: see rescue.c.
  */
 #include <stdlib.h>
 
@@ -16,6 +18,7 @@
 #include "guard.h"
 #include "path.h"
 #include "pinwheel/copy.h"
+#include "rescue.h"
 
 static bool access_allowed(const struct pw_key *key, unsigned access)
 {
@@ -80,9 +83,21 @@ static int ask(struct pw_endpoint *ep, struct pw_op *op, const struct pw_op *wha
     return err;
 }
 
+/* Not before the request is under way: what calls it off must come behind it. */
+static void may_be_rescued(struct pw_engine *e, struct pw_op *op, uint64_t id)
+{
+    pw_lock(e);
+    if (op->id == id && op->kind != PW_OP_FREE) {
+        op->rescue = true;
+        pw_rescue_count(e, 1);
+    }
+    pw_unlock(e);
+}
+
+/* bulk: the kernel could do it too. */
 static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
                      uint64_t remote, size_t len, const struct pw_key *key,
-                     bool offer, pw_done_fn done, void *arg)
+                     bool offer, bool bulk, pw_done_fn done, void *arg)
 {
     struct pw_op what = { .kind = kind, .by = offer ? PW_BY_OFFER : PW_BY_FRAMES,
                           .ep = ep, .local = local, .remote = remote, .len = len,
@@ -92,11 +107,58 @@ static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
 
     if (!pw_endpoint_alive(ep))
         return -EPIPE;
+    if (bulk)
+        what.started_ns = pw_now_ns();
     op = pw_op_new(ep->e, &what, &what.id);
     if (!op)
         return -ENOMEM;
     err = ask(ep, op, &what);
-    return err ? gave_up(ep, op, what.id, err) : PW_NIC_PENDING;
+    if (err)
+        return gave_up(ep, op, what.id, err);
+    if (bulk)
+        may_be_rescued(ep->e, op, what.id);
+    return PW_NIC_PENDING;
+}
+
+/* Of memory that the kernel reaches: the cheaper way as was measured before. */
+static enum pw_way bulk_expect(const struct pw_engine *e, size_t len)
+{
+    const struct pw_costs *c = &e->config.costs;
+
+    if (e->config.bulk != PW_BULK_AUTO)
+        return e->config.bulk == PW_BULK_KERNEL ? PW_WAY_KERNEL : PW_WAY_STREAM;
+    return pw_cost_ns(&c->kernel, len) < pw_cost_ns(&c->stream, len) ? PW_WAY_KERNEL
+                                                                      : PW_WAY_STREAM;
+}
+
+/* The same for a get that can go either way, as it turns out; and what it took. */
+static enum pw_way bulk_choose(struct pw_endpoint *ep, size_t len)
+{
+    struct pw_engine *e = ep->e;
+    enum pw_carrier carrier;
+
+    if (e->config.bulk != PW_BULK_AUTO)
+        return bulk_expect(e, len);
+    pw_lock(e);
+    carrier = pw_adapt_choose(&ep->adapt, &e->config.costs, len);
+    pw_unlock(e);
+    return carrier == PW_CARRY_KERNEL ? PW_WAY_KERNEL : PW_WAY_STREAM;
+}
+
+static void bulk_note(struct pw_endpoint *ep, enum pw_carrier carrier, size_t len,
+                      uint64_t started_ns)
+{
+    uint64_t now = pw_now_ns();
+
+    pw_lock(ep->e);
+    /* Streams come one after the other: each is to pay for itself alone. */
+    if (carrier == PW_CARRY_STREAM) {
+        if (started_ns < ep->streamed_ns)
+            started_ns = ep->streamed_ns;
+        ep->streamed_ns = now;
+    }
+    pw_adapt_note(&ep->adapt, &ep->e->config.costs, carrier, len, now - started_ns);
+    pw_unlock(ep->e);
 }
 
 static void count_way(struct pw_engine *e, enum pw_way way, size_t len)
@@ -113,8 +175,10 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
                     pw_done_fn done, void *arg)
 {
     struct pw_choice c = { .len = len, .passive = !key || key->passive };
+    enum pw_way way, bulk;
+    bool either, offer;
     struct pw_path *path;
-    enum pw_way way;
+    uint64_t start = 0;
     int err;
 
     if (__builtin_expect(!access_allowed(key, kind == PW_OP_GET ? PW_READ : PW_WRITE), 0))
@@ -126,16 +190,25 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
         return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
     c.in_pool = path->nic->info.flags & PW_NIC_SAME_HOST &&
                 pw_pool_contains(ep->e->config.pool, local, len);
-    way = pw_way_choose(&ep->e->config.costs, &c);
+    either = kind == PW_OP_GET && !c.passive && !c.in_pool &&
+             pw_rescue_possible(path, c.reach);
+    bulk = either ? bulk_choose(ep, len) : bulk_expect(ep->e, len);
+    way = pw_way_choose(bulk, &c);
     if (way == PW_WAY_DIRECT || way == PW_WAY_KERNEL) {
+        if (either)
+            start = pw_now_ns();
         err = by_nic(ep, path, kind, local, remote, len, key, done, arg);
         if (err >= 0)
             count_way(ep->e, way, len);
+        if (!err && either)
+            bulk_note(ep, PW_CARRY_KERNEL, len, start);
         if (err != -EOPNOTSUPP)
             return err;
         way = PW_WAY_STREAM;
+        either = false;
     }
-    err = by_frames(ep, kind, local, remote, len, key, way == PW_WAY_PUSH, done, arg);
+    offer = way == PW_WAY_PUSH;
+    err = by_frames(ep, kind, local, remote, len, key, offer, either, done, arg);
     if (err >= 0)
         count_way(ep->e, way, len);
     return err;
@@ -258,6 +331,8 @@ static void op_complete(struct pw_endpoint *ep, struct pw_op *op, uint64_t id, i
         return;
     if (was.kind == PW_OP_PUT)
         pw_endpoint_unstream(ep, PW_F_PUT_DATA, id);
+    if (!status && was.started_ns)
+        bulk_note(ep, PW_CARRY_STREAM, was.len, was.started_ns);
     if (!status && was.result)
         *was.result = result;
     was.done(was.arg, status);
@@ -278,6 +353,7 @@ void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len)
     if (!op || op->ep != ep || op->kind != PW_OP_GET || op->by != PW_BY_FRAMES ||
         head.offset != op->moved || len > op->len - op->moved)
         return;
+    ep->heard++;
     pw_copy((char *)op->local + op->moved, (const char *)data + sizeof(head), len);
     op->moved += len;
     if (op->moved == op->len)
@@ -291,6 +367,22 @@ static int ask_again(struct pw_endpoint *ep, struct pw_op *op)
 
     what.by = op->by = PW_BY_FRAMES;
     return ask(ep, op, &what);
+}
+
+void pw_transfer_end(struct pw_op *op, int status)
+{
+    op_complete(op->ep, op, op->id, status, 0);
+}
+
+bool pw_transfer_again(struct pw_op *op)
+{
+    int err;
+
+    op->moved = 0;
+    err = ask_again(op->ep, op);
+    if (err)
+        op_complete(op->ep, op, op->id, err, 0);
+    return err != 0;
 }
 
 /* A NIC finished, or failed and may be replaced: copying again does no harm

@@ -13,6 +13,7 @@ mpi_programs = \
 	tests/mpi/heapfork \
 	tests/mpi/hold \
 	tests/mpi/idle \
+	tests/mpi/silent \
 	tests/mpi/many \
 	tests/mpi/pt2pt \
 	tests/mpi/spawn \
@@ -60,6 +61,9 @@ tests_mpi_hold_LDADD = $(mpi_libs)
 tests_mpi_idle_SOURCES = tests/mpi/idle.c
 tests_mpi_idle_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_idle_LDADD = $(mpi_libs)
+tests_mpi_silent_SOURCES = tests/mpi/silent.c
+tests_mpi_silent_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_silent_LDADD = $(mpi_libs)
 tests_mpi_many_SOURCES = tests/mpi/many.c
 tests_mpi_many_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_many_LDADD = $(mpi_libs)

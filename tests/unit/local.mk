@@ -46,6 +46,15 @@ tests_unit_process_pool_LDADD = $(unit_libs)
 tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
+# What ways of moving bytes cost.
+unit_tests += tests/unit/costs tests/unit/adapt tests/unit/rescue
+tests_unit_costs_SOURCES = tests/unit/costs.c
+tests_unit_costs_LDADD = $(unit_libs)
+tests_unit_adapt_SOURCES = tests/unit/adapt.c
+tests_unit_adapt_LDADD = $(unit_libs)
+tests_unit_rescue_SOURCES = tests/unit/rescue.c $(pair)
+tests_unit_rescue_LDADD = $(unit_libs)
+
 # The registration cache: what it asks the kernel.
 unit_tests += tests/unit/maps
 tests_unit_maps_SOURCES = tests/unit/maps.c tests/unit/child.h

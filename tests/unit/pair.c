@@ -9,11 +9,12 @@
 struct pair_waits pair_waits;
 int pair_pinned;
 int pair_open_error[2];
+int pair_get_error;
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
 
-static bool keyed, offers;
+static bool keyed, offers, by_kernel;
 
 /* ---- the NICs ---- */
 
@@ -87,15 +88,17 @@ static bool offered(struct pw_nic_peer *peer, uint64_t remote, size_t len)
 static enum pw_reach nic_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,
                                const struct pw_nic_key *key)
 {
+    enum pw_reach other = by_kernel ? PW_REACH_KERNEL : PW_REACH_NONE;
+
     if (!key)
-        return offered(peer, remote, len) ? PW_REACH_DIRECT : PW_REACH_NONE;
-    return keyed ? fake_nic_ops.reach(peer, remote, len, key) : PW_REACH_NONE;
+        return offered(peer, remote, len) ? PW_REACH_DIRECT : other;
+    return keyed ? fake_nic_ops.reach(peer, remote, len, key) : other;
 }
 
 static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
                    size_t len, const struct pw_nic_key *key, void *op)
 {
-    if (key)
+    if (key && keyed)
         return fake_nic_ops.put(peer, local, remote, len, key, op);
     memcpy((void *)(uintptr_t)remote, local, len);
     return 0;
@@ -104,8 +107,10 @@ static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
 static int nic_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
                    const struct pw_nic_key *key, void *op)
 {
-    if (key)
+    if (key && keyed)
         return fake_nic_ops.get(peer, local, remote, len, key, op);
+    if (pair_get_error)
+        return pair_get_error;
     memcpy(local, (void *)(uintptr_t)remote, len);
     return 0;
 }
@@ -239,17 +244,18 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
     struct pw_engine_config config = {
         .up = &upcalls, .ctx = side, .nics = nics, .job = 7, .threads = plan->threads,
         .local_peers = 1, .queue_bytes = plan->queue_bytes, .kernel_copy = true,
-        .chunk = plan->chunk ? plan->chunk : 1024, .cores = plan->cores,
+        .bulk = plan->bulk, .chunk = plan->chunk ? plan->chunk : 1024, .cores = plan->cores,
         .sleep_us = plan->sleep_us, .backends = pair_backends, .monitor = plan->monitor,
         .monitor_open = plan->monitor_open ? plan->monitor_open : no_monitor,
         .pin_bytes = plan->pin_bytes, .pin_regions = plan->pin_regions,
-        .costs = { .kernel_ns = 900, .kernel_mb_s = 13500,
-                   .stream_ns = 500, .stream_mb_s = 4000 },
+        .costs = { .kernel = pw_cost_line(900, 13500),
+                   .stream = pw_cost_line(500, 4000) },
     };
     int err;
 
     memset(side, 0, sizeof *side);
     keyed = plan->keyed;
+    by_kernel = plan->kernel;
     offers = plan->offers;
     cr_assert(eq(int, pw_pool_open(&pool, &side->pool), 0));
     config.pool = side->pool;

@@ -26,6 +26,8 @@ struct pair_plan {
     bool two_nics;              /* "fake" and "fake2" */
     bool keyed;                 /* NICs give keys, so that they reach what is pinned */
     bool offers;                /* and reach the peer's pool without one */
+    bool kernel;                /* and the peer's other memory by the kernel */
+    enum pw_bulk bulk;
     bool threads;
     size_t chunk;               /* 0: 1024 */
     size_t queue_bytes;         /* 0: the fake NIC's own */
@@ -114,6 +116,9 @@ extern int pair_pinned;
 /* The two tables, and the next open of either to fail when set. */
 extern const struct pw_nic_ops *const pair_backends[];
 extern int pair_open_error[2];
+
+/* Gets of memory that needs no key fail with that when set. */
+extern int pair_get_error;
 
 /* Of a hundred frames so many are lost, by chance but each time the same ones: the
  * fake NIC's own "each n-th" may fall into step with who sends again. */

@@ -145,7 +145,8 @@ static void expect_refused(const char *name, const char *text)
     cr_expect(eq(int, check(why), -EINVAL), "%s=%s", name, text ? text : "NULL");
     cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
     cr_expect(ne(ptr, strstr(why, "leave it out"), NULL), "%s", why);
-    set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ? "auto" :
+    set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ||
+              !strcmp(name, "bulk") ? "auto" :
               !strcmp(name, "trust") ? "full" : !strcmp(name, "sleep_us") ? "1000" : "65536");
 }
 
@@ -188,6 +189,23 @@ Test(params, an_unknown_kind_of_page_is_refused)
     expect_refused("pool_pages", "2M");
     expect_refused("pool_pages", "huge");
     expect_refused("pool_pages", "autos");
+}
+
+Test(params, the_way_of_long_messages_has_a_name)
+{
+    static const struct { const char *name; enum pw_bulk bulk; } ways[] = {
+        { "stream", PW_BULK_STREAM }, { "kernel", PW_BULK_KERNEL }, { "auto", PW_BULK_AUTO },
+    };
+    char why[256];
+
+    for (int i = 0; i < 3; i++) {
+        set("bulk", ways[i].name);
+        cr_expect(eq(int, check(why), 0), "%s", why);
+        cr_expect(eq(int, pw_params.bulk, ways[i].bulk), "%s", ways[i].name);
+    }
+    expect_refused("bulk", "");
+    expect_refused("bulk", NULL);
+    expect_refused("bulk", "cma");
 }
 
 Test(params, monitors_are_known_by_name)

@@ -5,18 +5,12 @@
 
 #include "btl/core/path.h"
 
-/* The kernel costs 1000 ns and 1 ns a byte, the stream 100 ns and 2 ns a byte:
- * they meet at 900 bytes. */
-static const struct pw_costs costs = {
-    .kernel_ns = 1000, .kernel_mb_s = 1000, .stream_ns = 100, .stream_mb_s = 500,
-};
-
 static enum pw_way way(enum pw_reach reach, bool in_pool, bool passive, size_t len)
 {
     struct pw_choice c = { .len = len, .reach = reach, .in_pool = in_pool,
                            .passive = passive };
 
-    return pw_way_choose(&costs, &c);
+    return pw_way_choose(PW_WAY_STREAM, &c);
 }
 
 /* ---- the way of a transfer ---- */
@@ -51,14 +45,14 @@ Test(path, a_buffer_of_our_pool_is_offered_to_an_owner_who_is_there)
     cr_expect(eq(int, way(PW_REACH_KERNEL, true, false, 1 << 20), PW_WAY_PUSH));
 }
 
-Test(path, the_cheaper_of_kernel_and_stream_wins_by_size)
+Test(path, where_both_can_be_it_is_as_the_caller_says)
 {
-    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 1), PW_WAY_STREAM));
-    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 899), PW_WAY_STREAM));
-    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 900), PW_WAY_STREAM),
-              "equal: the one that needs no system call");
-    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 901), PW_WAY_KERNEL));
-    cr_expect(eq(int, way(PW_REACH_KERNEL, false, false, 1 << 20), PW_WAY_KERNEL));
+    const struct pw_choice both = { .len = 4096, .reach = PW_REACH_KERNEL };
+    const struct pw_choice one = { .len = 4096, .reach = PW_REACH_NONE };
+
+    cr_expect(eq(int, pw_way_choose(PW_WAY_STREAM, &both), PW_WAY_STREAM));
+    cr_expect(eq(int, pw_way_choose(PW_WAY_KERNEL, &both), PW_WAY_KERNEL));
+    cr_expect(eq(int, pw_way_choose(PW_WAY_KERNEL, &one), PW_WAY_STREAM));
 }
 
 Test(path, what_no_nic_reaches_is_streamed)
@@ -66,32 +60,6 @@ Test(path, what_no_nic_reaches_is_streamed)
     cr_expect(eq(int, way(PW_REACH_NONE, false, false, 1), PW_WAY_STREAM));
     cr_expect(eq(int, way(PW_REACH_NONE, false, false, (size_t)1 << 40),
                  PW_WAY_STREAM));
-}
-
-static enum pw_way way_of(struct pw_costs c, size_t len)
-{
-    struct pw_choice choice = { .len = len, .reach = PW_REACH_KERNEL };
-
-    return pw_way_choose(&c, &choice);
-}
-
-Test(path, a_rate_of_zero_is_never_the_cheaper_one)
-{
-    struct pw_costs no_kernel = costs, no_stream = costs;
-
-    no_kernel.kernel_mb_s = 0;
-    no_stream.stream_mb_s = 0;
-    for (size_t len = 1; len < (size_t)1 << 40; len *= 8) {
-        cr_expect(eq(int, way_of(no_kernel, len), PW_WAY_STREAM), "%zu", len);
-        cr_expect(eq(int, way_of(no_stream, len), PW_WAY_KERNEL), "%zu", len);
-    }
-    cr_expect(eq(int, way_of((struct pw_costs){ 0 }, 4096), PW_WAY_STREAM),
-              "nothing known at all");
-}
-
-Test(path, default_costs_stream_small_transfers)
-{
-    cr_expect(eq(int, way_of(pw_costs_default, 64), PW_WAY_STREAM));
 }
 
 /* ---- the path for frames and for memory ---- */

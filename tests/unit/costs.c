@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* costs.c - what a transfer takes, read off a curve. */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include "btl/core/costs.h"
+
+static const struct pw_cost_curve curve = {
+    { 1000, 2000, 4000, 10000, 40000, 200000, 1000000, 5000000 },
+};
+
+Test(costs, at_its_points_a_curve_is_what_was_measured)
+{
+    for (int i = 0; i < PW_COST_POINTS; i++)
+        cr_expect(eq(u64, pw_cost_ns(&curve, pw_cost_len(i)), curve.ns[i]), "%d", i);
+    cr_expect(eq(sz, pw_cost_len(0), 4096));
+    cr_expect(eq(sz, pw_cost_len(PW_COST_POINTS - 1), 64 << 20));
+}
+
+Test(costs, between_two_points_it_is_straight)
+{
+    cr_expect(eq(u64, pw_cost_ns(&curve, 10240), 1500));
+    cr_expect(eq(u64, pw_cost_ns(&curve, (1 << 20) + (3 << 19)), 120000));
+}
+
+Test(costs, below_the_first_point_it_goes_on_straight_and_stays_above_nothing)
+{
+    const struct pw_cost_curve steep = { { 10, 1000, 1, 1, 1, 1, 1, 1 } };
+
+    cr_expect(eq(u64, pw_cost_ns(&curve, 1024), 750));
+    cr_expect(eq(u64, pw_cost_ns(&steep, 1), 1));
+}
+
+Test(costs, beyond_the_last_point_the_rate_stays)
+{
+    cr_expect(eq(u64, pw_cost_ns(&curve, (size_t)256 << 20), 20000000));
+    cr_expect(eq(u64, pw_cost_ns(&curve, (size_t)1 << 40) / 1000000, 81920));
+}
+
+Test(costs, a_curve_that_is_not_known_costs_more_than_any)
+{
+    const struct pw_cost_curve none = { { 0 } }, half = { { 1, 2, 3 } };
+
+    cr_expect(eq(u64, pw_cost_ns(&none, 1), PW_COST_UNKNOWN));
+    cr_expect(eq(u64, pw_cost_ns(&half, 1), PW_COST_UNKNOWN));
+}
+
+Test(costs, a_line_is_so_much_each_time_and_so_much_a_byte)
+{
+    struct pw_cost_curve line = pw_cost_line(500, 1000);
+
+    cr_expect(eq(u64, pw_cost_ns(&line, 4096), 4596));
+    cr_expect(eq(u64, pw_cost_ns(&line, 1 << 20), 500 + (1 << 20)));
+    cr_expect(eq(u64, pw_cost_ns(&line, 100000), 100500));
+    line = pw_cost_line(500, 0);
+    cr_expect(eq(u64, pw_cost_ns(&line, 1), PW_COST_UNKNOWN));
+}
+
+Test(costs, defaults_are_known_and_rise_with_the_length)
+{
+    const struct pw_cost_curve *all[] = { &pw_costs_default.direct, &pw_costs_default.push,
+                                          &pw_costs_default.stream,
+                                          &pw_costs_default.kernel };
+
+    for (int i = 0; i < 4; i++) {
+        cr_expect(gt(u64, all[i]->ns[0], 0));
+        for (int k = 1; k < PW_COST_POINTS; k++)
+            cr_expect(lt(u64, all[i]->ns[k - 1], all[i]->ns[k]), "curve %d, %d", i, k);
+    }
+}
