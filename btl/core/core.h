@@ -173,6 +173,7 @@ struct pw_endpoint {
 struct pw_idle {
     unsigned polls;
     bool starved;           /* a message found no room since the last look */
+    uint64_t sent;          /* messages, when since_ns was set */
     uint64_t since_ns;
     unsigned sleep_us;
 };

@@ -18,7 +18,7 @@ enum { PW_LOOK = 32, PW_LOOK_CROWDED = 8 };
 void pw_idle_look(struct pw_engine *e);
 
 /* A message of ours found no room and its sender will try again. Nobody wakes us
- * when there is room: so do not sleep. */
+ * when there is room: so do not sleep soon, nor long. */
 static inline void pw_idle_starved(struct pw_engine *e)
 {
     __atomic_store_n(&e->idle.starved, true, __ATOMIC_RELAXED);
