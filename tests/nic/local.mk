@@ -14,6 +14,7 @@ conformance_suite = \
 	tests/nic/rig.c tests/nic/rig.h \
 	tests/nic/runner.c \
 	tests/nic/setup_cases.c \
+	tests/nic/sixteen_cases.c \
 	tests/nic/subjects.c tests/nic/subjects.h \
 	tests/nic/suite.h \
 	tests/nic/wait_cases.c \

@@ -550,8 +550,13 @@ static int fake_progress(struct pw_nic *base)
     nic->tick++;
     run_late(nic);
     for (struct fake_peer *p = nic->peers; p && nic->life == FAKE_LIVES; p = p->next) {
+        int delivered;
+
         made += peer_run(nic, p);
-        made += peer_deliver(nic, p);
+        delivered = peer_deliver(nic, p);
+        made += delivered;
+        if (delivered && breaks(nic, FAKE_BREAK_STARVE))
+            break;
         if (nic->life == FAKE_LIVES && peer_falls(p))
             made += peer_fall(nic, p);
     }
