@@ -3,6 +3,7 @@
 # mpi_programs and its sources; a script that prints TAP joins mpi_tests.
 
 mpi_programs = \
+	tests/mpi/absent \
 	tests/mpi/allocmem \
 	tests/mpi/big \
 	tests/mpi/buffers \
@@ -15,6 +16,7 @@ mpi_programs = \
 	tests/mpi/idle \
 	tests/mpi/silent \
 	tests/mpi/many \
+	tests/mpi/neighbours \
 	tests/mpi/pt2pt \
 	tests/mpi/spawn \
 	tests/mpi/threads \
@@ -31,6 +33,9 @@ libpwstory_la_CPPFLAGS = $(mpi_cppflags)
 mpi_cppflags = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
 mpi_libs = libpwstory.la $(OMPI_LIBS)
 
+tests_mpi_absent_SOURCES = tests/mpi/absent.c
+tests_mpi_absent_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_absent_LDADD = $(mpi_libs)
 tests_mpi_allocmem_SOURCES = tests/mpi/allocmem.c
 tests_mpi_allocmem_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_allocmem_LDADD = $(mpi_libs)
@@ -67,6 +72,9 @@ tests_mpi_silent_LDADD = $(mpi_libs)
 tests_mpi_many_SOURCES = tests/mpi/many.c
 tests_mpi_many_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_many_LDADD = $(mpi_libs)
+tests_mpi_neighbours_SOURCES = tests/mpi/neighbours.c
+tests_mpi_neighbours_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_neighbours_LDADD = $(mpi_libs)
 tests_mpi_pt2pt_SOURCES = tests/mpi/pt2pt.c
 tests_mpi_pt2pt_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_pt2pt_LDADD = $(mpi_libs)
