@@ -25,44 +25,51 @@ matrix = \
 	tools/matrix/transports.c \
 	tools/matrix/write.c
 
+EXTRA_DIST += tools/pwbench_mpich.c
+
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
-tools_pwbench_SOURCES = \
-	tools/cores.c tools/cores.h \
-	tools/json.c tools/json.h \
-	$(matrix) \
-	tools/pwbench.c tools/pwbench.h \
+pwbench_tests = \
+	tools/pwbench.h \
 	tools/pwbench_check.c \
-	tools/pwbench_compare.c \
+	tools/pwbench_cli.c tools/pwbench_cli.h \
+	tools/pwbench_cli_single.c \
 	tools/pwbench_compute.c \
 	tools/pwbench_group.c \
 	tools/pwbench_init.c \
-	tools/pwbench_launch.c tools/pwbench_launch.h \
 	tools/pwbench_memory.c \
 	tools/pwbench_names.c \
 	tools/pwbench_pattern.c tools/pwbench_pattern.h \
-	tools/pwbench_peers.c tools/pwbench_peers.h \
-	tools/pwbench_regcache.c \
 	tools/pwbench_single.c \
-	tools/pwbench_table.c tools/pwbench_table.h \
 	tools/pwbench_tests.c tools/pwbench_tests.h \
 	tools/sizes.c tools/sizes.h
+tools_pwbench_SOURCES = $(pwbench_tests) \
+	tools/cores.c tools/cores.h \
+	tools/json.c tools/json.h \
+	$(matrix) \
+	tools/pwbench.c \
+	tools/pwbench_cli_compare.c \
+	tools/pwbench_compare.c \
+	tools/pwbench_launch.c tools/pwbench_launch.h \
+	tools/pwbench_peers.c tools/pwbench_peers.h \
+	tools/pwbench_regcache.c \
+	tools/pwbench_table.c tools/pwbench_table.h
 tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) $(HWLOC_CFLAGS) \
 	$(JANSSON_CFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
 	-DPW_DRIVERS='"$(pkglibexecdir)"'
 tools_pwbench_LDADD = $(OMPI_LIBS) $(HWLOC_LIBS) $(JANSSON_LIBS) -lm
 
-# The same program for MPICH, which pwbench compare starts as one of the peers. Its
-# compiler is a script that takes ours; automake knows one MPI for a program. -w: what
-# is to be warned of was, above, and MPICH's header makes gcc see an overflow.
-pwbench_mpich_sources = $(addprefix $(top_srcdir)/,$(tools_pwbench_SOURCES))
+# The tests for MPICH, which pwbench compare starts as one of the peers. Its compiler is
+# a script that takes ours, and automake knows one MPI for a program. -w: what is to be
+# warned of was, above, and MPICH's header makes gcc see an overflow.
 if HAVE_MPICH
+pwbench_mpich_sources = $(addprefix $(top_srcdir)/,tools/pwbench_mpich.c $(pwbench_tests))
 pkglibexec_SCRIPTS = tools/pwbench-mpich
 CLEANFILES += tools/pwbench-mpich
 tools/pwbench-mpich: $(pwbench_mpich_sources)
 	$(AM_V_CCLD)$(MKDIR_P) tools && \
 	MPICH_CC='$(CC)' '$(MPICC_MPICH)' $(AM_CPPFLAGS) $(CPPFLAGS) $(AM_CFLAGS) $(CFLAGS) \
-		$(AM_LDFLAGS) $(LDFLAGS) -w -o $@.tmp $(filter %.c,$(pwbench_mpich_sources)) -lm && \
+		$(AM_LDFLAGS) $(LDFLAGS) -w -o $@.tmp $(filter %.c,$(pwbench_mpich_sources)) && \
 	mv $@.tmp $@
 endif
 

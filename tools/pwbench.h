@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pwbench.h - what the files of pwbench share.
  *
- * pwbench.c          the command line
+ * pwbench.c          the commands
+ * pwbench_cli.c      reading options; _cli_single and _cli_compare too
+ * pwbench_mpich.c    instead of pwbench.c in the program for MPICH
  * pwbench_names.c    what tests, buffers and windows are called
  * pwbench_single.c   one test, under mpirun
  * pwbench_tests.c    the tests between two ranks: what is timed

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_cli_compare.c - the options of pwbench compare. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cores.h"
+#include "pwbench_cli.h"
+#include "pwbench_peers.h"
+
+static const struct pw_transport *parse_transport(const char *option, const char *text,
+                                                  size_t len)
+{
+    const struct pw_transport *t = pw_transport_find(text, len);
+
+    if (!t)
+        pw_usage_error("--%s knows %s, not \"%.*s\"", option, pw_transport_names(), (int)len,
+                    text);
+    return t;
+}
+
+static void parse_tests(const char *list, bool test[PW_TESTS])
+{
+    const char *item;
+    size_t len;
+
+    memset(test, 0, PW_TESTS * sizeof *test);
+    while ((item = pw_list_next(&list, &len)) != NULL) {
+        int t = pw_test_find(item, len);
+
+        if (t < 0)
+            pw_usage_error("--tests knows no test \"%.*s\"", (int)len, item);
+        test[t] = true;
+    }
+}
+
+static void parse_buffers_list(const char *list, struct pw_compare_options *o)
+{
+    const char *item;
+    size_t len;
+
+    memset(o->buffers, 0, sizeof o->buffers);
+    while ((item = pw_list_next(&list, &len)) != NULL)
+        o->buffers[pw_parse_buffers(item, len)] = true;
+    o->buffers_given = true;
+}
+
+static void parse_peers(const char *list, struct pw_compare_options *o)
+{
+    const struct pw_transport *t;
+    const char *item;
+    size_t len;
+
+    o->n_peers = 0;
+    while ((item = pw_list_next(&list, &len)) != NULL) {
+        t = parse_transport("peers", item, len);
+        for (int i = 0; i < o->n_peers; i++)
+            if (o->peer[i] == t->name)
+                pw_usage_error("--peers names %s twice", t->name);
+        if (o->n_peers == PW_PEERS_MAX)
+            pw_usage_error("--peers takes at most %d transports", PW_PEERS_MAX);
+        o->peer[o->n_peers++] = t->name;
+    }
+}
+
+static bool parse_bind(const char *text)
+{
+    if (strcmp(text, "core") && strcmp(text, "none"))
+        pw_usage_error("--bind knows core and none, not \"%s\"", text);
+    return !strcmp(text, "core");
+}
+
+/* Before the options are read, so that they have the last word. */
+static void compare_defaults(struct pw_compare_options *o, bool quick)
+{
+    *o = (struct pw_compare_options){
+        .subject = "pinwheel", .mpirun = PW_MPIRUN, .rounds = quick ? 3 : 5,
+        .seconds = quick ? 0.03 : 0.1, .timeout = 60, .bind = pw_cores_usable() >= 2,
+        .window_kind = -1, .mpich_pwbench = pw_mpich_pwbench(),
+    };
+    parse_tests(quick ? "latency,bw" : "latency,bw,bibw,put,get", o->test);
+    parse_buffers_list("malloc,alloc_mem", o);
+    o->buffers_given = false;
+    pw_parse_sizes(quick ? "8,4K,64K,1M" : "8,1K,4K,16K,64K,256K,1M,4M", &o->sizes);
+}
+
+/* Which tests do not run between so many ranks? */
+static void compare_check_ranks(const struct pw_compare_options *o)
+{
+    for (int t = 0; o->ranks && t < PW_TESTS; t++) {
+        enum pw_kind kind = pw_test_info[t].kind;
+
+        if (!o->test[t])
+            continue;
+        if (kind == PW_ONE_SIDED && o->ranks != 2)
+            pw_usage_error("%s runs between 2 ranks, not %d", pw_test_info[t].name, o->ranks);
+        if (kind == PW_PAIR && o->ranks % 2)
+            pw_usage_error("%s runs between an even number of ranks, not %d",
+                        pw_test_info[t].name, o->ranks);
+    }
+}
+
+static void compare_check(const struct pw_compare_options *o)
+{
+    const struct pw_transport *subject = pw_transport_find(o->subject, strlen(o->subject));
+    bool mpich = subject->mpich;
+
+    for (int i = 0; i < o->n_peers; i++) {
+        if (o->peer[i] == subject->name)
+            pw_usage_error("%s cannot be subject and peer at once", subject->name);
+        mpich = mpich || !strcmp(o->peer[i], "mpich");
+    }
+    if (mpich && !o->mpich_pwbench)
+        pw_usage_error("mpich needs a pwbench made by mpicc.mpich, and there is none beside "
+                    "this one; give --mpich-pwbench PATH");
+    for (int t = 0; subject->one_sided_only && t < PW_TESTS; t++)
+        if (o->test[t] && pw_test_info[t].kind != PW_ONE_SIDED)
+            pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas", subject->name);
+    compare_check_ranks(o);
+    if (getenv("OMPI_COMM_WORLD_RANK") || getenv("PMI_RANK"))
+        pw_usage_error("compare starts mpirun itself; run it without mpirun");
+}
+
+int pw_compare_main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "csv", required_argument, NULL, OPT_CSV },
+        { "tests", required_argument, NULL, OPT_TESTS },
+        { "sizes", required_argument, NULL, OPT_SIZES },
+        { "buffers", required_argument, NULL, OPT_BUFFERS },
+        { "ranks", required_argument, NULL, OPT_RANKS },
+        { "peers", required_argument, NULL, OPT_PEERS },
+        { "window-kind", required_argument, NULL, OPT_WINDOW_KIND },
+        { "subject", required_argument, NULL, OPT_SUBJECT },
+        { "rounds", required_argument, NULL, OPT_ROUNDS },
+        { "seconds", required_argument, NULL, OPT_SECONDS },
+        { "bind", required_argument, NULL, OPT_BIND },
+        { "quick", no_argument, NULL, OPT_QUICK },
+        { "timeout", required_argument, NULL, OPT_TIMEOUT },
+        { "mpirun", required_argument, NULL, OPT_MPIRUN },
+        { "mpich-pwbench", required_argument, NULL, OPT_MPICH },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { NULL, 0, NULL, 0 },
+    };
+    struct pw_compare_options o;
+    bool quick = false;
+    int c;
+
+    for (int i = 1; i < argc; i++)
+        quick = quick || !strcmp(argv[i], "--quick");
+    compare_defaults(&o, quick);
+    while ((c = pw_next_option(argc, argv, options)) != -1) {
+        switch (c) {
+        case OPT_CSV: o.csv = optarg; break;
+        case OPT_TESTS: parse_tests(optarg, o.test); break;
+        case OPT_SIZES: pw_parse_sizes(optarg, &o.sizes); o.sizes_given = true; break;
+        case OPT_RANKS: o.ranks = (int)pw_parse_long("ranks", optarg, 1, 4096); break;
+        case OPT_WINDOW_KIND: o.window_kind = (int)pw_parse_window_kind(optarg); break;
+        case OPT_BUFFERS: parse_buffers_list(optarg, &o); break;
+        case OPT_PEERS: parse_peers(optarg, &o); break;
+        case OPT_SUBJECT: o.subject = parse_transport("subject", optarg, strlen(optarg))->name; break;
+        case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
+        case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
+        case OPT_BIND: o.bind = parse_bind(optarg); break;
+        case OPT_TIMEOUT: o.timeout = pw_parse_seconds("timeout", optarg); break;
+        case OPT_MPIRUN: o.mpirun = optarg; break;
+        case OPT_MPICH: o.mpich_pwbench = *optarg ? optarg : NULL; break;
+        }
+    }
+    compare_check(&o);
+    return pw_compare_run(&o);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_cli_single.c - the options of a single test. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pwbench_cli.h"
+
+/* Microseconds of work: one number, or one for each size. */
+static void parse_compute(const char *list, struct pw_single_options *o)
+{
+    const char *item;
+    size_t len;
+
+    o->n_compute = 0;
+    while ((item = pw_list_next(&list, &len)) != NULL) {
+        char *end;
+        double us = strtod(item, &end);
+
+        if (end == item || end != item + len || !(us >= 0 && us <= 1e7))
+            pw_usage_error("--compute takes microseconds from 0 to 10000000, not \"%.*s\"",
+                        (int)len, item);
+        if (o->n_compute == PW_SIZES_MAX)
+            pw_usage_error("--compute takes at most %d numbers", PW_SIZES_MAX);
+        o->compute[o->n_compute++] = us;
+    }
+}
+
+/* What each option allows is checked; now what they say together. */
+static void single_check(const struct pw_single_options *o, bool sizes_given)
+{
+    const struct pw_test_info *t = &pw_test_info[o->test];
+
+    if (t->one_size && sizes_given)
+        pw_usage_error("%s has no --sizes", t->name);
+    if (o->pairs && t->kind != PW_PAIR)
+        pw_usage_error("--pairs is for latency, bw, bibw, rate and overlap, not for %s", t->name);
+    if (o->n_compute && o->test != PW_OVERLAP)
+        pw_usage_error("--compute is for overlap, not for %s", t->name);
+    if (o->n_compute > 1 && o->n_compute != o->sizes.n)
+        pw_usage_error("--compute takes one number or one for each of %d sizes, not %d",
+                    o->sizes.n, o->n_compute);
+}
+
+int pw_single_main(enum pw_test test, int argc, char **argv)
+{
+    static const struct option options[] = {
+        { "sizes", required_argument, NULL, OPT_SIZES },
+        { "buffers", required_argument, NULL, OPT_BUFFERS },
+        { "iterations", required_argument, NULL, OPT_ITERATIONS },
+        { "warmup", required_argument, NULL, OPT_WARMUP },
+        { "seconds", required_argument, NULL, OPT_SECONDS },
+        { "batches", required_argument, NULL, OPT_BATCHES },
+        { "window", required_argument, NULL, OPT_WINDOW },
+        { "window-kind", required_argument, NULL, OPT_WINDOW_KIND },
+        { "check", no_argument, NULL, OPT_CHECK },
+        { "pairs", no_argument, NULL, OPT_PAIRS },
+        { "compute", required_argument, NULL, OPT_COMPUTE },
+        { "help", no_argument, NULL, OPT_HELP },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { NULL, 0, NULL, 0 },
+    };
+    struct pw_single_options o = { .test = test, .warmup = -1, .window = 64, .batches = 1,
+                                   .seconds = -1 };
+    bool sizes_given = false;
+    int c;
+
+    pw_parse_sizes("1:4M", &o.sizes);
+    if (pw_test_info[test].one_size)
+        o.sizes = (struct pw_sizes){ 1, { pw_test_info[test].size } };
+    while ((c = pw_next_option(argc, argv, options)) != -1) {
+        switch (c) {
+        case OPT_SIZES: pw_parse_sizes(optarg, &o.sizes); sizes_given = true; break;
+        case OPT_BUFFERS: o.buffers = pw_parse_buffers(optarg, strlen(optarg)); break;
+        case OPT_ITERATIONS: o.iterations = pw_parse_long("iterations", optarg, 1, 1000000000); break;
+        case OPT_WARMUP: o.warmup = pw_parse_long("warmup", optarg, 0, 1000000000); break;
+        case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
+        case OPT_BATCHES: o.batches = (int)pw_parse_long("batches", optarg, 1, 1000); break;
+        case OPT_WINDOW: o.window = (int)pw_parse_long("window", optarg, 1, 65536); break;
+        case OPT_WINDOW_KIND: o.window_kind = pw_parse_window_kind(optarg); break;
+        case OPT_CHECK: o.check = true; break;
+        case OPT_PAIRS: o.pairs = true; break;
+        case OPT_COMPUTE: parse_compute(optarg, &o); break;
+        }
+    }
+    single_check(&o, sizes_given);
+    if (o.seconds < 0)
+        o.seconds = o.iterations ? 0 : 2;
+    return pw_single_run(&o);
+}
