@@ -13,7 +13,7 @@ tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
 
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
-	tests/tools/pwinfo tests/tools/regcache
+	tests/tools/matrix tests/tools/pwinfo tests/tools/regcache
 EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
 
 if BUILD_MODULE
@@ -21,8 +21,8 @@ tools_tests += $(tools_scripts)
 
 # For LD_PRELOAD and dlopen(); -rpath makes libtool build a shared object of a
 # library that is not installed.
-check_LTLIBRARIES += tests/tools/cheat.la tests/tools/corrupt.la tests/tools/misbehave.la \
-	tests/tools/refuse.la
+check_LTLIBRARIES += tests/tools/cheat.la tests/tools/corrupt.la tests/tools/forbid.la \
+	tests/tools/misbehave.la tests/tools/refuse.la
 preloaded = -module -avoid-version -shared -rpath /nowhere
 tests_tools_cheat_la_SOURCES = tests/tools/cheat.c
 tests_tools_cheat_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
@@ -30,6 +30,8 @@ tests_tools_corrupt_la_SOURCES = tests/tools/corrupt.c
 tests_tools_corrupt_la_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
 tests_tools_corrupt_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
 tests_tools_corrupt_la_LIBADD = $(OMPI_LIBS)
+tests_tools_forbid_la_SOURCES = tests/tools/forbid.c
+tests_tools_forbid_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
 tests_tools_misbehave_la_SOURCES = tests/tools/misbehave.c
 tests_tools_misbehave_la_LDFLAGS = $(AM_LDFLAGS) $(preloaded)
 tests_tools_refuse_la_SOURCES = tests/tools/refuse.c

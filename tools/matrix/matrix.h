@@ -132,8 +132,10 @@ int pw_matrix_write(const struct pw_matrix *m, const struct pw_topology *topolog
 int pw_matrix_read(const char *path, struct pw_matrix *out, char why[PW_WHY]);
 
 /* PREFIX-latency.svg and PREFIX-throughput.svg. 0, or -errno and a sentence in why;
- * -ENOENT without gnuplot. Ask before measuring, which may take minutes. */
+ * -ENOENT from the second: there is no gnuplot. The first two are asked before
+ * measuring, which may take minutes. */
 int pw_matrix_can_draw(const char *prefix, char why[PW_WHY]);
+int pw_matrix_has_gnuplot(char why[PW_WHY]);
 int pw_matrix_draw(const struct pw_matrix *m, const char *prefix, char why[PW_WHY]);
 
 /* argv[0] is "matrix". All return the exit code. */

@@ -47,7 +47,6 @@ static bool outputs_open(struct run *r)
 {
     const char *json = r->o->json;
     char why[PW_WHY];
-    int err;
 
     r->text = stdout;
     if (json && !strcmp(json, "-")) {
@@ -57,17 +56,25 @@ static bool outputs_open(struct run *r)
         say("cannot write %s: %s", json, strerror(errno));
         return false;
     }
-    if (!r->o->svg)
-        return true;
-    err = pw_matrix_can_draw(r->o->svg, why);
-    r->draws = !err;
-    if (err)
-        r->failed = true;
-    if (err == -ENOENT && strstr(why, "gnuplot"))
-        say("%s, so no heat maps are drawn", why);
-    else if (err)
+    if (r->o->svg && pw_matrix_can_draw(r->o->svg, why)) {
         say("%s", why);
-    return !err || strstr(why, "gnuplot");
+        return false;
+    }
+    return true;
+}
+
+/* Without it there are the other results. */
+static void gnuplot_find(struct run *r)
+{
+    char why[PW_WHY];
+
+    if (!r->o->svg)
+        return;
+    r->draws = !pw_matrix_has_gnuplot(why);
+    if (!r->draws) {
+        say("no heat maps will be drawn: %s", why);
+        r->failed = true;
+    }
 }
 
 static void topology_find(struct run *r)
@@ -204,6 +211,7 @@ static void results_write(struct run *r)
     }
 }
 
+/* 0 or -errno. */
 static int results_make(struct run *r)
 {
     int err = pw_matrix_init(&r->m, r->o->core, r->o->n_cores);
@@ -229,8 +237,8 @@ int pw_matrix_run(const struct pw_matrix_options *o)
     /* Whoever ignores the end of its children has us ignore it too. */
     signal(SIGCHLD, SIG_DFL);
     pw_launch_prepare();
-    r.failed = results_make(&r) || !outputs_open(&r);
-    if (!r.failed || r.text) {
+    if (!results_make(&r) && outputs_open(&r)) {
+        gnuplot_find(&r);
         topology_find(&r);
         print_heading(&r);
         done = measure_all(&r);

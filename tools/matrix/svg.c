@@ -17,9 +17,9 @@ static const struct {
     const char *key, *title, *colours;
     double scale;
 } kinds[PW_MEASURES] = {
-    { "latency", "latency, ns (half a round trip of 8 bytes, less is better)",
+    { "latency", "latency, ns: half a round trip of 8 bytes, less is better",
       "0 '#ffffe5', 1 '#fed976', 2 '#fd9d4f'", 1 },
-    { "throughput", "throughput, GB/s (more is better)",
+    { "throughput", "throughput, GB/s: more is better",
       "0 '#f7fcf5', 1 '#b7e2b1', 2 '#5ab769'", 1e-3 },
 };
 
@@ -88,13 +88,13 @@ static void put_panel(const struct pw_matrix *m, const struct pw_result *r,
     put_data(m, point, scale, to);
     fputs("set title ", to);
     put_quoted(to, r->name);
-    fprintf(to, " noenhanced\nset cbrange [%.6g:%.6g]\n", low * scale * 0.99,
+    fprintf(to, " noenhanced font ',14'\nset cbrange [%.6g:%.6g]\n", low * scale * 0.99,
             high * scale * 1.01);
     fputs("plot $cells using 1:2:(0.48):(0.48):3 with boxxyerror fs solid noborder "
           "fillcolor palette", to);
     if (m->n_cores <= NUMBERS_UP_TO)
-        fprintf(to, ", $cells using 1:2:(sprintf('%%.%s', $3)) with labels tc 'black'",
-                k == PW_M_LATENCY ? "4g" : "3g");
+        fputs(", $cells using 1:2:(sprintf($3 < 100 ? '%.3g' : '%.0f', $3)) with labels "
+              "tc 'black'", to);
     fputs("\nundefine $cells\n", to);
 }
 
@@ -122,30 +122,38 @@ static void put_axes(const struct pw_matrix *m, FILE *to)
             m->n_cores - 1, m->n_cores - 1);
 }
 
+/* Of two lines: what, and where and when. */
+static void put_title(FILE *to, const char *what, const struct pw_matrix *m)
+{
+    char where[4 * PW_TEXT];
+
+    snprintf(where, sizeof where, "%s, %s, %s", m->cpu, m->host, m->date);
+    put_quoted(to, what);
+    fputs(" . \"\\n\" . ", to);
+    put_quoted(to, where);
+    fputs(" noenhanced font ',16'\n", to);
+}
+
 static void put_script(const struct pw_matrix *m, enum pw_measure k, const char *file,
                        FILE *to)
 {
     int n = panels(m, k), columns = n < 4 ? n : 4, rows = (n + columns - 1) / columns;
     int cell = m->n_cores <= 4 ? 60 : m->n_cores <= NUMBERS_UP_TO ? 36 : 12;
     int side = 200 + m->n_cores * cell;
-    char title[4 * PW_TEXT];
 
     side = side > 1000 ? 1000 : side;
-    snprintf(title, sizeof title, "%s: %s, %s, messages of %zu bytes", kinds[k].title, m->cpu,
-             m->date, m->size);
-    if (k == PW_M_LATENCY)
-        snprintf(title, sizeof title, "%s: %s, %s", kinds[k].title, m->cpu, m->date);
     fprintf(to, "set terminal svg size %d, %d background 'white' font 'sans,11'\n",
-            columns * side < 900 ? 900 : columns * side, rows * side + 60);
+            columns * side < 900 ? 900 : columns * side, rows * side + 90);
     fputs("set output ", to);
     put_quoted(to, file);
     fprintf(to, "\nset palette defined (%s)\nunset key\nset size square\n",
             kinds[k].colours);
+    if (m->n_pairs == 1)
+        fputs("unset colorbox\n", to);
     fputs("set xlabel 'core'\nset ylabel 'core'\n", to);
     put_axes(m, to);
     fprintf(to, "set multiplot layout %d, %d title ", rows, columns);
-    put_quoted(to, title);
-    fputs(" noenhanced\n", to);
+    put_title(to, kinds[k].title, m);
     for (int i = 0; i < m->n_results; i++)
         put_panel(m, &m->result[i], k, to);
     fputs("unset multiplot\n", to);
@@ -218,12 +226,12 @@ int pw_matrix_can_draw(const char *prefix, char why[PW_WHY])
 
     for (int k = 0; k < PW_MEASURES; k++) {
         FILE *f;
+        int err;
 
         file_name((enum pw_measure)k, prefix, file);
         f = fopen(file, "ae");
         if (!f) {
-            int err = -errno;
-
+            err = -errno;
             snprintf(why, PW_WHY, "cannot write %.100s: %s", file, strerror(-err));
             return err;
         }
@@ -232,6 +240,11 @@ int pw_matrix_can_draw(const char *prefix, char why[PW_WHY])
             unlink(file);
         fclose(f);
     }
+    return 0;
+}
+
+int pw_matrix_has_gnuplot(char why[PW_WHY])
+{
     return gnuplot("--version", why);
 }
 
