@@ -21,8 +21,8 @@
 enum { PW_MERGE_MOST = 4 };
 
 /* How often pages may change under the pinning before we give up, and how long a
- * change in another thread is waited for before the region is pinned for this
- * caller alone. */
+ * change in another thread, or its record, is waited for before the region is pinned
+ * for this caller alone. */
 enum { PW_TRIES = 16, PW_YIELDS = 64 };
 
 struct request {
@@ -43,6 +43,22 @@ static size_t size_of(struct pw_range r)
 static void count(uint64_t *counter)
 {
     __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* Who finds the word moved may come while the record is still being written. That is
+ * a matter of a few instructions, unless the writer's thread stands still there, and
+ * to pin what is cached costs more. false as pw_drain(). Lets go of the lock
+ * meanwhile. */
+static bool drain(struct pw_cache *rc, uint32_t *doomed)
+{
+    for (int yields = 0; !pw_drain(rc, doomed); yields++) {
+        if (yields == PW_YIELDS)
+            return false;
+        pthread_mutex_unlock(&rc->lock);
+        sched_yield();
+        pw_regcache_lock(rc);
+    }
+    return true;
 }
 
 /* A reference for the caller's thread, under the lock: nobody retires meanwhile. */
@@ -207,13 +223,17 @@ static int settle(struct pw_cache *rc, struct pw_region *r, bool vouched,
     struct pw_monitor *m = rc->config.monitor;
     struct pw_region_own *own = pw_own(r);
     uint32_t doomed = PW_NOBODY, n = r->number;
+    bool told;
     int err = 0;
 
+    /* First, for it lets go of the lock: what is retired and not yet taken would be
+     * reaped by any who still knows the number. */
     pw_regcache_lock(rc);
+    told = vouched && drain(rc, &doomed);
     pw_store(&rc->count.pinned_bytes, rc->count.pinned_bytes + (r->end - r->start));
     pw_store(&rc->count.pinned_regions, rc->count.pinned_regions + 1);
     own->state = PW_REGION_RETIRED;
-    if (vouched && pw_drain(rc, &doomed)) {
+    if (told) {
         uint32_t other = pw_index_find(rc, q->first, q->last, q->access);
 
         if (own->watched &&
@@ -281,7 +301,7 @@ static bool look(struct pw_cache *rc, const struct request *q, struct plan *p,
     uint32_t doomed = PW_NOBODY, found = PW_NOBODY;
 
     pw_regcache_lock(rc);
-    if (pw_drain(rc, &doomed))
+    if (drain(rc, &doomed))
         found = pw_index_find(rc, q->first, q->last, q->access);
     if (found != PW_NOBODY) {
         take(rc, found, q);

@@ -72,6 +72,7 @@ static int fake_changes(struct pw_monitor *super, struct pw_change *out, int n,
                         uint64_t *upto)
 {
     struct fake_monitor *m = fake(super);
+    bool silent;
     int k = 0;
 
     pthread_mutex_lock(&m->lock);
@@ -79,7 +80,8 @@ static int fake_changes(struct pw_monitor *super, struct pw_change *out, int n,
         out[k++] = (struct pw_change){ { 0, UINTPTR_MAX }, PW_EV_LOST };
         m->told = m->word;
     }
-    while (!m->speechless && k < n && m->told < m->word)
+    silent = m->speechless || (m->hesitates && m->told < m->word && m->hesitates--);
+    while (!silent && k < n && m->told < m->word)
         out[k++] = m->change[m->told++ % FAKE_CHANGES];
     *upto = m->told;
     pthread_mutex_unlock(&m->lock);

@@ -23,6 +23,7 @@ struct fake_monitor {
     int watch_errors;
     size_t watch_most;          /* larger ranges are -EOPNOTSUPP; 0: none */
     bool speechless;            /* changes() tells nothing although there is */
+    int hesitates;              /* so many times */
 };
 
 void fake_monitor_init(struct fake_monitor *m);

@@ -304,6 +304,43 @@ Test(regcache, while_a_change_is_unknown_nothing_is_taken_from_the_cache)
     rig_close(&g);
 }
 
+/* Another thread is just writing it down: of other memory, as it turns out. */
+Test(regcache, a_change_that_is_being_told_is_waited_for)
+{
+    struct rig g;
+
+    rig_open(&g);
+    rig_use(&g, 0, 1);
+    g.mon->hesitates = 3;
+    rig_change(&g, 10, 1);
+    rig_use(&g, 0, 1);
+    cr_expect(eq(int, g.pin->pins, 1), "a hit");
+    rig_close(&g);
+}
+
+/* It was begun while the pages were pinned. */
+static void change_elsewhere(void *arg)
+{
+    struct rig *g = arg;
+
+    g->mon->hesitates = 3;
+    rig_change(g, 10, 1);
+}
+
+Test(regcache, a_change_told_late_costs_no_region_that_it_does_not_touch)
+{
+    struct rig g;
+
+    rig_open(&g);
+    g.pin->meanwhile = change_elsewhere;
+    g.pin->meanwhile_arg = &g;
+    rig_use(&g, 0, 1);
+    g.pin->meanwhile = NULL;
+    rig_use(&g, 0, 1);
+    cr_expect(eq(int, g.pin->pins, 1), "the second is a hit");
+    rig_close(&g);
+}
+
 Test(regcache, tables_of_the_monitor_that_are_full_cost_the_cache_not_the_region)
 {
     struct rig g;
