@@ -18,14 +18,24 @@ struct worker {
     struct bench *b;
     int index;
     size_t chunks, failed;      /* done; gets among them that failed */
+    size_t warm;                /* chunks done before it was measured */
     double ns;
     double share;               /* of the time that it ran */
 };
 
+/* While they are measured no thread starts or ends: that changes memory, and a cache
+ * may well miss then. */
 static struct {
-    int arrived;
-    double until;       /* when the last one has arrived */
+    int arrived, done;
+    uint64_t pinned, counted;   /* by the pins and by the cache, when the last one has
+                                 * arrived and none is off */
+    double until;
 } gate;
+
+static uint64_t hits_counted(const struct bench *b)
+{
+    return driver.hit_count ? driver.hit_count(b->cache) : 0;
+}
 
 /* Off they go together. The last to arrive says until when. */
 static double gate_pass(struct bench *b)
@@ -33,6 +43,8 @@ static double gate_pass(struct bench *b)
     double until;
 
     if (__atomic_add_fetch(&gate.arrived, 1, __ATOMIC_ACQ_REL) == b->threads) {
+        gate.pinned = pins_pinned(&b->pins);
+        gate.counted = hits_counted(b);
         until = bench_now() + b->seconds;
         __atomic_store(&gate.until, &until, __ATOMIC_RELEASE);
         return until;
@@ -42,6 +54,14 @@ static double gate_pass(struct bench *b)
         __atomic_load(&gate.until, &until, __ATOMIC_ACQUIRE);
     } while (until == 0);
     return until;
+}
+
+/* Nobody leaves before the last one is done. */
+static void gate_leave(const struct bench *b)
+{
+    __atomic_add_fetch(&gate.done, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&gate.done, __ATOMIC_ACQUIRE) < b->threads)
+        sched_yield();
 }
 
 /* The next part of the list. Each thread starts at another one. */
@@ -86,6 +106,7 @@ static void *worker_run(void *arg)
 
     bench_stay_on_core(w->index);
     batch = warm_up(w);
+    w->warm = w->chunks;
     until = gate_pass(w->b);
     since = bench_now();
     cpu = cpu_seconds();
@@ -97,25 +118,24 @@ static void *worker_run(void *arg)
         each[n++ % BENCH_BATCHES_MAX] = (bench_now() - start) / (double)(batch * CHUNK);
     } while (bench_now() < until);
     w->share = (cpu_seconds() - cpu) / (bench_now() - since);
+    gate_leave(w->b);
     w->ns = bench_median(each, n < BENCH_BATCHES_MAX ? n : BENCH_BATCHES_MAX) * 1e9;
     return NULL;
 }
 
 /* Were they all hits, by the pins and by the cache's own count? */
-static void check_hits(struct bench *b, uint64_t pinned, uint64_t counted, size_t uses)
+static void check_hits(struct bench *b, size_t uses)
 {
-    if (pins_pinned(&b->pins) != pinned)
+    if (pins_pinned(&b->pins) != gate.pinned)
         bench_stop(DRIVER_FAILED, "%zu gets were misses where hits are measured",
-                   (size_t)(pins_pinned(&b->pins) - pinned));
-    if (driver.hit_count && driver.hit_count(b->cache) - counted != uses)
+                   (size_t)(pins_pinned(&b->pins) - gate.pinned));
+    if (driver.hit_count && hits_counted(b) - gate.counted != uses)
         bench_stop(DRIVER_FAILED, "%zu hits were measured, and the cache counted %zu", uses,
-                   (size_t)(driver.hit_count(b->cache) - counted));
+                   (size_t)(hits_counted(b) - gate.counted));
 }
 
 double bench_hits(struct bench *b)
 {
-    uint64_t pinned = pins_pinned(&b->pins);
-    uint64_t counted = driver.hit_count ? driver.hit_count(b->cache) : 0;
     struct worker w[BENCH_THREADS_MAX];
     pthread_t thread[BENCH_THREADS_MAX];
     size_t uses = 0;
@@ -133,12 +153,12 @@ double bench_hits(struct bench *b)
     for (int i = 0; i < b->threads; i++) {
         if (w[i].failed)
             bench_stop(DRIVER_FAILED, "%zu gets failed", w[i].failed);
-        uses += w[i].chunks * CHUNK;
+        uses += (w[i].chunks - w[i].warm) * CHUNK;
         ns += w[i].ns / b->threads;
         if (w[i].share < share)
             share = w[i].share;
     }
-    check_hits(b, pinned, counted, uses);
+    check_hits(b, uses);
     if (b->threads > 1 && share < 0.9)
         fprintf(stderr, "%s: the machine is busy: a thread ran %.0f %% of the time, and what "
                 "threads cost each other shows in part only\n", driver.name, share * 100);
