@@ -2,8 +2,12 @@
 # The tools: what they print, and what they say when something is wrong.
 
 if HAVE_CRITERION
-unit_tests += tests/tools/units
+unit_tests += tests/tools/units tests/tools/matrix_units
 endif
+tests_tools_matrix_units_SOURCES = tests/tools/matrix_units.c \
+	tools/matrix/matrix.h tools/matrix/result.c
+tests_tools_matrix_units_CPPFLAGS = $(AM_CPPFLAGS)
+tests_tools_matrix_units_LDADD = $(unit_libs)
 tests_tools_units_SOURCES = tests/tools/units.c \
 	tools/json.c tools/json.h \
 	tools/pwbench_names.c \

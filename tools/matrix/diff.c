@@ -45,8 +45,9 @@ static bool read_one(const char *path, struct pw_matrix *m)
 
 static void print_one(const char *letter, const char *path, const struct pw_matrix *m)
 {
-    printf("%s: %s: %s, %s, %s, %s, pinwheel %s, %d core%s\n", letter, path, m->host, m->cpu,
-           m->date, m->kernel, m->pinwheel, m->n_cores, m->n_cores == 1 ? "" : "s");
+    printf("%s: %s: %s, %s, %s, %s, pinwheel %s, %d core%s, load %.1f\n", letter, path,
+           m->host, m->cpu, m->date, m->kernel, m->pinwheel, m->n_cores,
+           m->n_cores == 1 ? "" : "s", m->load);
 }
 
 static void print_other(const char *what, const char *a, const char *b)
@@ -103,14 +104,16 @@ static void print_point(const struct pw_pair *p, const char *name, enum pw_measu
                         const struct pw_point *a, const struct pw_point *b,
                         struct tally *tally)
 {
+    static const char *const verdict[] = { "  slower", "", "  faster" };
+    double ratio = b->median / a->median;
     int c = change(k, a, b);
 
     tally->both++;
     tally->slower += c < 0;
     tally->faster += c > 0;
-    printf("%4d %4d  %-9s %-8s %9.*f %9.*f %7.2f%s\n", p->a, p->b, pw_pair_shares(p), name,
-           a->median < 100, a->median, b->median < 100, b->median, b->median / a->median,
-           c < 0 ? "  slower" : c > 0 ? "  faster" : "");
+    printf("%4d %4d  %-9s %-8s %9.*f %9.*f %7.*f%s\n", p->a, p->b, pw_pair_shares(p), name,
+           a->median < 100, a->median, b->median < 100, b->median, ratio < 0.1 ? 3 : 2, ratio,
+           verdict[c + 1]);
 }
 
 static void print_pair(const struct pw_matrix m[2], int in_a, enum pw_measure k,

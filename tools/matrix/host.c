@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* host.c - which machine this is, and when: what results are told apart by. */
 #include <gnu/libc-version.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -34,6 +35,8 @@ void pw_matrix_describe(struct pw_matrix *m)
     struct tm utc;
 
     uname(&u);
+    if (getloadavg(&m->load, 1) != 1)
+        m->load = 0;
     snprintf(m->pinwheel, PW_TEXT, "%s", PINWHEEL_VERSION);
     snprintf(m->host, PW_TEXT, "%s", u.nodename);
     snprintf(m->kernel, PW_TEXT, "%s %s", u.sysname, u.release);

@@ -78,6 +78,7 @@ struct pw_matrix {
     char pinwheel[PW_TEXT], date[PW_TEXT], host[PW_TEXT], cpu[PW_TEXT];
     char kernel[PW_TEXT], libc[PW_TEXT];
     char hwloc[PW_TEXT];        /* "" without it */
+    double load;                /* processes that ran or wanted to before it began */
     double seconds;
     size_t size;
     int n_cores, n_pairs, n_results;

@@ -24,7 +24,7 @@
 
 enum {
     SAMPLES_MAX = 4096,
-    LATENCY_SAMPLE_NS = 20 * 1000,      /* long enough that the clock costs nothing */
+    LATENCY_SAMPLE_NS = 20 * 1000,      /* at least: so the clock costs nothing */
     THROUGHPUT_SAMPLE_NS = 200 * 1000,
     SLICE_MS = 100,
     GRACE_MS = 100,
@@ -71,6 +71,14 @@ static void sample_add(struct control *c, double value)
         c->sample[c->n++] = value;
 }
 
+/* How long one takes, so that there is room for all. */
+static int64_t sample_ns(double seconds, int64_t least)
+{
+    int64_t fits = (int64_t)(seconds * 1e9 / (SAMPLES_MAX - 96));
+
+    return fits > least ? fits : least;
+}
+
 static int wrong(const struct pw_link *l)
 {
     return pw_link_fails(l, -EBADMSG, "it delivers wrong data");
@@ -97,22 +105,25 @@ static int64_t round_trips(struct pw_link *l, uint64_t *word, int64_t n)
     return now_ns() - start;
 }
 
-/* A sample is as many round trips as take a while; finding out how many warms up. */
+/* A sample is as many round trips as take a while. Finding out how many warms up;
+ * it goes on, for what was too few may have looked enough on a busy machine. */
 static int latency_ask(struct pw_link *l, struct control *c, double seconds)
 {
     int64_t end = now_ns() + (int64_t)(seconds * 1e9), took, n = 1;
+    int64_t enough = sample_ns(seconds, LATENCY_SAMPLE_NS);
     uint64_t word = 0;
+    bool over;
 
-    while ((took = round_trips(l, &word, n)) >= 0 && took < LATENCY_SAMPLE_NS)
-        n *= 2;
-    if (took < 0)
-        return (int)took;
     do {
         took = round_trips(l, &word, n);
         if (took < 0)
             return (int)took;
-        sample_add(c, (double)took / (double)n / 2);
-    } while (now_ns() < end && c->n < SAMPLES_MAX);
+        over = now_ns() >= end;
+        if (took >= enough || (over && c->n == 0))
+            sample_add(c, (double)took / (double)n / 2);
+        else
+            n *= 2;
+    } while (!over);
 
     word = LAST - 1;
     took = round_trips(l, &word, 1);
@@ -187,6 +198,7 @@ static int throughput_receive(struct pw_link *l, struct control *c, double secon
 {
     int64_t start = now_ns(), now = start;
     int64_t warm = start + (int64_t)(seconds * 1e8);
+    int64_t enough = sample_ns(seconds, THROUGHPUT_SAMPLE_NS);
     uint64_t word, n = 0;
     double bytes = 0;
 
@@ -200,7 +212,7 @@ static int throughput_receive(struct pw_link *l, struct control *c, double secon
             return wrong(l);
         bytes += (double)l->size;
         now = now_ns();
-        if (now - start >= THROUGHPUT_SAMPLE_NS || (word & LAST && c->n == 0)) {
+        if (now - start >= enough || (word & LAST && c->n == 0)) {
             if (now >= warm || word & LAST)
                 sample_add(c, bytes * 1e3 / (double)(now - start));
             start = now;

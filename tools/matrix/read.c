@@ -170,11 +170,15 @@ static bool read_head(struct reading *r, const json_t *root)
     const json_t *versions = json_object_get(root, "versions");
     const json_t *size = json_object_get(root, "message_bytes");
     const json_t *seconds = json_object_get(root, "seconds");
+    const json_t *load = json_object_get(root, "load");
 
     if (!json_is_integer(size) || json_integer_value(size) < 1)
         return wrong(r, "message_bytes", "is not a number of bytes");
     if (!json_is_number(seconds))
         return wrong(r, "seconds", "is not a number");
+    if (!json_is_number(load))
+        return wrong(r, "load", "is not a number");
+    r->m->load = json_number_value(load);
     r->m->size = (size_t)json_integer_value(size);
     r->m->seconds = json_number_value(seconds);
     return read_text(r, root, "date", r->m->date) && read_text(r, root, "host", r->m->host) &&

@@ -116,8 +116,8 @@ static void print_heading(const struct run *r)
     double seconds = (double)m->n_pairs * r->o->n_transports * PW_MEASURES *
                      (m->seconds + 0.005);
 
-    fprintf(r->text, "%s on %s, %s, %s, pinwheel %s\n", m->cpu, m->host, m->date, m->kernel,
-            m->pinwheel);
+    fprintf(r->text, "%s on %s, %s, %s, pinwheel %s, load %.1f\n", m->cpu, m->host, m->date,
+            m->kernel, m->pinwheel, m->load);
     fprintf(r->text, "%d core%s, %d pair%s, %d transport%s, %g s for each figure: about ",
             m->n_cores, m->n_cores == 1 ? "" : "s", m->n_pairs, m->n_pairs == 1 ? "" : "s",
             r->o->n_transports, r->o->n_transports == 1 ? "" : "s", m->seconds);

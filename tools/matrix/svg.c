@@ -208,7 +208,7 @@ static int draw(const struct pw_matrix *m, enum pw_measure k, const char *file,
     }
     put_script(m, k, file, to);
     fflush(to);
-    snprintf(script, sizeof script, "/dev/fd/%d", fd);
+    snprintf(script, sizeof script, "/proc/self/fd/%d", fd);
     /* Opened by that name, a file in memory is read from its beginning. */
     err = gnuplot(script, why);
     fclose(to);

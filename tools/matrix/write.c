@@ -104,6 +104,7 @@ int pw_matrix_write(const struct pw_matrix *m, const struct pw_topology *topolog
     pw_json_string(&j, "host", m->host);
     pw_json_string(&j, "cpu", m->cpu);
     write_versions(m, &j);
+    pw_json_number(&j, "load", m->load);
     pw_json_number(&j, "seconds", m->seconds);
     pw_json_integer(&j, "latency_bytes", PW_WORD_BYTES);
     pw_json_integer(&j, "message_bytes", (long long)m->size);
