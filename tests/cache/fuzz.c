@@ -237,15 +237,23 @@ static void tell_stuck(void)
     abort();
 }
 
+/* Of a clock that nobody sets. */
+static time_t seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec;
+}
+
 static void wait_for_workers(unsigned seconds)
 {
     uint64_t last[THREADS_MAX] = { 0 };
-    time_t moved[THREADS_MAX], start = time(NULL);
+    time_t moved[THREADS_MAX], start = seconds_now();
     for (unsigned i = 0; i < THREADS_MAX; i++)
         moved[i] = start;
     for (unsigned running = fuzz.n_threads; running > 0;) {
         usleep(50000);
-        time_t now = time(NULL);
+        time_t now = seconds_now();
         if (now - start >= (time_t)seconds)
             __atomic_store_n(&fuzz.stop, true, __ATOMIC_RELAXED);
         for (unsigned i = 0; i < fuzz.n_threads; i++) {
