@@ -3,7 +3,8 @@
  *
  * Preloaded into an MPI program. The call that PW_CORRUPT_CALL names carries its
  * message with byte PW_CORRUPT_BYTE flipped; messages that have no such byte go
- * unharmed. MPI_Recv flips it in memory, behind a message too, if not empty.
+ * unharmed. MPI_Recv flips it in memory, behind a message too, if not empty. A
+ * MPI_Barrier that is named does not wait.
  */
 #include <mpi.h>
 #include <stdint.h>
@@ -65,4 +66,46 @@ EXPORT int MPI_Get(void *buf, int count, MPI_Datatype type, int target, MPI_Aint
     PMPI_Win_flush(target, win);
     flip(buf, count, byte_to_flip("MPI_Get"));
     return result;
+}
+
+EXPORT int MPI_Fetch_and_op(const void *origin, void *result, MPI_Datatype type, int target,
+                            MPI_Aint disp, MPI_Op op, MPI_Win win)
+{
+    int err = PMPI_Fetch_and_op(origin, result, type, target, disp, op, win);
+
+    PMPI_Win_flush(target, win);
+    flip(result, 8, byte_to_flip("MPI_Fetch_and_op"));
+    return err;
+}
+
+/* What is to be there afterwards. */
+EXPORT int MPI_Compare_and_swap(const void *origin, const void *compare, void *result,
+                                MPI_Datatype type, int target, MPI_Aint disp, MPI_Win win)
+{
+    flip(origin, 8, byte_to_flip("MPI_Compare_and_swap"));
+    return PMPI_Compare_and_swap(origin, compare, result, type, target, disp, win);
+}
+
+EXPORT int MPI_Alltoall(const void *send, int send_count, MPI_Datatype send_type, void *recv,
+                        int recv_count, MPI_Datatype recv_type, MPI_Comm comm)
+{
+    int err = PMPI_Alltoall(send, send_count, send_type, recv, recv_count, recv_type, comm);
+
+    flip(recv, recv_count, byte_to_flip("MPI_Alltoall"));
+    return err;
+}
+
+EXPORT int MPI_Allreduce(const void *send, void *recv, int count, MPI_Datatype type, MPI_Op op,
+                         MPI_Comm comm)
+{
+    int err = PMPI_Allreduce(send, recv, count, type, op, comm);
+
+    if (type == MPI_UINT8_T)
+        flip(recv, count, byte_to_flip("MPI_Allreduce"));
+    return err;
+}
+
+EXPORT int MPI_Barrier(MPI_Comm comm)
+{
+    return byte_to_flip("MPI_Barrier") >= 0 ? MPI_SUCCESS : PMPI_Barrier(comm);
 }
