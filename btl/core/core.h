@@ -112,6 +112,8 @@ struct pw_stream {
     struct pw_stream *next;
     enum pw_kind kind;
     uint64_t id;
+    uint64_t key;           /* of the region that is read for a peer; 0: it is for
+                             * an operation of ours */
     const char *from;
     size_t len, sent;
 };
@@ -119,7 +121,7 @@ struct pw_stream {
 /* A put of the peer that arrives as DATA frames. */
 struct pw_incoming {
     struct pw_incoming *next;
-    uint64_t id;
+    uint64_t id, key;
     char *to;
     size_t len, moved;
 };
@@ -266,6 +268,8 @@ extern const struct pw_nic_upcalls pw_engine_nic_upcalls;
 /* serve.c */
 void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len);
 void pw_serve_forget(struct pw_endpoint *ep);
+/* May what is left of s still be read? Else the peer is told so. */
+bool pw_serve_allowed(struct pw_endpoint *ep, const struct pw_stream *s);
 
 /* transfer.c */
 void pw_transfer_data(struct pw_endpoint *ep, const void *data, size_t len);

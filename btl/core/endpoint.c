@@ -242,7 +242,7 @@ static int pump_streams(struct pw_endpoint *ep)
     int n = 0;
 
     while ((s = stream_first(ep))) {
-        int more = stream_step(ep, s);
+        int more = !s->key || pw_serve_allowed(ep, s) ? stream_step(ep, s) : 0;
         if (more < 0)
             break;
         n++;

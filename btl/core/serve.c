@@ -2,8 +2,9 @@
 /* serve.c - gets, puts and atomics of a peer on our memory, asked by frames.
  *
  * Start at pw_serve(). Every address that arrives is checked against the region
- * whose number came with it before anything is touched. The asking side and the
- * picture of the exchange are in transfer.c.
+ * whose number came with it before anything is touched, and again before each piece:
+ * a peer that lets us wait may have seen to it that the region is gone meanwhile. The
+ * asking side and the picture of the exchange are in transfer.c.
  */
 #include <stdlib.h>
 
@@ -46,7 +47,8 @@ static int serve_get(struct pw_endpoint *ep, const struct pw_f_request *r)
     s = malloc(sizeof(*s));
     if (!s)
         return -ENOMEM;
-    *s = (struct pw_stream){ .kind = PW_F_GET_DATA, .id = r->id, .len = r->len,
+    *s = (struct pw_stream){ .kind = PW_F_GET_DATA, .id = r->id, .key = r->key,
+                             .len = r->len,
                              .from = (const char *)(uintptr_t)r->remote };
     if (!pw_endpoint_stream(ep, s, NULL))
         free(s);
@@ -66,10 +68,21 @@ static int serve_put(struct pw_endpoint *ep, const struct pw_f_request *r)
     in = malloc(sizeof(*in));
     if (!in)
         return -ENOMEM;
-    *in = (struct pw_incoming){ .next = ep->incoming, .id = r->id, .len = r->len,
+    *in = (struct pw_incoming){ .next = ep->incoming, .id = r->id, .key = r->key,
+                                .len = r->len,
                                 .to = (char *)(uintptr_t)r->remote };
     ep->incoming = in;
     return PW_NIC_PENDING;
+}
+
+bool pw_serve_allowed(struct pw_endpoint *ep, const struct pw_stream *s)
+{
+    int err = pw_region_check(ep->e, s->key, (uint64_t)(uintptr_t)s->from + s->sent,
+                              s->len - s->sent, PW_READ);
+
+    if (err)
+        answer(ep, s->id, err, 0);
+    return !err;
 }
 
 static void serve_request(struct pw_endpoint *ep, unsigned kind, const void *data,
@@ -91,6 +104,7 @@ static void serve_data(struct pw_endpoint *ep, const void *data, size_t len)
 {
     struct pw_incoming **at = &ep->incoming, *in;
     struct pw_f_data head;
+    int err;
 
     if (len < sizeof(head))
         return;
@@ -101,12 +115,16 @@ static void serve_data(struct pw_endpoint *ep, const void *data, size_t len)
     in = *at;
     if (!in || head.offset != in->moved || len > in->len - in->moved)
         return;
-    pw_copy(in->to + in->moved, (const char *)data + sizeof(head), len);
-    in->moved += len;
-    if (in->moved < in->len)
-        return;
+    err = pw_region_check(ep->e, in->key, (uint64_t)(uintptr_t)in->to + in->moved, len,
+                          PW_WRITE);
+    if (!err) {
+        pw_copy(in->to + in->moved, (const char *)data + sizeof(head), len);
+        in->moved += len;
+        if (in->moved < in->len)
+            return;
+    }
     *at = in->next;
-    answer(ep, in->id, 0, 0);
+    answer(ep, in->id, err, 0);
     free(in);
 }
 

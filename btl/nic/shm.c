@@ -271,7 +271,8 @@ static const void *shm_own(struct shm_nic *nic, const void *data, size_t len)
  * take its line from the writer and hold up the program by a cache miss: 15 ns
  * of 150 in pwbench latency --sizes 8. Inlined whatever its size, for there are two
  * of it: 1 ns. */
-static inline __attribute__((always_inline)) int shm_deliver(struct shm_nic *nic, struct shm_peer *p, const bool own)
+static inline __attribute__((always_inline))
+int shm_deliver(struct shm_nic *nic, struct shm_peer *p, const bool own)
 {
     int most = p->busy ? SHM_BATCH : 1;
     const void *data;

@@ -443,6 +443,54 @@ Test(serve, put_data_that_does_not_fit_the_put_is_dropped)
     rig_close_unharmed(&r);
 }
 
+/* A put is announced, and its data held back until the memory is somebody else's. */
+Test(serve, put_data_that_comes_after_its_region_has_gone_is_not_written)
+{
+    struct pw_f_request f = { .id = 12345, .len = 16 };
+    struct data_frame d = { .head = { .id = 12345 } };
+    struct rig r;
+
+    rig_open(&r, PW_WRITE);
+    f.key = r.key.id;
+    f.remote = at(r.memory);
+    forge(&r, PW_F_PUT, &f, sizeof f);
+    for (int i = 0; i < 4; i++)
+        d.bytes[i] = (uint8_t)(LEN + i);
+    forge(&r, PW_F_PUT_DATA, &d, sizeof d.head + 4);
+    cr_assert(ne(ptr, r.p.b.ep->incoming, NULL));
+    pw_engine_deregister(r.p.b.e, &r.key);
+    memset(d.bytes, 0xff, sizeof d.bytes);
+    d.head.offset = 4;
+    forge(&r, PW_F_PUT_DATA, &d, sizeof d.head + 4);
+    cr_expect(eq(ptr, r.p.b.ep->incoming, NULL), "and no more is waited for");
+    rig_close_unharmed(&r);
+}
+
+/* A get that its asker lets us wait with: there is no room for its data, and the memory
+ * goes before there is. */
+Test(serve, a_get_ends_when_its_region_goes)
+{
+    struct pw_stats stats;
+    struct rig r;
+
+    rig_open(&r, PW_READ);
+    fake_nic_fail(pair_nic(&r.p.b, 0), FAKE_SEND, 2, 0, -EAGAIN);
+    cr_assert(eq(int, get(&r, at(r.memory), LEN), PW_NIC_PENDING));
+    pair_turns(&r.p, 5);
+    pw_engine_stats(r.p.b.e, &stats);
+    cr_expect(eq(u64, stats.stream_bytes, 64), "the first piece");
+    cr_expect(eq(uint, r.done.calls, 0));
+    pw_engine_deregister(r.p.b.e, &r.key);
+    fake_nic_fail(pair_nic(&r.p.b, 0), FAKE_SEND, 1, 0, 0);
+    cr_expect(pair_until(&r.p, &r.done.calls, 1));
+    cr_expect(eq(int, r.done.status, -EACCES));
+    pair_turns(&r.p, 5);
+    pw_engine_stats(r.p.b.e, &stats);
+    cr_expect(eq(u64, stats.stream_bytes, 64), "and no other");
+    cr_expect(eq(uint, r.p.b.e->n_waiting, 0));
+    rig_close_unharmed(&r);
+}
+
 Test(serve, an_offer_out_of_reach_is_not_touched)
 {
     struct pw_f_request f = { .id = 12345, .len = 16, .offer = 4096 };
