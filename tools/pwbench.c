@@ -58,7 +58,7 @@ const char pw_help[] =
     "                       (vader,ucx,tcp; one-sided: sm,osc-rdma,osc-ucx; and mpich\n"
     "                       where it was found)\n"
     "  --subject NAME       what the peers are compared with (pinwheel)\n"
-    "  --window-kind KIND   the same window for all but sm (the best one for each)\n"
+    "  --window-kind KIND   the same window for all but sm (by transport)\n"
     "  --rounds N           medians are over N rounds (5)\n"
     "  --seconds S          about so long for each size in each round (0.1)\n"
     "  --bind core|none     each rank on a core of its own (core where there are enough)\n"

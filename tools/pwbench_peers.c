@@ -51,8 +51,7 @@ static const struct pw_transport transports[] = {
       .mca = { UCX_MCA } },
     { .name = "mpich", .mpich = true,
       .usual = { [PW_PAIR] = true, [PW_ONE_SIDED] = true, [PW_COLLECTIVE] = true,
-                 [PW_STARTUP] = true },
-      .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE },
+                 [PW_STARTUP] = true } },
 };
 
 const struct pw_transport *pw_transport_at(int n)
