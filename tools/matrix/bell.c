@@ -10,10 +10,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Turns before a spinning process lets others have its core: on a busy machine
- * the one it waits for may be among them. About 0.1 ms. */
-enum { PATIENCE = 4000 };
-
 static bool rung(struct pw_bell *b, uint32_t times)
 {
     /* Pairs with the release or stronger in the ring functions. */
@@ -36,11 +32,14 @@ static int spin_ring(struct pw_bell *b, int fd)
     return 0;
 }
 
+/* On a core of its own it never yields: on a busy machine each side would then wait
+ * for the other to be let on again, and of the short times when both run nothing
+ * would be seen. */
 static int spin_await(struct pw_bell *b, int fd, uint32_t times, bool yields)
 {
     (void)fd;
-    for (unsigned turn = 0; !rung(b, times); turn++) {
-        if (yields || turn >= PATIENCE)
+    while (!rung(b, times)) {
+        if (yields)
             sched_yield();
         else
             cpu_relax();
