@@ -11,6 +11,7 @@ tests_tools_matrix_units_LDADD = $(unit_libs)
 tests_tools_units_SOURCES = tests/tools/units.c \
 	tools/json.c tools/json.h \
 	tools/pwbench_names.c \
+	tools/pwbench_pattern.c tools/pwbench_pattern.h \
 	tools/pwbench_table.c tools/pwbench_table.h \
 	tools/sizes.c tools/sizes.h
 tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tools/json.h"
+#include "tools/pwbench_pattern.h"
 #include "tools/pwbench_table.h"
 #include "tools/sizes.h"
 
@@ -121,6 +122,57 @@ Test(table, csv_leaves_fields_empty)
                             "put,8,alloc_mem,2,1.25,,,,,\n"));
     free(text);
     pw_table_fini(&table);
+}
+
+Test(table, tests_without_buffers_have_a_dash)
+{
+    cr_expect(eq(str, (char *)pw_test_buffers(PW_BARRIER, PW_MALLOC), "-"));
+    cr_expect(eq(str, (char *)pw_test_buffers(PW_RATE, PW_ALLOC_MEM), "alloc_mem"));
+}
+
+/* ---- patterns ---- */
+
+static const struct pw_place place = { 3, 1, 7 };
+
+Test(pattern, each_round_sender_and_slot_has_its_own)
+{
+    static const struct pw_place others[] = { { 4, 1, 7 }, { 3, 2, 7 }, { 3, 1, 8 } };
+    struct pw_wrong wrong;
+    char mem[64];
+
+    for (int i = 0; i < 3; i++) {
+        pw_pattern_fill(mem, sizeof mem, &others[i]);
+        cr_expect(not(pw_pattern_verify(mem, sizeof mem, &place, &wrong)), "%d", i);
+    }
+    pw_pattern_fill(mem, sizeof mem, &place);
+    cr_expect(pw_pattern_verify(mem, sizeof mem, &place, &wrong));
+}
+
+Test(pattern, the_first_wrong_byte_is_found_wherever_it_stands)
+{
+    struct pw_wrong wrong;
+    char mem[27];
+
+    for (size_t at = 0; at < sizeof mem; at++) {
+        pw_pattern_fill(mem, sizeof mem, &place);
+        mem[at] ^= 1;
+        cr_assert(not(pw_pattern_verify(mem, sizeof mem, &place, &wrong)));
+        cr_expect(eq(sz, wrong.at, at));
+        cr_expect(eq(int, wrong.is, (unsigned char)mem[at]));
+        cr_expect(eq(int, wrong.wanted, pw_pattern_byte(&place, at)));
+    }
+}
+
+Test(pattern, a_byte_behind_the_message_is_found)
+{
+    char mem[5 + PW_GUARD];
+    struct pw_wrong wrong;
+
+    pw_poison(mem, 5);
+    cr_expect(pw_guard_verify(mem, 5, &wrong));
+    mem[5 + PW_GUARD - 1] ^= 1;
+    cr_assert(not(pw_guard_verify(mem, 5, &wrong)));
+    cr_expect(eq(sz, wrong.at, 5 + PW_GUARD - 1));
 }
 
 /* ---- JSON ---- */
