@@ -20,6 +20,8 @@ libpwcore_la_SOURCES = \
 	btl/core/core.h \
 	btl/core/costs.c \
 	btl/core/costs.h \
+	btl/core/costs_file.c \
+	btl/core/costs_file.h \
 	btl/core/endpoint.c \
 	btl/core/engine.c \
 	btl/core/engine.h \
@@ -55,6 +57,8 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/procs.c \
 	btl/pvars.c \
 	btl/rdma.c \
+	btl/costs.c \
+	btl/limits.h \
 	btl/report.c \
 	btl/send.c
 mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)

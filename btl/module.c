@@ -10,7 +10,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "core/costs.h"
 #include "opal/util/proc.h"
 #include "pinwheel.h"
 #include "pinwheel/process_pool.h"
@@ -137,15 +136,16 @@ static int engine_open(struct pw_module *m, bool threads)
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
-        .chunk = pw_params.chunk, .costs = pw_costs_default, .bulk = pw_params.bulk,
-        .cores = cores > 0 ? (unsigned)cores : 0,
+        .bulk = pw_params.bulk, .cores = cores > 0 ? (unsigned)cores : 0,
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
         .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
         .pin_host_bytes = pw_params.pin_host_bytes,
     };
     char why[PW_NIC_WHY_MAX];
-    int err = pw_engine_open(&config, &m->engine, why);
+    int err;
 
+    pw_costs_load(&config);
+    err = pw_engine_open(&config, &m->engine, why);
     if (err == -EINVAL)
         pw_say(true, "btl_pinwheel_nics=%s: %s. pinwheel is not used.", pw_params.nics,
                *why ? why : "not possible with these parameters");

@@ -12,6 +12,7 @@
 
 #include "opal/mca/base/mca_base_var.h"
 
+#include "limits.h"
 #include "params.h"
 #include "pinwheel.h"
 #include "pinwheel/monitor.h"
@@ -22,6 +23,7 @@ struct pw_params pw_params = {
     .monitor = "auto",
     .trust = "full",
     .bulk_name = "auto",
+    .costs = "auto",
 };
 
 struct number {
@@ -43,17 +45,18 @@ static struct number numbers[] = {
     { "queue_size", "0", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
       "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
       "of it is the largest fragment. 0: 1 MiB, less with more than four peers" },
-    { "eager_limit", "16384", &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
+    { "eager_limit", PW_TEXT(PW_EAGER_LIMIT), &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them" },
     { "max_send_size", "32704", &pw_params.max_send_size, 1024, (size_t)1 << 20, false,
       false,
       "Bytes of a fragment of a longer message that is sent in pieces" },
-    { "rget_min", "65537", &pw_params.rget_min, 1, SIZE_MAX, false, false,
+    { "rget_min", PW_TEXT(PW_RGET_MIN), &pw_params.rget_min, 1, SIZE_MAX, false, false,
       "Messages of at least this many bytes in memory outside the pool are fetched by the "
       "receiver in one transfer instead of sent in fragments" },
-    { "chunk", "16384", &pw_params.chunk, 1024, (size_t)1 << 20, false, false,
-      "Bytes of one piece of such a transfer when it goes through the queue" },
+    { "chunk", "0", &pw_params.chunk, 1024, (size_t)1 << 20, true, false,
+      "Bytes of one piece of such a transfer when it goes through the queue. 0: what "
+      "pwbench calibrate found best on this host, else 16384" },
     { "cma", "1", &pw_params.cma, 0, 1, true, false,
       "1: let the kernel copy between processes (process_vm_readv) where that is the "
       "fastest way; 0: do without" },
@@ -126,6 +129,12 @@ int pw_params_register(void)
                           "stream (through the queue, both ranks copy), kernel (one copy by "
                           "process_vm_readv)",
                           MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_5, &pw_params.bulk_name);
+    if (!rc)
+        rc = register_one("costs", "What moving bytes costs here, where the choices begin: "
+                          "auto (what pwbench calibrate found on this host, else the "
+                          "built-in ones), default (the built-in ones), or the file that "
+                          "pwbench calibrate --output wrote. pwinfo --costs prints them",
+                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_5, &pw_params.costs);
     return rc;
 }
 
@@ -229,6 +238,15 @@ static int trust_check(struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int costs_check(const struct pw_params *p, char *why, size_t room)
+{
+    if (p->costs && *p->costs)
+        return 0;
+    snprintf(why, room, "btl_pinwheel_costs=: must be auto, default or a file; leave it out "
+             "for auto");
+    return -EINVAL;
+}
+
 int pw_params_check(char *why, size_t room)
 {
     int err = 0;
@@ -241,5 +259,7 @@ int pw_params_check(char *why, size_t room)
         err = trust_check(&pw_params, why, room);
     if (!err)
         err = bulk_check(&pw_params, why, room);
+    if (!err)
+        err = costs_check(&pw_params, why, room);
     return err ? err : monitor_check(&pw_params, why, room);
 }

@@ -26,6 +26,7 @@ struct pw_params {
     char *trust;
     bool distrust;                  /* from trust, by pw_params_check() */
     char *bulk_name;
+    char *costs;
     enum pw_bulk bulk;              /* from bulk_name, by pw_params_check() */
     size_t pin_bytes, pin_regions, pin_host_bytes;
 };

@@ -9,6 +9,7 @@
  *     send.c       messages
  *     rdma.c       registration, get, put, atomics
  *     mpool.c      MPI_Alloc_mem
+ *     costs.c      with which costs a job begins
  *     report.c     what people and Open MPI are told
  *     compat.h     Open MPI's headers and versions
  */
@@ -92,6 +93,9 @@ void pw_tell(int level, const char *format, ...)
  * of the host, and always when the one asked for cannot be had. */
 void pw_tell_memory(struct pw_engine *e);
 void pw_tell_counts(struct pw_engine *e);
+
+/* costs.c: costs and chunk of config. */
+void pw_costs_load(struct pw_engine_config *config);
 
 /* pvars.c */
 int pw_pvars_register(void);

@@ -7,6 +7,7 @@ const struct pw_costs pw_costs_default = {
     .push =   { { 600, 740, 1400, 3900, 18200, 86500, 643500, 2572500 } },
     .stream = { { 700, 1010, 2140, 6900, 26700, 105400, 789000, 3156000 } },
     .kernel = { { 1310, 2190, 5730, 19100, 76200, 330000, 1924000, 7696000 } },
+    .past_extra = 1400,
 };
 
 uint64_t pw_cost_ns(const struct pw_cost_curve *curve, size_t len)

@@ -25,6 +25,8 @@ struct pw_costs {
     struct pw_cost_curve push;      /* the same by the other side, asked by a frame */
     struct pw_cost_curve stream;    /* two copies, through the queue */
     struct pw_cost_curve kernel;    /* process_vm_readv(2) */
+    uint64_t past_extra;            /* reading 16 KiB from memory instead of from the
+                                     * cache of the core that wrote them; below 10^9 */
 };
 
 /* The length at a point, in bytes. */

@@ -90,6 +90,7 @@ static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
         .pool = e->config.pool, .up = &pw_engine_nic_upcalls, .ctx = e,
         .job = e->config.job, .threads = e->config.threads,
         .local_peers = e->config.local_peers, .queue_bytes = e->config.queue_bytes,
+        .past_extra_ns = (uint32_t)e->config.costs.past_extra,
         .kernel_copy = e->config.kernel_copy, .distrust = e->config.distrust,
     };
     int at = 0;

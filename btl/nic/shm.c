@@ -133,6 +133,7 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->nic.ops = &pw_nic_shm;
     nic->config = *config;
     nic->queue_size = size;
+    shm_clocks(&nic->open_ns, &nic->open_ticks);
     nic->listen_fd = nic->epoll_fd = -1;
     nic->membarrier = shm_membarrier_join();
     if (config->kernel_copy)

@@ -120,6 +120,7 @@ struct shm_nic {
     struct shm_stranger *strangers;
     unsigned polls;             /* progress calls since the sockets were looked at */
     bool accusations;           /* atomic: some peer is accused */
+    uint64_t open_ns, open_ticks;   /* when it was opened, by two clocks */
     char *bounce;               /* config.distrust: the frame that an upcall sees */
 };
 
@@ -127,6 +128,7 @@ struct shm_nic {
 void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
 
 /* shm_link.c */
+void shm_clocks(uint64_t *ns, uint64_t *ticks);
 int shm_link_open(struct shm_nic *nic);
 void shm_link_close(struct shm_nic *nic);
 size_t shm_address(struct pw_nic *nic, void *out);

@@ -23,6 +23,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shm.h"
@@ -44,6 +45,36 @@ static void shm_socket_name(const uint8_t id[SHM_ID], struct sockaddr_un *sa,
 static int shm_random(void *out, size_t len)
 {
     return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO;
+}
+
+/* ---- clocks ---- */
+
+void shm_clocks(uint64_t *ns, uint64_t *ticks)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    *ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+#ifdef __x86_64__
+    *ticks = __rdtsc();
+#else
+    *ticks = *ns;
+#endif
+}
+
+/* How many of the CPU's ticks that is, within a percent: some time has passed since the
+ * NIC was opened, or is spent here. */
+static uint32_t shm_ticks(const struct shm_nic *nic, uint32_t ns)
+{
+    enum { LEAST_NS = 20 * 1000 };
+    uint64_t now_ns, now_ticks;
+    double ticks;
+
+    do
+        shm_clocks(&now_ns, &now_ticks);
+    while (now_ns - nic->open_ns < LEAST_NS);
+    ticks = (double)(now_ticks - nic->open_ticks) / (double)(now_ns - nic->open_ns) * ns;
+    return ticks > 0 && ticks < UINT32_MAX ? (uint32_t)ticks : 0;
 }
 
 /* Two processes that name the same boot and the same network namespace can
@@ -341,6 +372,7 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     if (!queue)
         goto fail;
     shm_tx_init(&p->tx, queue, queue_size);
+    p->tx.pace.past_extra = shm_ticks(n, n->config.past_extra_ns);
     err = shm_call(p);
     if (err)
         goto fail;

@@ -63,7 +63,7 @@ static inline void pw_copy_small(void *to, const void *from, size_t len)
 /* Copy past the caches of this core: the stores do not fetch the destination's
  * lines from the cache of the core that read them last. Slower than pw_copy()
  * between cores that share a cache, several times faster between cores that do
- * not. The data is visible to whoever sees a later release store of ours. */
+ * not; but then the reader fetches it from memory. The data is visible to whoever sees a later release store of ours. */
 static inline void pw_copy_past_cache(void *to, const void *from, size_t len)
 {
 #ifdef __x86_64__
@@ -97,9 +97,11 @@ static inline void pw_copy_past_cache(void *to, const void *from, size_t len)
 #endif
 }
 
-/* Which of the two is faster towards one peer, found out while copying: cores
+/* Which of the two is faster towards one peer, writing and reading together, found
+ * out while copying: cores
  * that share a cache want the one, others the other, and in a virtual machine
- * that changes while the program runs. One writer at a time. Zeroed is valid.
+ * that changes while the program runs. One writer at a time. Zeroed is valid, and
+ * looks at the writing alone.
  *
  * The way not in use is tried now and then for PW_PACE_TRIAL copies in a row, for
  * what a line costs depends on how it was written the last time: a single copy
@@ -108,6 +110,8 @@ static inline void pw_copy_past_cache(void *to, const void *from, size_t len)
 struct pw_pace {
     uint32_t cost[2];       /* clock ticks for 16 KiB, smoothed; 0 not known */
     uint32_t settled;       /* the cost of the way in use when it was chosen */
+    uint32_t past_extra;    /* what the reader of 16 KiB pays more when they went past
+                             * the cache, ticks: it fetches them from memory */
     uint32_t copies, next;  /* done since the last trial; when to try again */
     uint16_t way;           /* 0 pw_copy, 1 past the cache */
     uint16_t trial;         /* copies of a trial done; 0 none is on */
@@ -150,6 +154,8 @@ static inline void pw_pace_note(struct pw_pace *p, uint64_t took)
 {
     uint32_t *cost = &p->cost[p->way];
 
+    if (p->way && took < UINT64_MAX - p->past_extra)
+        took += p->past_extra;
     if (!*cost)
         *cost = took < UINT32_MAX ? (uint32_t)took : UINT32_MAX;
     else if (took < 8 * (uint64_t)*cost)    /* else we were interrupted */

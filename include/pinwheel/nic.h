@@ -119,6 +119,8 @@ struct pw_nic_config {
     unsigned local_peers;           /* expected on this host; a hint for sizes */
     size_t queue_bytes;             /* per-peer send queue; 0 = chosen by the NIC */
     bool kernel_copy;               /* may use process_vm_readv and the like */
+    uint32_t past_extra_ns;         /* what it costs more to read 16 KiB that their
+                                     * writer's cache does not hold */
     bool distrust;                  /* peers may change at any moment what they
                                      * share with us: what upcalls get is a copy
                                      * of our own, made before anybody looks */

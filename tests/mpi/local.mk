@@ -96,9 +96,9 @@ tests_mpi_winops_LDADD = $(mpi_libs)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
 mpi_tests += tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
-	tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
+	tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
 EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
-	tests/mpi/params tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
+	tests/mpi/params tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
 
 # The components as they would be had they been built for another Open MPI.
 check_LTLIBRARIES += tests/mpi/foreign/mca_btl_pinwheel.la

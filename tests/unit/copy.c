@@ -161,6 +161,19 @@ Test(copy, a_way_much_dearer_is_given_up_early)
     cr_expect(eq(uint, p.way, 0));
 }
 
+Test(copy, what_the_reader_pays_counts)
+{
+    const unsigned cost[2] = { 1000, 500 };
+    struct pw_pace dear = { .past_extra = 600 }, cheap = { .past_extra = 400 };
+
+    notes_until_change(&dear, cost, 1000);
+    notes_until_change(&dear, cost, 1000);
+    cr_expect(eq(uint, dear.way, 0));
+    notes_until_change(&cheap, cost, 1000);
+    cr_expect(eq(uint, notes_until_change(&cheap, cost, PW_PACE_TRIAL + 100), 0));
+    cr_expect(eq(uint, cheap.way, 1));
+}
+
 /* What a copy costs is settled by those before it: the first of a trial may be
  * dear and the last cheap. */
 Test(copy, the_end_of_a_trial_counts)

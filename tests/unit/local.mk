@@ -47,7 +47,9 @@ tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
 # What ways of moving bytes cost.
-unit_tests += tests/unit/costs tests/unit/adapt tests/unit/rescue
+unit_tests += tests/unit/costs tests/unit/costs_file tests/unit/adapt tests/unit/rescue
+tests_unit_costs_file_SOURCES = tests/unit/costs_file.c
+tests_unit_costs_file_LDADD = $(unit_libs)
 tests_unit_costs_SOURCES = tests/unit/costs.c
 tests_unit_costs_LDADD = $(unit_libs)
 tests_unit_adapt_SOURCES = tests/unit/adapt.c

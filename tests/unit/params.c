@@ -146,7 +146,7 @@ static void expect_refused(const char *name, const char *text)
     cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
     cr_expect(ne(ptr, strstr(why, "leave it out"), NULL), "%s", why);
     set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ||
-              !strcmp(name, "bulk") ? "auto" :
+              !strcmp(name, "bulk") || !strcmp(name, "costs") ? "auto" :
               !strcmp(name, "trust") ? "full" : !strcmp(name, "sleep_us") ? "1000" : "65536");
 }
 
@@ -156,7 +156,7 @@ Test(params, a_size_out_of_range_is_refused)
     expect_refused("eager_limit", "255");
     expect_refused("eager_limit", "1g");
     expect_refused("max_send_size", "1023");
-    expect_refused("chunk", "0");
+    expect_refused("chunk", "1023");
     expect_refused("queue_size", "4095");
     expect_refused("queue_size", "128m");
     expect_refused("rget_min", "0");
@@ -206,6 +206,18 @@ Test(params, the_way_of_long_messages_has_a_name)
     expect_refused("bulk", "");
     expect_refused("bulk", NULL);
     expect_refused("bulk", "cma");
+}
+
+Test(params, costs_are_a_word_or_a_file)
+{
+    char why[256];
+
+    set("costs", "default");
+    cr_expect(eq(int, check(why), 0), "%s", why);
+    set("costs", "/some/where");
+    cr_expect(eq(int, check(why), 0), "%s", why);
+    expect_refused("costs", "");
+    expect_refused("costs", NULL);
 }
 
 Test(params, monitors_are_known_by_name)

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* limits.h - lengths at which a message changes its way, unless a user says otherwise.
+ *
+ * Bytes, as text where Open MPI wants text. doc/costs.md tells where they come from.
+ */
+#ifndef PW_LIMITS_H
+#define PW_LIMITS_H
+
+#define PW_TEXT_OF(x) #x
+#define PW_TEXT(x) PW_TEXT_OF(x)
+
+#define PW_EAGER_LIMIT 16384        /* headers included */
+#define PW_RGET_MIN 65537
+#define PW_CHUNK 16384              /* where nothing was measured */
+
+#endif
