@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Man pages are installed from dist_man_MANS.
 
-dist_man_MANS += doc/pinwheel-malloc.7 doc/pwbench.1 doc/pwbench-matrix.1 doc/pwinfo.1
+dist_man_MANS += doc/pinwheel-malloc.7 doc/pwbench.1 doc/pwbench-calibrate.1 \
+	doc/pwbench-matrix.1 doc/pwinfo.1
 
 # The library's pages, one for each header.
 dist_man_MANS += doc/pw_budget.3 doc/pw_heap.3 doc/pw_live.3 doc/pw_malloc.3 \

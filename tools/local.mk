@@ -31,6 +31,7 @@ if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
 pwbench_tests = \
 	tools/pwbench.h \
+	tools/pwbench_calibrate.c \
 	tools/pwbench_check.c \
 	tools/pwbench_cli.c tools/pwbench_cli.h \
 	tools/pwbench_cli_single.c \
@@ -98,17 +99,29 @@ tools_regcache_regcache_grdma_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
 tools_regcache_regcache_grdma_LDADD = $(OPAL_LIBS)
 tools_regcache_regcache_plain_SOURCES = tools/regcache/plain.c $(regcache_driver)
 
+# What pwbench calibrate starts.
+pkglibexec_PROGRAMS += tools/calibrate/calibrate
+tools_calibrate_calibrate_SOURCES = \
+	tools/calibrate/calibrate.c tools/calibrate/calibrate.h \
+	tools/calibrate/copies.c \
+	tools/calibrate/partner.c \
+	tools/calibrate/small.c \
+	tools/calibrate/transfers.c \
+	tools/cores.c tools/cores.h
+tools_calibrate_calibrate_LDADD = libpwcore.la libpwnic.la libpinwheel.la
+
 bin_PROGRAMS += tools/pwinfo
 tools_pwinfo_SOURCES = \
 	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
 	tools/pwinfo.c tools/pwinfo.h \
 	tools/pwinfo_cache.c \
+	tools/pwinfo_costs.c \
 	tools/pwinfo_devices.c \
 	tools/pwinfo_facts.c \
 	tools/pwinfo_json.c \
 	tools/pwinfo_live.c \
 	tools/pwinfo_probe.c \
 	tools/pwinfo_text.c
-tools_pwinfo_LDADD = libpwnic.la libpinwheel.la
+tools_pwinfo_LDADD = libpwcore.la libpwnic.la libpinwheel.la
 endif

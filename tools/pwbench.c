@@ -15,6 +15,7 @@ const char pw_help[] =
     "       pwbench compare [OPTION]...\n"
     "       pwbench regcache [OPTION]...\n"
     "       pwbench matrix [OPTION]...\n"
+    "       pwbench calibrate [OPTION]...\n"
     "\n"
     "Measures MPI. TEST is one of, between two ranks,\n"
     "  latency   half a round trip of MPI_Send and MPI_Recv, us\n"
@@ -78,6 +79,8 @@ const char pw_help[] =
     "  --drivers DIR        take the programs that use the caches from DIR\n"
     "\n"
     "pwbench matrix measures every pair of cores without MPI; see pwbench matrix --help.\n"
+    "pwbench calibrate measures what moving bytes costs on this host, for pinwheel's jobs;\n"
+    "see pwbench calibrate --help.\n"
     "\n"
     "  --help               print this\n"
     "  --version            print the version\n";
@@ -126,6 +129,7 @@ static const struct command {
     { "compare", pw_compare_main },
     { "regcache", main_regcache },
     { "matrix", pw_matrix_main },
+    { "calibrate", pw_calibrate_main },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

@@ -137,4 +137,7 @@ int pw_init_run(const struct pw_single_options *o);
 int pw_compare_run(const struct pw_compare_options *o);
 int pw_regcache_run(const struct pw_regcache_options *o);
 
+/* pwbench_calibrate.c: becomes the program that measures this host. An exit code. */
+int pw_calibrate_main(int argc, char **argv);
+
 #endif

@@ -10,12 +10,14 @@
 #include "pwinfo.h"
 
 static const char help[] =
-    "Usage: pwinfo [--json] [--live PID]\n"
+    "Usage: pwinfo [--json] [--live PID | --costs[=FILE]]\n"
     "\n"
     "Prints what pinwheel would use on this machine, and why not the rest.\n"
     "\n"
     "  --json      print JSON\n"
     "  --live PID  instead, print what that process has counted so far\n"
+    "  --costs     instead, print what moving bytes costs on this host and which way\n"
+    "              messages go for it; =FILE: by what pwbench calibrate wrote there\n"
     "  --help      print this\n"
     "  --version   print the version\n";
 
@@ -41,7 +43,8 @@ static int parse_pid(const char *text)
 int main(int argc, char **argv)
 {
     struct pw_facts facts;
-    bool json = false;
+    bool json = false, costs = false;
+    const char *file = NULL;
     int live = 0;
 
     for (int i = 1; i < argc; i++) {
@@ -54,6 +57,11 @@ int main(int argc, char **argv)
                       stderr);
                 return 2;
             }
+        } else if (!strcmp(argv[i], "--costs")) {
+            costs = true;
+        } else if (!strncmp(argv[i], "--costs=", 8) && argv[i][8]) {
+            costs = true;
+            file = argv[i] + 8;
         } else if (!strcmp(argv[i], "--help")) {
             fputs(help, stdout);
             return 0;
@@ -66,6 +74,8 @@ int main(int argc, char **argv)
         }
     }
 
+    if (costs)
+        return printed(pw_costs_print(file, json, stdout));
     if (live)
         return printed(pw_live_print(live, json, stdout));
     pw_facts_gather(&facts);

@@ -9,6 +9,7 @@
  * pwinfo_text.c     prints for people
  * pwinfo_json.c     prints for programs
  * pwinfo_live.c     the counters of a process that runs
+ * pwinfo_costs.c    what moving bytes costs on this host
  *
  * Gathering prints nothing and printing gathers nothing, so both prints tell the
  * same. What the machine does not tell is "unknown": an empty string, or -1.
@@ -120,6 +121,10 @@ void pw_facts_print_json(const struct pw_facts *f, FILE *to);
 
 /* 0, or 1 when there are none: then it has said why on stderr. */
 int pw_live_print(int pid, bool json, FILE *to);
+
+/* What moving bytes costs, from that file; NULL: from this host's, or the built-in
+ * ones. 0, or 1 when the file is of no use: then it has said why on stderr. */
+int pw_costs_print(const char *path, bool json, FILE *to);
 
 /* ---- what gathering needs ---- */
 
