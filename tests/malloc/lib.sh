@@ -5,6 +5,9 @@
 
 . "${PW_SRC:?run this by ./check or make check}/tests/build/tap.sh"
 
+# Some abort on purpose, and writing the pool to a core takes a while.
+ulimit -c 0
+
 lib=$bld/.libs/libpinwheel-malloc.so
 bin=$bld/tests/malloc
 deny=$bld/tests/mpi/deny
