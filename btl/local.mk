@@ -6,6 +6,7 @@ libpwnic_la_SOURCES = \
 	btl/nic/backends.c \
 	btl/nic/shm.c \
 	btl/nic/shm.h \
+	btl/nic/shm_barrier.c \
 	btl/nic/shm_distrust.c \
 	btl/nic/shm_events.c \
 	btl/nic/shm_link.c \

@@ -9,7 +9,7 @@
  * Sleeping: the reader sets bell->sleeping, makes every CPU that runs one of us
  * pass a barrier (membarrier(2)), looks at its rings once more and waits on the
  * futex. The writer therefore needs no fence between publishing a frame and
- * looking at the bell.
+ * looking at the bell, once its process takes part (shm_barrier.c).
  */
 #define _GNU_SOURCE
 #include <linux/futex.h>
@@ -32,11 +32,6 @@ enum { SHM_BATCH = 32 };
 /* Progress calls between two looks at the sockets: while a hello is awaited,
  * and otherwise. A look is one system call. */
 enum { SHM_POLLS_BUSY = 64, SHM_POLLS_QUIET = 8192 };
-
-static bool shm_membarrier_join(void)
-{
-    return !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
-}
 
 /* What is tried when the pool is short of room, before it is an error. */
 #define SHM_QUEUE_LEAST ((size_t)128 << 10)
@@ -110,6 +105,7 @@ static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 
 static void shm_free(struct shm_nic *nic)
 {
+    shm_barrier_close(nic);
     shm_link_close(nic);
     shm_bounce_close(nic);
     pw_pool_free(nic->config.pool, nic->bell);
@@ -135,7 +131,6 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->queue_size = size;
     shm_clocks(&nic->open_ns, &nic->open_ticks);
     nic->listen_fd = nic->epoll_fd = -1;
-    nic->membarrier = shm_membarrier_join();
     if (config->kernel_copy)
         shm_permit_job();
     shm_describe(&nic->nic.info, config);
@@ -150,6 +145,7 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     err = shm_link_open(nic);
     if (err)
         goto fail;
+    shm_barrier_open(nic);
     *out = &nic->nic;
     return 0;
 
@@ -197,7 +193,7 @@ static inline void shm_wake(struct shm_peer *p)
 {
     if (!__atomic_load_n(&p->heard, __ATOMIC_ACQUIRE))
         return;
-    if (__builtin_expect(p->fenced_wake, 0))
+    if (__builtin_expect(__atomic_load_n(&p->fenced_wake, __ATOMIC_RELAXED), 0))
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (__builtin_expect(__atomic_load_n(&p->bell->sleeping, __ATOMIC_RELAXED), 0))
         shm_ring_bell(p->bell);
@@ -323,9 +319,12 @@ static int shm_progress(struct pw_nic *nic)
                 p->busy = false;
         }
     }
-    if (__builtin_expect(++n->polls >= SHM_POLLS_BUSY, 0) &&
-        (n->n_unheard | n->n_leaving | shm_accused(n) || n->polls >= SHM_POLLS_QUIET))
-        events += shm_link_progress(n);
+    if (__builtin_expect(++n->polls >= SHM_POLLS_BUSY, 0)) {
+        if (__builtin_expect(n->awaits_barrier, 0))
+            shm_barrier_look(n);
+        if (n->n_unheard | n->n_leaving | shm_accused(n) || n->polls >= SHM_POLLS_QUIET)
+            events += shm_link_progress(n);
+    }
     return events;
 }
 

@@ -11,6 +11,7 @@
 #ifndef PW_SHM_H
 #define PW_SHM_H
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include "pinwheel/nic.h"
@@ -86,7 +87,8 @@ struct shm_peer {
     bool down;                  /* atomic: sends answer -EPIPE */
 
     bool heard;                 /* atomic: its hello came, what follows is set */
-    bool fenced_wake;
+    bool fenced_wake;           /* atomic: fence before looking at its bell */
+    bool wants_fence;           /* it cannot call the barrier */
     struct shm_rx rx;
     bool busy;                  /* the last look found a frame */
     char *base;                 /* its segment, as we map it */
@@ -110,7 +112,12 @@ struct shm_nic {
     struct shm_address address;
     size_t queue_size;          /* of a stow, if the pool has room */
     struct shm_bell *bell;      /* in our segment */
-    bool membarrier;            /* this process takes part in membarrier(2) */
+    bool membarrier;            /* the kernel has membarrier(2) */
+    int registered;             /* atomic: barriers of others reach us: 0 not yet,
+                                 * 1 they do, -1 never */
+    bool awaits_barrier;        /* that is not in the peers' fenced_wake yet */
+    bool registering;           /* registrar is to be joined */
+    pthread_t registrar;
     int listen_fd, epoll_fd;
 
     struct shm_peer **peers;
@@ -126,6 +133,12 @@ struct shm_nic {
 
 /* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
 void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
+
+/* shm_barrier.c. look: from progress, now and then. */
+void shm_barrier_open(struct shm_nic *nic);
+void shm_barrier_close(struct shm_nic *nic);
+void shm_barrier_look(struct shm_nic *nic);
+bool shm_barrier_reaches_us(struct shm_nic *nic);
 
 /* shm_link.c */
 void shm_clocks(uint64_t *ns, uint64_t *ticks);

@@ -294,7 +294,8 @@ int shm_hear(struct shm_peer *p, struct shm_stranger *s)
         p->remote_base = s->hello.base;
         p->remote_size = s->hello.size;
         p->bell = (struct shm_bell *)(void *)(p->base + s->hello.bell);
-        p->fenced_wake = s->hello.fenced_wake || !p->nic->membarrier;
+        p->wants_fence = s->hello.fenced_wake;
+        p->fenced_wake = p->wants_fence || !shm_barrier_reaches_us(p->nic);
         p->in_fd = s->fd;
         p->pid = s->pid;
         s->fd = -1;

@@ -162,6 +162,7 @@ static void late_sender_main(struct party *self)
 
     rig_open(&rig, self->subject, NULL);
     rig_meet(&rig, &conn, self->self_fd);
+    settle();                       /* who has not heard of the sleeper cannot wake it */
     for (uint32_t i = 0; i < 5; i++) {
         hear(self->self_fd, &byte, 1);
         nap(30 + 20 * i);
