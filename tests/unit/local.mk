@@ -175,6 +175,10 @@ tests_unit_copy_SOURCES = tests/unit/copy.c
 tests_unit_copy_LDADD = $(unit_libs)
 
 # Who may not talk to the shm NIC.
+unit_tests += tests/unit/barrier
+tests_unit_barrier_SOURCES = tests/unit/barrier.c
+tests_unit_barrier_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pthread_create
+tests_unit_barrier_LDADD = $(unit_libs)
 unit_tests += tests/unit/strangers
 tests_unit_strangers_SOURCES = tests/unit/strangers.c
 tests_unit_strangers_LDADD = $(unit_libs)
