@@ -113,11 +113,9 @@ struct shm_nic {
     size_t queue_size;          /* of a stow, if the pool has room */
     struct shm_bell *bell;      /* in our segment */
     bool membarrier;            /* the kernel has membarrier(2) */
-    int registered;             /* atomic: barriers of others reach us: 0 not yet,
-                                 * 1 they do, -1 never */
-    bool awaits_barrier;        /* that is not in the peers' fenced_wake yet */
-    bool registering;           /* registrar is to be joined */
-    pthread_t registrar;
+    bool awaits_barrier;        /* that others' barriers reach us is not in the peers'
+                                 * fenced_wake yet */
+    bool holds_barrier;         /* shm_barrier_close() is due */
     int listen_fd, epoll_fd;
 
     struct shm_peer **peers;
@@ -134,11 +132,12 @@ struct shm_nic {
 /* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
 void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
 
-/* shm_barrier.c. look: from progress, now and then. */
+/* shm_barrier.c. look: from progress, now and then. Each NIC of a process has it open
+ * for itself. */
 void shm_barrier_open(struct shm_nic *nic);
 void shm_barrier_close(struct shm_nic *nic);
 void shm_barrier_look(struct shm_nic *nic);
-bool shm_barrier_reaches_us(struct shm_nic *nic);
+bool shm_barrier_reaches_us(const struct shm_nic *nic);
 
 /* shm_link.c */
 void shm_clocks(uint64_t *ns, uint64_t *ticks);

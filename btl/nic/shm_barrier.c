@@ -4,7 +4,8 @@
  * Who sleeps calls the barrier, which reaches the processes that are registered
  * (shm_wait). To register takes the kernel some 10 ms once a process has threads, and
  * one of Open MPI has; so a thread of ours waits for that, and until then sends fence.
- * It ends by itself, and is joined when the NIC closes.
+ * It is one for all NICs of the process, ends by itself, and is joined when the last
+ * NIC closes, for its code may go then.
  */
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
@@ -14,27 +15,36 @@
 
 #include "shm.h"
 
+/* lock guards all but `outcome`. What a parent had is not a forked child's. */
+static struct {
+    pthread_mutex_t lock;
+    pid_t owner;
+    unsigned nics;
+    bool joinable;
+    pthread_t thread;
+    int outcome;            /* atomic: 0 not known yet, 1 registered, -1 refused */
+} reg = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
 static void *shm_register(void *arg)
 {
-    struct shm_nic *nic = arg;
-
     long err = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
 
-    __atomic_store_n(&nic->registered, err ? -1 : 1, __ATOMIC_RELEASE);
+    (void)arg;
+    __atomic_store_n(&reg.outcome, err ? -1 : 1, __ATOMIC_RELEASE);
     return NULL;
 }
 
 /* No signal of the program's is delivered to a thread that it does not know. */
-static bool shm_register_aside(struct shm_nic *nic)
+static void shm_register_aside(void)
 {
     sigset_t all, before;
-    bool started;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    started = !pthread_create(&nic->registrar, NULL, shm_register, nic);
+    reg.joinable = !pthread_create(&reg.thread, NULL, shm_register, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started;
+    if (!reg.joinable)
+        shm_register(NULL);
 }
 
 void shm_barrier_open(struct shm_nic *nic)
@@ -46,20 +56,27 @@ void shm_barrier_open(struct shm_nic *nic)
     nic->membarrier = can >= 0 && (can & both) == both;
     if (!nic->membarrier)
         return;
-    nic->awaits_barrier = true;
-    nic->registering = shm_register_aside(nic);
-    if (!nic->registering)
-        shm_register(nic);
+    pthread_mutex_lock(&reg.lock);
+    if (reg.owner != getpid()) {
+        reg.owner = getpid();
+        reg.nics = 0;
+        reg.joinable = false;
+        __atomic_store_n(&reg.outcome, 0, __ATOMIC_RELAXED);
+        shm_register_aside();
+    }
+    reg.nics++;
+    pthread_mutex_unlock(&reg.lock);
+    nic->awaits_barrier = nic->holds_barrier = true;
 }
 
-bool shm_barrier_reaches_us(struct shm_nic *nic)
+bool shm_barrier_reaches_us(const struct shm_nic *nic)
 {
-    return __atomic_load_n(&nic->registered, __ATOMIC_ACQUIRE) > 0;
+    return nic->membarrier && __atomic_load_n(&reg.outcome, __ATOMIC_ACQUIRE) > 0;
 }
 
 void shm_barrier_look(struct shm_nic *nic)
 {
-    if (!__atomic_load_n(&nic->registered, __ATOMIC_ACQUIRE))
+    if (!__atomic_load_n(&reg.outcome, __ATOMIC_ACQUIRE))
         return;
     nic->awaits_barrier = false;
     if (shm_barrier_reaches_us(nic))
@@ -70,7 +87,13 @@ void shm_barrier_look(struct shm_nic *nic)
 
 void shm_barrier_close(struct shm_nic *nic)
 {
-    if (nic->registering)
-        pthread_join(nic->registrar, NULL);
-    nic->registering = false;
+    if (!nic->holds_barrier)
+        return;
+    nic->holds_barrier = false;
+    pthread_mutex_lock(&reg.lock);
+    if (reg.owner == getpid() && --reg.nics == 0 && reg.joinable) {
+        pthread_join(reg.thread, NULL);
+        reg.joinable = false;
+    }
+    pthread_mutex_unlock(&reg.lock);
 }
