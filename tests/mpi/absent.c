@@ -10,30 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum { AWAY_MS = 1500, MESSAGES = 600, LONGEST = 200000, GROWTH_KIB = 32 << 10 };
 
 static const int eager[] = { 8, 1000, 12000, 200, 0, 4000 };
 static const int mixed[] = { 8, 30000, 1000, LONGEST, 12000, 70000 };
-
-static double cpu_seconds(void)
-{
-    struct rusage u;
-
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
-}
-
-static void compute(double seconds)
-{
-    volatile uint64_t x = 1;
-
-    for (double end = now() + seconds; now() < end;)
-        for (int i = 0; i < 10000; i++)
-            x = x * 3 + 1;
-}
 
 /* Filled before the clock starts: only sending and waiting are looked at. */
 static void sender(const int lens[6])

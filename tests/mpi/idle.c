@@ -7,28 +7,9 @@
  */
 #include "story.h"
 
-#include <sys/resource.h>
 #include <stdlib.h>
 
 enum { WORK_MS = 2500 };
-
-static double cpu_seconds(void)
-{
-    struct rusage u;
-
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
-}
-
-static void compute(double seconds)
-{
-    volatile uint64_t x = 1;
-
-    for (double end = now() + seconds; now() < end;)
-        for (int i = 0; i < 10000; i++)
-            x = x * 3 + 1;
-}
 
 /* The waiting one takes less than a tenth of the time that passes. */
 static void waits(void)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -264,4 +265,22 @@ long status_kib(const char *field)
             kib = strtol(line + strlen(field) + 1, NULL, 10);
     fclose(f);
     return kib;
+}
+
+double cpu_seconds(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+void compute(double seconds)
+{
+    volatile uint64_t x = 1;
+
+    for (double end = now() + seconds; now() < end;)
+        for (int i = 0; i < 10000; i++)
+            x = x * 3 + 1;
 }

@@ -67,6 +67,8 @@ const char *mem_name(enum mem kind);
 
 double now(void);                               /* seconds, monotonic */
 void nap(double seconds);                       /* sleep outside of MPI */
+void compute(double seconds);                   /* work outside of MPI */
+double cpu_seconds(void);                       /* that this process has used */
 long status_kib(const char *field);             /* of /proc/self/status */
 
 #endif
