@@ -2,8 +2,8 @@
 /* params.c - what a user may set, and what is refused.
  *
  * Start at `numbers`: registration, the check of the range and the sentence about
- * it all come from that table. Numbers are registered as text, because Open MPI
- * takes what is no number for 0 and goes on.
+ * it all come from that table; `words` is the like for the others. Numbers are
+ * registered as text, because Open MPI takes what is no number for 0 and goes on.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -83,12 +83,45 @@ static const struct { const char *name; enum pw_bulk bulk; } bulks[] = {
     { "auto", PW_BULK_AUTO }, { "stream", PW_BULK_STREAM }, { "kernel", PW_BULK_KERNEL },
 };
 
-static int register_one(const char *name, const char *help, mca_base_var_type_t type,
-                        int level, void *storage)
+/* Parameters that are words. */
+static const struct {
+    const char *name;
+    int level;
+    char **storage;
+    const char *help;
+} words[] = {
+    { "nics", OPAL_INFO_LVL_2, &pw_params.nics,
+      "NIC backends to use, comma-separated; empty: all that this machine can run (pwinfo "
+      "lists them)" },
+    { "pool_pages", OPAL_INFO_LVL_4, &pw_params.pool_pages_name,
+      "Pages of the pool: auto (the best to be had), 2m (reserved hugepages), thp "
+      "(transparent hugepages), 4k" },
+    { "monitor", OPAL_INFO_LVL_4, &pw_params.monitor,
+      "Who notices that registered memory has changed: auto (the best to be had, as soon as "
+      "some NIC needs pinned memory), hooks (interception of the C library's calls), uffd "
+      "(userfaultfd), none (nobody: nothing is remembered). pwinfo tells what each does not "
+      "see here" },
+    { "trust", OPAL_INFO_LVL_4, &pw_params.trust,
+      "full: other ranks of this host leave a message alone once it is sent, and it is read "
+      "where it lies; copy: they may change shared memory at any moment, so each message is "
+      "copied into memory of this rank before anybody looks at it, and memory that could be "
+      "taken away is refused. Lengths and places are checked in both" },
+    { "bulk", OPAL_INFO_LVL_5, &pw_params.bulk_name,
+      "How a message of rget_min bytes and more travels between buffers outside the pool: "
+      "auto (what turns out to be faster), stream (through the queue, both ranks copy), "
+      "kernel (one copy by process_vm_readv)" },
+    { "costs", OPAL_INFO_LVL_5, &pw_params.costs,
+      "What moving bytes costs here, where the choices begin: auto (what pwbench calibrate "
+      "found on this host, else the built-in ones), default (the built-in ones), or the "
+      "file that pwbench calibrate --output wrote. pwinfo --costs prints them" },
+};
+enum { N_WORDS = sizeof(words) / sizeof(words[0]) };
+
+static int register_one(const char *name, const char *help, int level, char **storage)
 {
     int rc = mca_base_component_var_register(&mca_btl_pinwheel_component.btl_version,
-                                             name, help, type, NULL, 0, 0, level,
-                                             MCA_BASE_VAR_SCOPE_READONLY, storage);
+                                             name, help, MCA_BASE_VAR_TYPE_STRING, NULL, 0,
+                                             0, level, MCA_BASE_VAR_SCOPE_READONLY, storage);
     return rc < 0 ? rc : 0;
 }
 
@@ -97,44 +130,10 @@ int pw_params_register(void)
     int rc = 0;
 
     for (int i = 0; i < N_NUMBERS && !rc; i++)
-        rc = register_one(numbers[i].name, numbers[i].help, MCA_BASE_VAR_TYPE_STRING,
-                          OPAL_INFO_LVL_5, &numbers[i].text);
-    if (!rc)
-        rc = register_one("nics", "NIC backends to use, comma-separated; empty: all that "
-                          "this machine can run (pwinfo lists them)",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_2, &pw_params.nics);
-    if (!rc)
-        rc = register_one("pool_pages", "Pages of the pool: auto (the best to be had), 2m "
-                          "(reserved hugepages), thp (transparent hugepages), 4k",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4,
-                          &pw_params.pool_pages_name);
-    if (!rc)
-        rc = register_one("monitor", "Who notices that registered memory has changed: auto "
-                          "(the best to be had, as soon as some NIC needs pinned memory), "
-                          "hooks (interception of the C library's calls), uffd "
-                          "(userfaultfd), none (nobody: nothing is remembered). pwinfo tells "
-                          "what each does not see here",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.monitor);
-    if (!rc)
-        rc = register_one("trust", "full: other ranks of this host leave a message alone "
-                          "once it is sent, and it is read where it lies; copy: they may "
-                          "change shared memory at any moment, so each message is copied "
-                          "into memory of this rank before anybody looks at it, and memory "
-                          "that could be taken away is refused. Lengths and places are "
-                          "checked in both",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_4, &pw_params.trust);
-    if (!rc)
-        rc = register_one("bulk", "How a message of rget_min bytes and more travels between "
-                          "buffers outside the pool: auto (what turns out to be faster), "
-                          "stream (through the queue, both ranks copy), kernel (one copy by "
-                          "process_vm_readv)",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_5, &pw_params.bulk_name);
-    if (!rc)
-        rc = register_one("costs", "What moving bytes costs here, where the choices begin: "
-                          "auto (what pwbench calibrate found on this host, else the "
-                          "built-in ones), default (the built-in ones), or the file that "
-                          "pwbench calibrate --output wrote. pwinfo --costs prints them",
-                          MCA_BASE_VAR_TYPE_STRING, OPAL_INFO_LVL_5, &pw_params.costs);
+        rc = register_one(numbers[i].name, numbers[i].help, OPAL_INFO_LVL_5,
+                          &numbers[i].text);
+    for (int i = 0; i < N_WORDS && !rc; i++)
+        rc = register_one(words[i].name, words[i].help, words[i].level, words[i].storage);
     return rc;
 }
 
