@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "btl/nic/shm.h"
+#include "tests/unit/draw.h"
 
 extern const struct pw_nic_ops pw_nic_shm;
 
@@ -367,15 +368,6 @@ struct fuzz {
     pthread_t thread;
     unsigned unstable;
 };
-
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 static uint64_t some_word(uint64_t x)
 {

@@ -126,7 +126,7 @@ unit_tests += tests/unit/serve
 tests_unit_serve_SOURCES = tests/unit/serve.c $(pair)
 tests_unit_serve_LDADD = $(unit_libs)
 unit_tests += tests/unit/serve_fuzz
-tests_unit_serve_fuzz_SOURCES = tests/unit/serve_fuzz.c $(pair)
+tests_unit_serve_fuzz_SOURCES = tests/unit/serve_fuzz.c tests/unit/draw.h $(pair)
 tests_unit_serve_fuzz_LDADD = $(unit_libs)
 unit_tests += tests/unit/guard
 tests_unit_guard_SOURCES = tests/unit/guard.c $(pair)
@@ -188,9 +188,9 @@ tests_unit_ring_LDADD = $(unit_libs)
 
 # What a peer may write into shared memory.
 unit_tests += tests/unit/hostile tests/unit/ring_fuzz
-tests_unit_hostile_SOURCES = tests/unit/hostile.c
+tests_unit_hostile_SOURCES = tests/unit/hostile.c tests/unit/draw.h
 tests_unit_hostile_LDADD = $(unit_libs)
-tests_unit_ring_fuzz_SOURCES = tests/unit/ring_fuzz.c
+tests_unit_ring_fuzz_SOURCES = tests/unit/ring_fuzz.c tests/unit/draw.h
 tests_unit_ring_fuzz_LDADD = $(unit_libs)
 
 # Pieces of the module that can do without Open MPI itself, not without its headers.

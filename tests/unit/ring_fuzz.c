@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "btl/nic/shm_ring.h"
+#include "tests/unit/draw.h"
 
 enum { PAGE = 4096, LEAST = 1000, ROUNDS = 200000, FRAMES_MAX = 65536 };
 
@@ -27,15 +28,6 @@ struct rig {
     pthread_t thread;
     uint64_t state;
 };
-
-static uint64_t draw(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 static void rig_open(struct rig *r, size_t stow, void *(*scribble)(void *))
 {

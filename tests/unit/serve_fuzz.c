@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include "tests/unit/draw.h"
 #include "tests/unit/pair.h"
 
 enum { LEN = 256, REGIONS = 4, OPS = 4, FRAMES = 30000, STRIP = 0x5a, REST = 0x66 };
@@ -35,15 +36,6 @@ struct rig {
     bool had_some;          /* a put was under way to the region that left */
     uint64_t state;
 };
-
-static uint64_t draw(struct rig *r)
-{
-    uint64_t x = r->state += 0x9e3779b97f4a7c15u;
-
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 static uint64_t at(const uint8_t *all)
 {
@@ -84,7 +76,7 @@ static void rig_open(struct rig *r)
 static void op_start(struct rig *r, struct op *o)
 {
     struct pw_atomic add = { .op = PW_ATOMIC_ADD, .type = PW_INT64, .operand = 1 };
-    uint64_t x = draw(r), remote = at(r->theirs.all);
+    uint64_t x = draw(&r->state), remote = at(r->theirs.all);
     size_t len = 1 + (x >> 8) % LEN;
     struct pw_endpoint *ep = r->p.b.ep;
     int err;
@@ -116,7 +108,7 @@ static void ops_step(struct rig *r)
             cr_assert(filled(o->all, LEN, STRIP) && filled(o->all + 2 * LEN, LEN, STRIP));
             memset(o->all, REST, sizeof o->all);
             o->open = false;
-        } else if (!o->open && draw(r) % 4 == 0) {
+        } else if (!o->open && draw(&r->state) % 4 == 0) {
             op_start(r, o);
         }
     }
@@ -128,7 +120,7 @@ static void ops_step(struct rig *r)
 static uint64_t some_id(struct rig *r)
 {
     struct pw_engine *e = r->p.b.e;
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
 
     if (x % 4 == 0)
         return x;
@@ -139,7 +131,7 @@ static uint64_t some_id(struct rig *r)
 
 static uint64_t some_len(struct rig *r)
 {
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
 
     return x % 16 == 0 ? x : x % 16 == 1 ? 0 : x % 8 == 2 ? LEN + (x >> 8) % 3 - 1 :
            1 + (x >> 8) % 100;
@@ -147,12 +139,12 @@ static uint64_t some_len(struct rig *r)
 
 static size_t make_request(struct rig *r, void *frame)
 {
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
     struct region *m = &r->region[x % REGIONS];
     struct pw_f_request f = {
         .id = some_id(r), .len = some_len(r), .key = m->key.id,
         .remote = at(m->all) + (x >> 8) % (LEN + 20) - 10,
-        .offer = x >> 20 & 3 ? 0 : draw(r),
+        .offer = x >> 20 & 3 ? 0 : draw(&r->state),
     };
 
     memcpy(frame, &f, sizeof f);
@@ -161,7 +153,7 @@ static size_t make_request(struct rig *r, void *frame)
 
 static size_t make_atomic(struct rig *r, void *frame)
 {
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
     struct region *m = &r->region[x % REGIONS];
     struct pw_f_atomic f = {
         .id = some_id(r), .key = m->key.id, .op = (x >> 8) % 13, .type = (x >> 16) % 6,
@@ -179,19 +171,19 @@ static void next_piece(struct rig *r, unsigned kind, struct pw_f_data *f)
     struct pw_incoming *in = r->p.b.ep->incoming;
 
     if (kind == PW_F_PUT_DATA) {
-        for (uint64_t skip = draw(r) % 8; skip && in && in->next; skip--)
+        for (uint64_t skip = draw(&r->state) % 8; skip && in && in->next; skip--)
             in = in->next;
         if (in)
             *f = (struct pw_f_data){ in->id, in->moved };
     } else if (e->n_ops) {
-        struct pw_op *op = e->ops[draw(r) % e->n_ops];
+        struct pw_op *op = e->ops[draw(&r->state) % e->n_ops];
         *f = (struct pw_f_data){ op->id, op->moved };
     }
 }
 
 static size_t make_data(struct rig *r, unsigned kind, void *frame)
 {
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
     struct pw_f_data f = { .id = some_id(r), .offset = x >> 40 & 63 };
 
     if (x % 4)
@@ -204,7 +196,7 @@ static size_t make_data(struct rig *r, unsigned kind, void *frame)
 
 static size_t make_done(struct rig *r, void *frame)
 {
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
     struct pw_f_done f = { .id = some_id(r), .result = x,
                            .status = x % 4 ? -(int64_t)(x >> 8 & 255) : (int64_t)x };
 
@@ -215,7 +207,7 @@ static size_t make_done(struct rig *r, void *frame)
 static void make_up(struct rig *r)
 {
     uint8_t frame[512];
-    uint64_t x = draw(r);
+    uint64_t x = draw(&r->state);
     unsigned kind = 1 + x % 7;
     size_t len;
 
