@@ -95,18 +95,6 @@ static int cma_receive(struct pw_link *l)
     return err ? err : pw_slots_ring(s, PW_FREE);
 }
 
-static int mapped_receive(struct pw_link *l)
-{
-    struct pw_slots *s = (struct pw_slots *)l;
-    char *slot;
-    int err = pw_slots_full(s, &slot);
-
-    if (err)
-        return err;
-    memcpy(l->buffer, slot, l->size);
-    return pw_slots_ring(s, PW_FREE);
-}
-
 const struct pw_link_ops pw_link_cma = {
     .name = "cma", .what = "one copy by process_vm_readv, spinning", .spins = true,
     .open = cma_open, .close = pw_slots_close, .enter = cma_enter,
@@ -119,5 +107,5 @@ const struct pw_link_ops pw_link_mapped = {
     .spins = true,
     .open = mapped_open, .close = pw_slots_close, .enter = pw_slots_enter,
     .say = pw_slots_say, .hear = pw_slots_hear,
-    .next = onecopy_next, .send = onecopy_send, .receive = mapped_receive,
+    .next = onecopy_next, .send = onecopy_send, .receive = pw_slots_receive,
 };

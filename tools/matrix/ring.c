@@ -44,35 +44,23 @@ static int ring_send(struct pw_link *l, const char *message)
     return pw_slots_ring(s, PW_FULL);
 }
 
-static int ring_receive(struct pw_link *l)
-{
-    struct pw_slots *s = (struct pw_slots *)l;
-    char *slot;
-    int err = pw_slots_full(s, &slot);
-
-    if (err)
-        return err;
-    memcpy(l->buffer, slot, l->size);
-    return pw_slots_ring(s, PW_FREE);
-}
-
 const struct pw_link_ops pw_link_spin = {
     .name = "spin", .what = "shared memory, two copies, spinning", .spins = true,
     .open = spin_open, .close = pw_slots_close, .enter = pw_slots_enter,
     .say = pw_slots_say, .hear = pw_slots_hear,
-    .next = pw_link_next_own, .send = ring_send, .receive = ring_receive,
+    .next = pw_link_next_own, .send = ring_send, .receive = pw_slots_receive,
 };
 
 const struct pw_link_ops pw_link_futex = {
     .name = "futex", .what = "shared memory, two copies, sleeping on a futex",
     .open = futex_open, .close = pw_slots_close, .enter = pw_slots_enter,
     .say = pw_slots_say, .hear = pw_slots_hear,
-    .next = pw_link_next_own, .send = ring_send, .receive = ring_receive,
+    .next = pw_link_next_own, .send = ring_send, .receive = pw_slots_receive,
 };
 
 const struct pw_link_ops pw_link_eventfd = {
     .name = "eventfd", .what = "shared memory, two copies, sleeping on an eventfd",
     .open = eventfd_open, .close = pw_slots_close, .enter = pw_slots_enter,
     .say = pw_slots_say, .hear = pw_slots_hear,
-    .next = pw_link_next_own, .send = ring_send, .receive = ring_receive,
+    .next = pw_link_next_own, .send = ring_send, .receive = pw_slots_receive,
 };

@@ -114,6 +114,18 @@ int pw_slots_full(struct pw_slots *s, char **slot)
     return pw_slots_await(s, PW_FULL);
 }
 
+int pw_slots_receive(struct pw_link *l)
+{
+    struct pw_slots *s = (struct pw_slots *)l;
+    char *slot;
+    int err = pw_slots_full(s, &slot);
+
+    if (err)
+        return err;
+    memcpy(l->buffer, slot, l->size);
+    return pw_slots_ring(s, PW_FREE);
+}
+
 int pw_slots_say(struct pw_link *l, uint64_t word)
 {
     struct pw_slots *s = (struct pw_slots *)l;

@@ -43,6 +43,9 @@ int pw_slots_free(struct pw_slots *s, char **slot);
 /* The receiver: the slot of the next message, once it is full. */
 int pw_slots_full(struct pw_slots *s, char **slot);
 
+/* Copy the next message out of its slot, and give that back. */
+int pw_slots_receive(struct pw_link *l);
+
 /* Words, for those whose bells carry them. */
 int pw_slots_say(struct pw_link *l, uint64_t word);
 int pw_slots_hear(struct pw_link *l, uint64_t *word);
