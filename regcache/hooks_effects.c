@@ -88,13 +88,26 @@ static uintptr_t unit_at(unsigned long addr)
     return start % HUGE_1G == 0 ? HUGE_1G : start % HUGE_2M == 0 ? HUGE_2M : PAGE;
 }
 
+/* Of what mmap maps there. Transparent hugepages round nothing, and since Linux 6.7
+ * large anonymous mappings begin where one may. */
+static uintptr_t mmap_unit(const unsigned long a[6], unsigned long at)
+{
+    return a[3] & MAP_HUGETLB || !(a[3] & MAP_ANONYMOUS) ? unit_at(at) : PAGE;
+}
+
 static int of_mmap(const unsigned long a[6], struct pw_effect *out)
 {
-    bool huge = a[3] & MAP_HUGETLB || !(a[3] & MAP_ANONYMOUS);
-
     if (!(a[3] & MAP_FIXED))    /* MAP_FIXED_NOREPLACE replaces nothing */
         return 0;
-    return pages(out, a[0], a[1], huge ? unit_at(a[0]) : PAGE, PW_EV_MAP_OVER);
+    return pages(out, a[0], a[1], mmap_unit(a, a[0]), PW_EV_MAP_OVER);
+}
+
+/* Hugepages move from where one may begin to where one may begin. */
+static uintptr_t remap_unit(unsigned long from, unsigned long to)
+{
+    uintptr_t a = unit_at(from), b = unit_at(to);
+
+    return a < b ? a : b;
 }
 
 /* What moves or may move, what is cut off at its end, and what it lands on. */
@@ -105,8 +118,8 @@ static int of_mremap(const unsigned long a[6], struct pw_effect *out)
     int n = 0;
 
     if (flags & MREMAP_FIXED || flags & ~REMAP_KNOWN) {
-        n += pages(out, a[0], a[1], unit_at(a[0]), PW_EV_REMAP);
-        n += pages(out + n, a[4], a[2], unit_at(a[4]), PW_EV_REMAP);
+        n += pages(out, a[0], a[1], remap_unit(a[0], a[4]), PW_EV_REMAP);
+        n += pages(out + n, a[4], a[2], remap_unit(a[0], a[4]), PW_EV_REMAP);
         return n;
     }
     if (flags & REMAP_DONTUNMAP || (flags & MREMAP_MAYMOVE && new > old))
@@ -231,8 +244,8 @@ bool pw_effects_new(const struct pw_call *c, long result, struct pw_effect *out)
     if (at > -4096ul)
         return false;
     switch (pw_call_nr(c)) {
-    case SYS_mmap:      return pages(out, at, a[1], unit_at(at), PW_EV_MAP_OVER);
-    case SYS_mremap:    return pages(out, at, a[2], unit_at(at), PW_EV_REMAP);
+    case SYS_mmap:      return pages(out, at, a[1], mmap_unit(a, at), PW_EV_MAP_OVER);
+    case SYS_mremap:    return pages(out, at, a[2], remap_unit(a[0], at), PW_EV_REMAP);
     case SYS_shmat:     return put(out, 0, PW_RANGE_ALL.end, PW_EV_SHM);
     }
     return false;

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ipc.h>
@@ -99,6 +100,47 @@ Test(effects, mmap_of_hugepages_rounds_as_they_do)
     expect_one(effects(SYS_mmap, HUGE_AT, P, PROT_READ,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1ul),
                HUGE_AT, HUGE_AT + P, PW_EV_MAP_OVER);
+}
+
+/* What c was given, by an interception that is listened to late. */
+static int given(long nr, unsigned long old, unsigned long len, unsigned long new_len,
+                 unsigned long flags, long at)
+{
+    const struct pw_call call = { nr, { old, len, new_len, flags, -1ul, 0 } };
+
+    return pw_effects_new(&call, at, e);
+}
+
+/* malloc's neighbours stay cached: one mapping in 512 begins there by chance. */
+Test(effects, new_memory_that_begins_where_a_hugepage_might_is_no_larger)
+{
+    unsigned long anonymous = MAP_PRIVATE | MAP_ANONYMOUS, huge = HUGE_AT;
+
+    expect_one(given(SYS_mmap, 0, P, PROT_READ, anonymous, HUGE_AT), huge, huge + P,
+               PW_EV_MAP_OVER);
+    expect_one(given(SYS_mmap, 0, P, PROT_READ, anonymous | MAP_HUGETLB, HUGE_AT), huge,
+               huge + (2ul << 20), PW_EV_MAP_OVER);
+    expect_one(given(SYS_mmap, 0, P, PROT_READ, MAP_SHARED, HUGE_AT), huge,
+               huge + (2ul << 20), PW_EV_MAP_OVER);
+    expect_one(given(SYS_mremap, AT, P, 2 * P, MREMAP_MAYMOVE, HUGE_AT), huge,
+               huge + 2 * P, PW_EV_REMAP);
+    expect_one(given(SYS_mremap, HUGE_AT + (4ul << 20), P, 2 * P, MREMAP_MAYMOVE, HUGE_AT),
+               huge, huge + (2ul << 20), PW_EV_REMAP);
+}
+
+Test(effects, a_call_that_failed_was_given_nothing)
+{
+    cr_expect(zero(int, given(SYS_mmap, 0, P, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+                              -ENOMEM)));
+    cr_expect(zero(int, given(SYS_mremap, AT, P, 2 * P, MREMAP_MAYMOVE, -EFAULT)));
+}
+
+Test(effects, mremap_of_small_pages_to_where_a_hugepage_might_begin_is_no_larger)
+{
+    cr_assert(eq(int, effects(SYS_mremap, AT, P, P, MREMAP_MAYMOVE | MREMAP_FIXED,
+                              HUGE_AT), 2));
+    expect_at(0, AT, AT + P, PW_EV_REMAP);
+    expect_at(1, HUGE_AT, HUGE_AT + P, PW_EV_REMAP);
 }
 
 Test(effects, mremap_that_may_move)
