@@ -83,6 +83,7 @@ struct pw_cache {
     uint32_t free_list;
     uint32_t hand;              /* of the clock that picks what is evicted */
     uint32_t in_level[64];
+    uint64_t awaited;           /* value of hot.seen, where waiting was in vain */
     struct pw_range trusted[PW_TRUSTED];
     int n_trusted;
     struct pw_counters count;   /* written under the lock, read without */

@@ -13,6 +13,7 @@
  * contain: two buffers that overlap could take turns for ever.
  */
 #include <sched.h>
+#include <time.h>
 
 #include "cache.h"
 
@@ -20,10 +21,13 @@
  * then less than a third of what is pinned. */
 enum { PW_MERGE_MOST = 4 };
 
-/* How often pages may change under the pinning before we give up, and how long a
- * change in another thread, or its record, is waited for before the region is pinned
- * for this caller alone. */
-enum { PW_TRIES = 16, PW_YIELDS = 64 };
+/* How often pages may change under the pinning before we give up. */
+enum { PW_TRIES = 16 };
+
+/* How long a change in another thread, or its record, is waited for before the region
+ * is pinned for this caller alone: it yields, then it sleeps, twice as long each time,
+ * 25 ms in all. A yield does not let a thread run that waits for another core. */
+enum { PW_YIELDS = 64, PW_NAPS = 9, PW_NAP_NS = 50000 };
 
 struct request {
     uintptr_t first, last;
@@ -45,18 +49,41 @@ static void count(uint64_t *counter)
     __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
 }
 
+/* Let another thread go on. false: it has been waited for long enough. */
+static bool wait_on(int *waits)
+{
+    int naps = *waits - PW_YIELDS;
+
+    if (naps >= PW_NAPS)
+        return false;
+    ++*waits;
+    if (naps < 0)
+        sched_yield();
+    else
+        nanosleep(&(struct timespec){ .tv_nsec = (long)PW_NAP_NS << naps }, NULL);
+    return true;
+}
+
 /* Who finds the word moved may come while the record is still being written. That is
- * a matter of a few instructions, unless the writer's thread stands still there, and
- * to pin what is cached costs more. false as pw_drain(). Lets go of the lock
- * meanwhile. */
+ * a matter of a few instructions, unless the writer's thread has lost its core there,
+ * and to pin what is cached costs more. false as pw_drain(); then the same record is
+ * not waited for again: its writer may be stopped. Lets go of the lock meanwhile. */
 static bool drain(struct pw_cache *rc, uint32_t *doomed)
 {
-    for (int yields = 0; !pw_drain(rc, doomed); yields++) {
-        if (yields == PW_YIELDS)
+    int waits = 0;
+
+    while (!pw_drain(rc, doomed)) {
+        bool more = rc->hot.seen != rc->awaited;
+
+        if (more) {
+            pthread_mutex_unlock(&rc->lock);
+            more = wait_on(&waits);
+            pw_regcache_lock(rc);
+        }
+        if (!more) {
+            rc->awaited = rc->hot.seen;
             return false;
-        pthread_mutex_unlock(&rc->lock);
-        sched_yield();
-        pw_regcache_lock(rc);
+        }
     }
     return true;
 }
@@ -150,11 +177,10 @@ static int watch(struct pw_cache *rc, struct pw_region *r, bool merged)
     struct pw_monitor *m = rc->config.monitor;
     struct pw_range range = { r->start, r->end };
     struct pw_region_own *own = pw_own(r);
-    int err, yields = 0;
+    int err, waits = 0;
 
-    while ((err = m->ops->watch(m, range, &own->watch)) == -EAGAIN &&
-           yields++ < PW_YIELDS)
-        sched_yield();
+    while ((err = m->ops->watch(m, range, &own->watch)) == -EAGAIN && wait_on(&waits))
+        ;
     own->watched = !err;
     if (err == -EFAULT)
         return err;

@@ -68,6 +68,7 @@ static void start(struct pw_cache *rc)
     pw_index_show(rc);
     rc->hot.word = m->word;
     rc->hot.seen = upto;
+    rc->awaited = UINT64_MAX;
 }
 
 static bool sane(const struct pw_regcache_config *c)

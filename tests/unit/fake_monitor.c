@@ -76,6 +76,7 @@ static int fake_changes(struct pw_monitor *super, struct pw_change *out, int n,
     int k = 0;
 
     pthread_mutex_lock(&m->lock);
+    m->asked++;
     if (m->word - m->told > FAKE_CHANGES) {
         out[k++] = (struct pw_change){ { 0, UINTPTR_MAX }, PW_EV_LOST };
         m->told = m->word;

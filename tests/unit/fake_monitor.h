@@ -24,6 +24,7 @@ struct fake_monitor {
     size_t watch_most;          /* larger ranges are -EOPNOTSUPP; 0: none */
     bool speechless;            /* changes() tells nothing although there is */
     int hesitates;              /* so many times */
+    int asked;                  /* calls of changes() */
 };
 
 void fake_monitor_init(struct fake_monitor *m);

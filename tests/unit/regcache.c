@@ -318,6 +318,46 @@ Test(regcache, a_change_that_is_being_told_is_waited_for)
     rig_close(&g);
 }
 
+/* Its thread has lost its core: yielding alone does not bring it back. */
+Test(regcache, a_change_whose_writer_waits_for_a_core_is_waited_for)
+{
+    struct rig g;
+
+    rig_open(&g);
+    rig_use(&g, 0, 1);
+    g.mon->hesitates = 70;
+    rig_change(&g, 10, 1);
+    rig_use(&g, 0, 1);
+    cr_expect(eq(int, g.pin->pins, 1), "a hit");
+    rig_close(&g);
+}
+
+/* One that is stopped for good costs its 25 ms once, not with each message. */
+Test(regcache, a_change_that_was_waited_for_in_vain_is_not_waited_for_again)
+{
+    struct rig g;
+    int asked;
+
+    rig_open(&g);
+    rig_use(&g, 0, 1);
+    g.mon->speechless = true;
+    rig_change(&g, 10, 1);
+    asked = g.mon->asked;
+    rig_use(&g, 0, 1);
+    cr_expect(gt(int, g.mon->asked, asked + 64), "the first get waits");
+    asked = g.mon->asked;
+    rig_use(&g, 0, 1);
+    cr_expect(lt(int, g.mon->asked, asked + 8), "the second does not");
+    g.mon->speechless = false;
+    rig_use(&g, 0, 1);
+    cr_expect(eq(int, g.pin->pins, 3), "told: the first region, which nothing changed");
+    rig_change(&g, 10, 1);
+    g.mon->hesitates = 70;
+    rig_use(&g, 0, 1);
+    cr_expect(eq(int, g.pin->pins, 3), "the next one is waited for");
+    rig_close(&g);
+}
+
 /* It was begun while the pages were pinned. */
 static void change_elsewhere(void *arg)
 {
