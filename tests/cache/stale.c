@@ -257,10 +257,9 @@ static void choose_part(struct rig *g, enum variant v)
 }
 
 /* Get it twice, each user: is it remembered the second time? */
-static int before(struct rig *g, bool *remembered)
+static int get_twice(struct rig *g, bool *remembered)
 {
     struct pw_regcache_stats first, then;
-    pattern(g->scene.addr, g->scene.len, 99);
     int answer = use(g);
     if (!answer && g->has_second)
         answer = second_use(g);
@@ -271,6 +270,17 @@ static int before(struct rig *g, bool *remembered)
         answer = second_use(g);
     pw_regcache_stats(g->cache, &then);
     *remembered = then.hits > first.hits;
+    return answer;
+}
+
+/* The runner maps and unmaps memory of its own, so a get may meet a change that is
+ * just being told by a thread without a core: then that get remembers nothing. */
+static int before(struct rig *g, bool *remembered)
+{
+    int answer = 0;
+    pattern(g->scene.addr, g->scene.len, 99);
+    for (int tries = 0; tries < 3 && !answer && !*remembered; tries++)
+        answer = get_twice(g, remembered);
     return answer;
 }
 
