@@ -51,8 +51,12 @@ tools_pwbench_SOURCES = $(pwbench_tests) \
 	tools/pwbench.c \
 	tools/pwbench_cli_compare.c \
 	tools/pwbench_compare.c \
+	tools/pwbench_csv.c tools/pwbench_csv.h \
+	tools/pwbench_from.c \
+	tools/pwbench_gnuplot.c \
 	tools/pwbench_launch.c tools/pwbench_launch.h \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
+	tools/pwbench_plot.c tools/pwbench_plot.h \
 	tools/pwbench_regcache.c \
 	tools/pwbench_table.c tools/pwbench_table.h
 tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) $(HWLOC_CFLAGS) \

@@ -14,10 +14,13 @@
  * pwbench_check.c    is what arrives what was sent?
  * pwbench_pattern.c  the patterns by which that is known
  * pwbench_compare.c  transports against each other; no MPI in this process
+ * pwbench_from.c     the results of an earlier run again
  * pwbench_peers.c    the transports and their mpirun options
  * pwbench_regcache.c registration caches against each other
  * pwbench_launch.c   run a program with a time limit
- * pwbench_table.c    medians, the table and the CSV file
+ * pwbench_table.c    medians and the table
+ * pwbench_csv.c      the table as a file, and back
+ * pwbench_plot.c     the table as a picture; _gnuplot.c, the commands for it
  */
 #ifndef PWBENCH_H
 #define PWBENCH_H
@@ -103,10 +106,13 @@ enum { PW_PEERS_MAX = 8 };
 
 struct pw_compare_options {
     const char *csv;                /* NULL: table only */
+    const char *plot;               /* SVG; NULL: none */
+    const char *from;               /* results of an earlier run; NULL: measure */
     const char *subject;
     const char *mpirun;
     const char *mpich_pwbench;      /* NULL: no transport mpich */
     bool test[PW_TESTS];
+    bool tests_given;
     bool buffers[PW_BUFFERS];
     bool buffers_given;             /* else some tests use one kind only */
     struct pw_sizes sizes;
@@ -135,6 +141,7 @@ struct pw_regcache_options {
 int pw_single_run(const struct pw_single_options *o);
 int pw_init_run(const struct pw_single_options *o);
 int pw_compare_run(const struct pw_compare_options *o);
+int pw_compare_from(const struct pw_compare_options *o);
 int pw_regcache_run(const struct pw_regcache_options *o);
 
 /* pwbench_calibrate.c: becomes the program that measures this host. An exit code. */

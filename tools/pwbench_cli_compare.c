@@ -99,6 +99,23 @@ static void compare_check_ranks(const struct pw_compare_options *o)
     }
 }
 
+/* Is there something to draw? */
+static void compare_check_plot(const struct pw_compare_options *o)
+{
+    for (int t = 0; t < PW_TESTS; t++)
+        if (o->test[t] && !pw_test_info[t].one_size)
+            return;
+    pw_usage_error("--plot draws tests over sizes, and all of these have one size");
+}
+
+/* An option that says what to measure, beside --from. */
+static void refuse_with_from(const struct option *options, int c)
+{
+    for (; options->name; options++)
+        if (options->val == c)
+            pw_usage_error("--from measures nothing and takes no --%s", options->name);
+}
+
 static void compare_check(const struct pw_compare_options *o)
 {
     const struct pw_transport *subject = pw_transport_find(o->subject, strlen(o->subject));
@@ -116,6 +133,8 @@ static void compare_check(const struct pw_compare_options *o)
         if (o->test[t] && pw_test_info[t].kind != PW_ONE_SIDED)
             pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas", subject->name);
     compare_check_ranks(o);
+    if (o->plot)
+        compare_check_plot(o);
     if (getenv("OMPI_COMM_WORLD_RANK") || getenv("PMI_RANK"))
         pw_usage_error("compare starts mpirun itself; run it without mpirun");
 }
@@ -124,6 +143,8 @@ int pw_compare_main(int argc, char **argv)
 {
     static const struct option options[] = {
         { "csv", required_argument, NULL, OPT_CSV },
+        { "plot", required_argument, NULL, OPT_PLOT },
+        { "from", required_argument, NULL, OPT_FROM },
         { "tests", required_argument, NULL, OPT_TESTS },
         { "sizes", required_argument, NULL, OPT_SIZES },
         { "buffers", required_argument, NULL, OPT_BUFFERS },
@@ -144,15 +165,19 @@ int pw_compare_main(int argc, char **argv)
     };
     struct pw_compare_options o;
     bool quick = false;
-    int c;
+    int c, measuring = 0;
 
     for (int i = 1; i < argc; i++)
         quick = quick || !strcmp(argv[i], "--quick");
     compare_defaults(&o, quick);
     while ((c = pw_next_option(argc, argv, options)) != -1) {
+        if (c != OPT_FROM && c != OPT_PLOT && c != OPT_TESTS && c != OPT_BUFFERS)
+            measuring = c;
         switch (c) {
         case OPT_CSV: o.csv = optarg; break;
-        case OPT_TESTS: parse_tests(optarg, o.test); break;
+        case OPT_PLOT: o.plot = optarg; break;
+        case OPT_FROM: o.from = optarg; break;
+        case OPT_TESTS: parse_tests(optarg, o.test); o.tests_given = true; break;
         case OPT_SIZES: pw_parse_sizes(optarg, &o.sizes); o.sizes_given = true; break;
         case OPT_RANKS: o.ranks = (int)pw_parse_long("ranks", optarg, 1, 4096); break;
         case OPT_WINDOW_KIND: o.window_kind = (int)pw_parse_window_kind(optarg); break;
@@ -167,6 +192,10 @@ int pw_compare_main(int argc, char **argv)
         case OPT_MPICH: o.mpich_pwbench = *optarg ? optarg : NULL; break;
         }
     }
+    if (o.from && measuring)
+        refuse_with_from(options, measuring);
+    if (o.from)
+        return pw_compare_from(&o);
     compare_check(&o);
     return pw_compare_run(&o);
 }

@@ -11,14 +11,15 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "pwbench_csv.h"
 #include "pwbench_launch.h"
 #include "pwbench_peers.h"
+#include "pwbench_plot.h"
 #include "pwbench_table.h"
 
 enum { REASON_MAX = 320 };
@@ -375,28 +376,58 @@ static bool run_all(struct compare *c)
     return true;
 }
 
-/* Die of the signal that stopped us, so that the caller's shell knows. */
-static void die_of(int sig)
+/* What the results are also left in. Opened first: not to find out after minutes that
+ * they cannot be written. */
+struct outputs {
+    FILE *csv;
+    struct pw_plot plot;
+};
+
+static int outputs_open(struct outputs *out, const struct pw_compare_options *o)
 {
-    signal(sig, SIG_DFL);
-    raise(sig);
+    *out = (struct outputs){ .plot.fd = -1 };
+    if (o->plot && pw_plot_open(&out->plot, o->plot))
+        return -EIO;
+    if (o->csv && !(out->csv = fopen(o->csv, "we"))) {
+        fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(errno));
+        pw_plot_close(&out->plot);
+        return -EIO;
+    }
+    return 0;
+}
+
+/* Of a run that ended early, what there is. */
+static int outputs_write(struct outputs *out, const struct pw_compare_options *o,
+                         const struct pw_table *table)
+{
+    int err = out->csv ? pw_csv_write(table, out->csv) : 0;
+
+    if (err)
+        fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(-err));
+    if (o->plot && table->n_rows && pw_plot_draw(&out->plot, table))
+        err = -EIO;
+    return err;
+}
+
+static void outputs_close(struct outputs *out)
+{
+    if (out->csv)
+        fclose(out->csv);
+    pw_plot_close(&out->plot);
 }
 
 int pw_compare_run(const struct pw_compare_options *o)
 {
+    struct outputs out;
     struct compare c;
-    FILE *csv = NULL;
-    int exit_code = PW_BENCH_FAILED, err;
+    int exit_code = PW_BENCH_FAILED;
 
-    /* Opened first: not to find out after minutes that it cannot be written. */
-    if (o->csv && !(csv = fopen(o->csv, "we"))) {
-        fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(errno));
-        return PW_BENCH_FAILED;
-    }
     pw_launch_prepare();
+    if (outputs_open(&out, o))
+        goto end;
     if (compare_open(&c, o)) {
         fprintf(stderr, "pwbench: no memory for %d rounds\n", o->rounds);
-        goto close_csv;
+        goto close_outputs;
     }
 
     if (run_all(&c))
@@ -404,20 +435,15 @@ int pw_compare_run(const struct pw_compare_options *o)
     if (exit_code == 0)
         printf("Data was verified at every size. ratio: time of %s over time of the best "
                "peer; below 1, %s is faster.\n", o->subject, o->subject);
-    if (csv && !pw_launch_signal()) {
-        err = pw_table_write_csv(&c.table, csv);
-        if (err) {
-            fprintf(stderr, "pwbench: cannot write %s: %s\n", o->csv, strerror(-err));
-            exit_code = PW_BENCH_FAILED;
-        }
-    }
+    fflush(stdout);
+    if (!pw_launch_signal() && outputs_write(&out, o, &c.table))
+        exit_code = PW_BENCH_FAILED;
     pw_table_fini(&c.table);
     free(c.samples);
 
-close_csv:
-    if (csv)
-        fclose(csv);
-    if (pw_launch_signal())
-        die_of(pw_launch_signal());
+close_outputs:
+    outputs_close(&out);
+end:
+    pw_launch_end();
     return exit_code;
 }

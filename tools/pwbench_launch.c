@@ -52,6 +52,14 @@ int pw_launch_signal(void)
     return stop_signal;
 }
 
+void pw_launch_end(void)
+{
+    if (!stop_signal)
+        return;
+    signal(stop_signal, SIG_DFL);
+    raise(stop_signal);
+}
+
 static int64_t now_ms(void)
 {
     struct timespec t;

@@ -20,6 +20,9 @@ void pw_launch_prepare(void);
 /* The signal that asked us to stop, or 0. */
 int pw_launch_signal(void);
 
+/* If there was one, die of it, so that the caller's shell knows. Else returns. */
+void pw_launch_end(void);
+
 /* Run argv (looked up in PATH) with the settings env ("NAME=VALUE", NULL-
  * terminated) added to the environment, and wait, at most seconds. When this
  * returns nothing that was started is left.

@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -349,10 +348,8 @@ int pw_regcache_run(const struct pw_regcache_options *o)
     pw_launch_prepare();
     done = run_all(&b);
     free(b.samples);
-    if (!done) {
-        signal(pw_launch_signal(), SIG_DFL);
-        raise(pw_launch_signal());
-    }
+    if (!done)
+        pw_launch_end();
     if (fflush(stdout) || ferror(stdout)) {
         fprintf(stderr, "pwbench: the results could not all be written\n");
         return PW_BENCH_FAILED;

@@ -89,42 +89,6 @@ void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, 
     fflush(to);
 }
 
-/* An empty field where nothing was measured. */
-static void csv_value(double value, FILE *to)
-{
-    if (isnan(value))
-        fputc(',', to);
-    else
-        fprintf(to, ",%.6g", value);
-}
-
-int pw_table_write_csv(const struct pw_table *table, FILE *to)
-{
-    fprintf(to, "test,bytes,buffers,ranks,%s,best_peer,best_peer_name,ratio", table->column[0]);
-    for (int c = 1; c < table->n_columns; c++)
-        fprintf(to, ",%s", table->column[c]);
-    fputc('\n', to);
-
-    for (int i = 0; i < table->n_rows; i++) {
-        const struct pw_row *row = &table->rows[i];
-        int best = pw_row_best_peer(table, row);
-
-        fprintf(to, "%s,%zu,%s,%d", pw_test_info[row->test].name, row->bytes,
-                pw_test_buffers(row->test, row->buffers), row->ranks);
-        csv_value(row->value[0], to);
-        csv_value(best ? row->value[best] : NAN, to);
-        fprintf(to, ",%s", best ? table->column[best] : "");
-        csv_value(pw_row_ratio(table, row), to);
-        for (int c = 1; c < table->n_columns; c++)
-            csv_value(row->value[c], to);
-        fputc('\n', to);
-    }
-    errno = 0;
-    if (fflush(to) || ferror(to))
-        return errno ? -errno : -EIO;
-    return 0;
-}
-
 void pw_table_fini(struct pw_table *table)
 {
     free(table->rows);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pwbench_table.h - results side by side, for people and as CSV. */
+/* pwbench_table.h - results side by side, for people. */
 #ifndef PWBENCH_TABLE_H
 #define PWBENCH_TABLE_H
 
@@ -39,9 +39,6 @@ int pw_table_add(struct pw_table *table, const struct pw_row *row);
 
 void pw_table_print_heading(const struct pw_table *table, FILE *to);
 void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, FILE *to);
-
-/* 0, or -errno when it could not all be written. */
-int pw_table_write_csv(const struct pw_table *table, FILE *to);
 
 void pw_table_fini(struct pw_table *table);
 

@@ -9,16 +9,20 @@ tests_tools_matrix_units_SOURCES = tests/tools/matrix_units.c \
 tests_tools_matrix_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_matrix_units_LDADD = $(unit_libs)
 tests_tools_units_SOURCES = tests/tools/units.c \
+	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
+	tools/pwbench_csv.c tools/pwbench_csv.h \
+	tools/pwbench_gnuplot.c tools/pwbench_plot.h \
 	tools/pwbench_names.c \
 	tools/pwbench_pattern.c tools/pwbench_pattern.h \
+	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_table.c tools/pwbench_table.h \
 	tools/sizes.c tools/sizes.h
 tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
 
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
-	tests/tools/calibrate tests/tools/matrix tests/tools/pwinfo tests/tools/regcache
+	tests/tools/plot tests/tools/calibrate tests/tools/matrix tests/tools/pwinfo tests/tools/regcache
 EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
 
 if BUILD_MODULE

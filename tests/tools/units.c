@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "tools/json.h"
+#include "tools/pwbench_csv.h"
 #include "tools/pwbench_pattern.h"
+#include "tools/pwbench_plot.h"
 #include "tools/pwbench_table.h"
 #include "tools/sizes.h"
 
@@ -116,7 +118,7 @@ Test(table, csv_leaves_fields_empty)
     FILE *f = open_memstream(&text, &len);
 
     cr_assert(eq(int, pw_table_add(&table, &row), 0));
-    cr_expect(eq(int, pw_table_write_csv(&table, f), 0));
+    cr_expect(eq(int, pw_csv_write(&table, f), 0));
     fclose(f);
     cr_expect(eq(str, text, "test,bytes,buffers,ranks,us,best_peer,best_peer_name,ratio,a,b\n"
                             "put,8,alloc_mem,2,1.25,,,,,\n"));
@@ -128,6 +130,88 @@ Test(table, tests_without_buffers_have_a_dash)
 {
     cr_expect(eq(str, (char *)pw_test_buffers(PW_BARRIER, PW_MALLOC), "-"));
     cr_expect(eq(str, (char *)pw_test_buffers(PW_RATE, PW_ALLOC_MEM), "alloc_mem"));
+}
+
+/* What is not such a file, tests/tools/plot has. */
+Test(table, csv_is_read_as_it_was_written)
+{
+    static const struct pw_row rows[] = {
+        { PW_LATENCY, PW_ALLOC_MEM, 4096, 2, { 0.75, NAN, 1.5 } },
+        { PW_BARRIER, PW_MALLOC, 0, 8, { 12345.5, 0, NAN } },
+    };
+    struct pw_table table = { .n_columns = 3, .column = { "ucx", "pinwheel", "mpich" } };
+    struct pw_table again;
+    char *text = NULL, *twice = NULL;
+    size_t len;
+    int line;
+    FILE *f = open_memstream(&text, &len);
+
+    for (int r = 0; r < 2; r++)
+        cr_assert(eq(int, pw_table_add(&table, &rows[r]), 0));
+    cr_assert(eq(int, pw_csv_write(&table, f), 0));
+    fclose(f);
+
+    f = fmemopen(text, len, "r");
+    cr_assert(eq(int, pw_csv_read(&again, f, &line), 0));
+    fclose(f);
+    cr_expect(eq(int, line, 3));
+    f = open_memstream(&twice, &len);
+    cr_assert(eq(int, pw_csv_write(&again, f), 0));
+    fclose(f);
+    cr_expect(eq(str, twice, text));
+    free(text);
+    free(twice);
+    pw_table_fini(&table);
+    pw_table_fini(&again);
+}
+
+/* ---- plots ---- */
+
+static char *commands_for(const struct pw_table *table, int panels)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+
+    cr_expect(eq(int, pw_gnuplot_write(table, f), panels));
+    fclose(f);
+    return text;
+}
+
+Test(plot, without_a_test_over_sizes_there_is_nothing_to_draw)
+{
+    struct pw_row row = { .test = PW_RATE, .bytes = 8, .ranks = 2, .value = { 1, 2, 3 } };
+    struct pw_table table = three;
+    char *text;
+
+    cr_assert(eq(int, pw_table_add(&table, &row), 0));
+    text = commands_for(&table, 0);
+    cr_expect(eq(str, text, ""));
+    free(text);
+    pw_table_fini(&table);
+}
+
+/* Nor does a transport need to be one that has a colour. */
+Test(plot, a_panel_holds_one_test_of_so_many_ranks)
+{
+    static const struct pw_row rows[] = {
+        { PW_BW, PW_MALLOC, 8, 2, { 1, 2, NAN } },
+        { PW_BW, PW_MALLOC, 8, 4, { 3, 4, NAN } },
+        { PW_BW, PW_MALLOC, 64, 4, { 5, 6, NAN } },
+    };
+    struct pw_table table = three;
+    char *text;
+
+    for (int r = 0; r < 3; r++)
+        cr_assert(eq(int, pw_table_add(&table, &rows[r]), 0));
+    text = commands_for(&table, 2);
+    cr_expect(strstr(text, "$panel0 << END\n8 1 2 NaN\nEND\n") != NULL);
+    cr_expect(strstr(text, "$panel1 << END\n8 3 4 NaN\n64 5 6 NaN\nEND\n") != NULL);
+    cr_expect(strstr(text, "title 'bw, malloc, 4 ranks'") != NULL);
+    cr_expect(strstr(text, "title 'a'") != NULL);
+    cr_expect(strstr(text, "title 'b'") == NULL);
+    free(text);
+    pw_table_fini(&table);
 }
 
 /* ---- patterns ---- */

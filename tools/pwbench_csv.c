@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* pwbench_csv.c - the results of pwbench compare as a file. See pwbench_csv.h.
+ *
+ * A line has eight fields that every run has, the fifth of which is the subject, and
+ * one more for each peer. No field holds a comma.
+ */
+#include "pwbench_csv.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pwbench_peers.h"
+
+enum { TEST, BYTES, BUFFERS, RANKS, SUBJECT, BEST, BEST_NAME, RATIO, FIRST_PEER };
+enum { FIELDS_MAX = FIRST_PEER + PW_PEERS_MAX };
+
+static const char *const heading[FIRST_PEER] = {
+    [TEST] = "test", [BYTES] = "bytes", [BUFFERS] = "buffers", [RANKS] = "ranks",
+    [BEST] = "best_peer", [BEST_NAME] = "best_peer_name", [RATIO] = "ratio",
+};
+
+/* An empty field where nothing was measured. */
+static void write_value(double value, FILE *to)
+{
+    if (isnan(value))
+        fputc(',', to);
+    else
+        fprintf(to, ",%.6g", value);
+}
+
+int pw_csv_write(const struct pw_table *table, FILE *to)
+{
+    for (int f = 0; f < FIRST_PEER; f++)
+        fprintf(to, "%s%s", f ? "," : "", f == SUBJECT ? table->column[0] : heading[f]);
+    for (int c = 1; c < table->n_columns; c++)
+        fprintf(to, ",%s", table->column[c]);
+    fputc('\n', to);
+
+    for (int i = 0; i < table->n_rows; i++) {
+        const struct pw_row *row = &table->rows[i];
+        int best = pw_row_best_peer(table, row);
+
+        fprintf(to, "%s,%zu,%s,%d", pw_test_info[row->test].name, row->bytes,
+                pw_test_buffers(row->test, row->buffers), row->ranks);
+        write_value(row->value[0], to);
+        write_value(best ? row->value[best] : NAN, to);
+        fprintf(to, ",%s", best ? table->column[best] : "");
+        write_value(pw_row_ratio(table, row), to);
+        for (int c = 1; c < table->n_columns; c++)
+            write_value(row->value[c], to);
+        fputc('\n', to);
+    }
+    errno = 0;
+    if (fflush(to) || ferror(to))
+        return errno ? -errno : -EIO;
+    return 0;
+}
+
+/* Cuts line at its commas. How many fields; FIELDS_MAX + 1 for too many. */
+static int split(char *line, char *field[FIELDS_MAX])
+{
+    int n = 0;
+
+    line[strcspn(line, "\r\n")] = '\0';
+    for (char *next = line; next; n++) {
+        if (n == FIELDS_MAX)
+            return n + 1;
+        field[n] = strsep(&next, ",");
+    }
+    return n;
+}
+
+static bool read_heading(struct pw_table *table, char *line)
+{
+    const struct pw_transport *t;
+    char *field[FIELDS_MAX];
+    int n = split(line, field);
+
+    if (n < FIRST_PEER || n > FIELDS_MAX)
+        return false;
+    for (int f = 0; f < n; f++) {
+        if (f != SUBJECT && f < FIRST_PEER) {
+            if (strcmp(field[f], heading[f]))
+                return false;
+            continue;
+        }
+        t = pw_transport_find(field[f], strlen(field[f]));
+        if (!t)
+            return false;
+        table->column[table->n_columns++] = t->name;
+    }
+    return true;
+}
+
+static bool read_value(const char *text, double *out)
+{
+    char *end;
+
+    *out = NAN;
+    if (!*text)
+        return true;
+    if (!isdigit((unsigned char)*text))
+        return false;
+    *out = strtod(text, &end);
+    return !*end && isfinite(*out);
+}
+
+static bool read_whole(const char *text, unsigned long long max, unsigned long long *out)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)*text))
+        return false;
+    errno = 0;
+    *out = strtoull(text, &end, 10);
+    return !*end && !errno && *out <= max;
+}
+
+static bool read_buffers(const char *text, enum pw_test test, enum pw_buffers *out)
+{
+    for (int b = 0; b < PW_BUFFERS; b++)
+        if (!strcmp(text, pw_test_buffers(test, (enum pw_buffers)b))) {
+            *out = (enum pw_buffers)b;
+            return true;
+        }
+    return false;
+}
+
+static bool read_row(const struct pw_table *table, char *line, struct pw_row *row)
+{
+    unsigned long long bytes, ranks;
+    char *field[FIELDS_MAX];
+    int test;
+
+    if (split(line, field) != FIRST_PEER + table->n_columns - 1)
+        return false;
+    test = pw_test_find(field[TEST], strlen(field[TEST]));
+    if (test < 0 || !read_whole(field[BYTES], LLONG_MAX, &bytes) ||
+        !read_whole(field[RANKS], INT_MAX, &ranks) || ranks == 0)
+        return false;
+
+    *row = (struct pw_row){ .test = (enum pw_test)test, .bytes = bytes, .ranks = (int)ranks };
+    if (!read_buffers(field[BUFFERS], row->test, &row->buffers))
+        return false;
+    for (int c = 0; c < table->n_columns; c++)
+        if (!read_value(field[c ? FIRST_PEER + c - 1 : SUBJECT], &row->value[c]))
+            return false;
+    return true;
+}
+
+static int read_line(struct pw_table *table, char *text, bool first)
+{
+    struct pw_row row;
+
+    if (first)
+        return read_heading(table, text) ? 0 : -EINVAL;
+    if (!read_row(table, text, &row))
+        return -EINVAL;
+    return pw_table_add(table, &row);
+}
+
+int pw_csv_read(struct pw_table *table, FILE *from, int *line)
+{
+    char *text = NULL;
+    size_t room = 0;
+    int err = 0;
+
+    memset(table, 0, sizeof *table);
+    *line = 0;
+    errno = 0;
+    while (!err && getline(&text, &room, from) >= 0) {
+        err = read_line(table, text, ++*line == 1);
+        errno = 0;
+    }
+    if (!err && (ferror(from) || errno))
+        err = errno ? -errno : -EIO;
+    if (!err && !table->n_rows)
+        err = *line ? -ENODATA : -EINVAL;
+    if (!*line)
+        *line = 1;
+    free(text);
+    return err;
+}
