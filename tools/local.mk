@@ -25,7 +25,8 @@ matrix = \
 	tools/matrix/transports.c \
 	tools/matrix/write.c
 
-EXTRA_DIST += tools/pwbench_mpich.c
+EXTRA_DIST += tools/pwbench_mpich.c tools/instructions/instructions \
+	tools/instructions/profile.awk
 
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
@@ -113,6 +114,12 @@ tools_calibrate_calibrate_SOURCES = \
 	tools/calibrate/transfers.c \
 	tools/cores.c tools/cores.h
 tools_calibrate_calibrate_LDADD = libpwcore.la libpwnic.la libpinwheel.la
+
+# tools/instructions/instructions counts what its messages execute; run from here only.
+noinst_PROGRAMS += tools/instructions/turns
+tools_instructions_turns_SOURCES = tools/instructions/turns.c
+tools_instructions_turns_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
+tools_instructions_turns_LDADD = $(OMPI_LIBS)
 
 bin_PROGRAMS += tools/pwinfo
 tools_pwinfo_SOURCES = \
