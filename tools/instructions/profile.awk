@@ -3,16 +3,17 @@
 #
 #   awk -v messages=N -v transport=vader -f profile.awk PROFILE
 #
-# Prints lines of a key and a number for each message:
+# Prints lines of a key and a number, for each message
 #   transport      what is executed from each entry into the transport until it returns,
 #                  with what it calls (of libc, say), but without what the PML does when
 #                  the transport hands it a message
 #   all            from MPI_Send or MPI_Recv until it returns
 #   in OBJECT      in that object itself, by the name of its file without versions
 #   fn NAME        in that function of the transport itself
-#   looks          calls of opal_progress for each MPI_Recv of the whole run. At 1 every
-#                  message was there when it was looked for, and no polling is in the
-#                  other numbers. 0 where nothing was received.
+# and how often, in the whole run,
+#   looks          MPI_Recv called opal_progress
+#   receives       MPI_Recv was called. When both are the same, every message was there at
+#                  the first look, and no polling is in the numbers above.
 #
 # The format is the one of "Callgrind Format Specification" in valgrind's manual: names
 # are given once and later by number; a call's line is followed by one with what was
@@ -76,7 +77,7 @@ END {
         exit 1
     printf "transport %.1f\n", inside / messages
     printf "all %.1f\n", all / messages
-    printf "looks %.3f\n", receives ? looks / receives : 0
+    printf "looks %d\nreceives %d\n", looks, receives
     for (object in self)
         if (self[object] >= messages / 20)
             printf "in %s %.1f\n", object, self[object] / messages

@@ -124,6 +124,11 @@ int main(int argc, char **argv)
     if (to_1 < 0 || to_0 < 0)
         fail("cannot open the FIFO");
     connect_ranks();
+    /* Not before rank 1 is out of the barrier: it would find the first message there. */
+    if (rank == 0)
+        my_turn_comes(to_0);
+    else
+        my_turn_ends(to_0);
 
     for (long i = 0; i < n + WARMUP; i++) {
         if (rank == 0) {
