@@ -10,7 +10,7 @@
 
 #include "pwbench_plot.h"
 
-enum { PANELS_MAX = PW_TESTS * PW_BUFFERS, WIDTH = 520, HEIGHT = 340 };
+enum { PANELS_MAX = PW_TESTS * PW_BUFFERS, WIDTH = 560, HEIGHT = 400 };
 
 struct panel {
     enum pw_test test;
@@ -155,7 +155,7 @@ static void write_line(const struct pw_table *table, int n, int column, bool tit
     const struct style *s = style_of(table->column[column]);
 
     fprintf(to, "$panel%d using 1:%d with linespoints lc rgb '%s' lw %s pt %d ps %s ", n,
-            column + 2, s->colour, column ? "1.5" : "4", s->point, column ? "0.6" : "0.8");
+            column + 2, s->colour, column ? "1.5" : "3", s->point, column ? "0.6" : "0.7");
     if (titled)
         fprintf(to, "title '%s'", table->column[column]);
     else
@@ -202,7 +202,7 @@ int pw_gnuplot_write(const struct pw_table *table, FILE *to)
     fprintf(to, "\nset terminal svg size %d,%d background 'white' font 'sans,12' noenhanced\n",
             WIDTH * columns, HEIGHT * rows);
     fputs("set logscale xy\n"
-          "set grid xtics ytics lc rgb '#dddddd'\n"
+          "set grid xtics ytics lt 1 lw 0.5 lc rgb '#dddddd'\n"
           "set xlabel 'bytes'\n"
           "set key outside right center Left reverse samplen 2\n"
           "set multiplot layout ", to);
