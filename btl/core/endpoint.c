@@ -17,8 +17,8 @@
 #include "idle.h"
 #include "path.h"
 
-int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
-                  const struct pw_iov *iov, int n)
+static inline int frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
+                             const struct pw_iov *iov, int n)
 {
     struct pw_path *path = __atomic_load_n(&ep->path, __ATOMIC_ACQUIRE);
     struct pw_guard *guard = __atomic_load_n(&ep->guard, __ATOMIC_ACQUIRE);
@@ -30,6 +30,12 @@ int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
     return path->nic->ops->send(path->peer, pw_imm(kind, tag, 0), iov, n, NULL);
 }
 
+int pw_frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
+                  const struct pw_iov *iov, int n)
+{
+    return frame_send(ep, kind, tag, iov, n);
+}
+
 int pw_endpoint_send(struct pw_endpoint *ep, uint8_t tag, const struct pw_iov *iov,
                      int n)
 {
@@ -38,7 +44,7 @@ int pw_endpoint_send(struct pw_endpoint *ep, uint8_t tag, const struct pw_iov *i
     if (__builtin_expect(__atomic_load_n(&ep->waiting, __ATOMIC_RELAXED), 0) &&
         __atomic_load_n(&ep->queue, __ATOMIC_RELAXED))
         return -EAGAIN;
-    err = pw_frame_send(ep, PW_F_MESSAGE, tag, iov, n);
+    err = frame_send(ep, PW_F_MESSAGE, tag, iov, n);
     if (__builtin_expect(!err, 1))
         pw_count(&ep->e->stats.messages, 1);
     else if (err == -EAGAIN)

@@ -165,15 +165,15 @@ static void shm_close(struct pw_nic *nic)
     shm_free(n);
 }
 
-static void shm_tx_lock(struct shm_peer *p)
+static inline void shm_tx_lock(struct shm_peer *p)
 {
-    if (!p->nic->config.threads)
+    if (__builtin_expect(!p->nic->config.threads, 1))
         return;
     while (__atomic_exchange_n(&p->tx_lock, 1, __ATOMIC_ACQUIRE))
         __builtin_ia32_pause();
 }
 
-static void shm_tx_unlock(struct shm_peer *p)
+static inline void shm_tx_unlock(struct shm_peer *p)
 {
     if (p->nic->config.threads)
         __atomic_store_n(&p->tx_lock, 0, __ATOMIC_RELEASE);
@@ -203,11 +203,17 @@ static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
                     int n, void *op)
 {
     struct shm_peer *p = (struct shm_peer *)peer;
-    size_t len = 0;
+    static const struct pw_iov nothing;
+    size_t len;
     int err;
 
     (void)op;
-    for (int i = 0; i < n; i++)
+    if (__builtin_expect(n == 0, 0)) {
+        iov = &nothing;
+        n = 1;
+    }
+    len = iov[0].len + (n > 1 ? iov[1].len : 0);
+    for (int i = 2; __builtin_expect(i < n, 0); i++)
         len += iov[i].len;
     if (__builtin_expect(__atomic_load_n(&p->down, __ATOMIC_RELAXED), 0))
         return -EPIPE;
@@ -298,6 +304,13 @@ static __attribute__((noinline)) int shm_deliver_own(struct shm_nic *nic,
     return shm_deliver(nic, p, true);
 }
 
+/* After the last frame of a burst, or the only one: off the path of its answer. */
+static inline void shm_rest(struct shm_peer *p)
+{
+    p->busy = false;
+    shm_rx_rest(&p->rx);
+}
+
 static bool shm_accused(struct shm_nic *nic)
 {
     return __atomic_load_n(&nic->accusations, __ATOMIC_RELAXED);
@@ -315,8 +328,8 @@ static int shm_progress(struct pw_nic *nic)
             if (__builtin_expect(!shm_rx_empty(&p->rx), 0))
                 events += __builtin_expect(n->config.distrust, 0) ?
                           shm_deliver_own(n, p) : shm_deliver(n, p, false);
-            else if (p->busy)
-                p->busy = false;
+            else
+                shm_rest(p);
         }
     }
     if (__builtin_expect(++n->polls >= SHM_POLLS_BUSY, 0)) {

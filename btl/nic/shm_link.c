@@ -211,7 +211,7 @@ static void shm_hello_fill(struct shm_peer *p, struct shm_hello *h)
     *h = (struct shm_hello){
         .magic = SHM_MAGIC, .version = SHM_VERSION,
         .base = (uint64_t)(uintptr_t)base, .size = pw_pool_size(nic->config.pool),
-        .queue = (uint64_t)((char *)p->tx.ring - base), .queue_size = p->tx.stow_size,
+        .queue = (uint64_t)((char *)p->tx.ring - base), .queue_size = p->tx.in_stow.size,
         .bell = (uint64_t)((char *)nic->bell - base),
         .fenced_wake = !nic->membarrier,
     };

@@ -2,25 +2,38 @@
 /* shm_ring.h - frames from one writer to one reader through shared memory.
  *
  * Start at shm_tx_send() and shm_rx_peek(). The queue lies in the writer's
- * segment and has two parts. The ring holds every frame in order, starting on a
- * cache line, with one 8-byte word that is its length, its immediate data and
- * the flag "it is there" at once, so that a small frame costs one line transfer:
+ * segment and has two parts. The ring holds every frame in order, with one 8-byte
+ * word that is its length, its immediate data and the flag "it is there" at once, so
+ * that a small frame costs one line transfer:
  *
  *     | word: imm, len + 1 | bytes ...       | word | stowed at | 0 |
  *       line k              line k + 1         line n             not written yet
  *
- * A frame of SHM_STOW_MIN bytes and more leaves only its place there; its bytes
- * lie in the stow, a larger ring. So the small ring stays in the cache, and the
- * large one is large enough that its lines have left the reader's cache when
- * they are written again.
+ * A frame starts where a line or its second half does. What fits into half a line
+ * takes no more, and shares the line with the next one; what is longer ends with its
+ * last line. Between the word and the bytes lies a pad where it makes stores that fill
+ * lines out of stores that straddle them.
+ *
+ * A frame of SHM_STOW_MIN bytes and more leaves only its place in the ring; its bytes
+ * lie in the stow, a larger ring.
+ *
+ * Where the writer goes on. For little, lines that both cores have in their caches are
+ * the cheapest ones. So once the writer has used the first few KiB of either part (hot)
+ * it jumps back to the beginning, if the reader has kept up; a burst spreads over the
+ * whole. Long frames (PW_PACE_MIN) always use the whole stow, lap by lap: it is large
+ * enough that its lines have left the reader's cache when they are written again, which
+ * for them is cheaper. doc/costs.md has the measurements.
  *
  * Always true: the word after the last published frame is 0. The writer clears
  * it before it publishes, so bytes of an earlier lap are never taken for a word.
  *
- * Frames are contiguous. One that does not fit before the end of the ring leaves
- * the word WRAP and starts at line 0; in the stow the rest is just left out. How
- * far the reader has read (head, stow_head) is published now and then only, every
- * eighth of either part: the writer looks when it believes that there is no room.
+ * Frames are contiguous. Where one does not fit before the end, or the writer jumps, it
+ * leaves out what is left; in the ring the word WRAP tells how much. After a jump that
+ * word, and what was unread then, lies in the midst of what is free: the writer goes
+ * around it (block), so a jump costs a burst next to no room. How far the reader has
+ * read (head, stow_head) is published now and then only: when nothing is left to read,
+ * and every eighth of either part. The writer looks when it believes that there is no
+ * room, or that it may jump.
  *
  * One writer thread and one reader thread at a time; the caller sees to it.
  */
@@ -36,7 +49,13 @@
 #include "pinwheel/copy.h"
 #include "pinwheel/nic.h"
 
-enum { SHM_LINE = 64, SHM_WORD = 8, SHM_STOW_MIN = 2048 };
+enum { SHM_LINE = 64, SHM_HALF = 32, SHM_WORD = 8, SHM_STOW_MIN = 2048 };
+
+/* At most so much of a part is hot. */
+enum { SHM_HOT = 8192 };
+
+/* So much of a frame is fetched ahead. */
+enum { SHM_FETCH = 1024 };
 
 /* Sizes of the stow, bytes; a power of two. The ring's size follows from it. */
 #define SHM_STOW_SIZE_MIN ((size_t)4096)
@@ -44,6 +63,7 @@ enum { SHM_LINE = 64, SHM_WORD = 8, SHM_STOW_MIN = 2048 };
 
 #define SHM_WRAP UINT32_MAX
 #define SHM_STOWED ((uint32_t)1 << 31)
+enum { SHM_PAD_SHIFT = 24 };    /* of frames in the ring */
 
 /* In shared memory, followed by the ring and the stow. Bytes counted since the
  * queue was made; they never wrap. */
@@ -53,13 +73,25 @@ struct shm_ring {
     char data[] __attribute__((aligned(SHM_LINE)));     /* the writer writes */
 };
 
+/* The writer's books of one part. Bytes left out count as written, and those of a jump
+ * as read: what the reader has published is then from jump_low up to jump_from until it
+ * comes to jump_to. What it has not read at that moment lies a lap later in
+ * block_start up to block_end. */
+struct shm_part {
+    size_t size;
+    uint64_t tail;              /* bytes written */
+    uint64_t seen;              /* bytes read, when last looked */
+    uint64_t turn;              /* when tail is there: jump? */
+    uint64_t limit;             /* see shm_part_limit(); of the ring only */
+    uint64_t jump_low, jump_from, jump_to;
+    uint64_t block_start, block_end;
+};
+
 /* The writer's own books. */
 struct shm_tx {
     struct shm_ring *ring;
     char *stow;
-    size_t size, stow_size;
-    uint64_t tail, stow_tail;           /* bytes written */
-    uint64_t head_seen, stow_head_seen; /* the reader's, when last looked at */
+    struct shm_part in_ring, in_stow;
     struct pw_pace pace;
 };
 
@@ -98,17 +130,36 @@ static inline uint64_t shm_lines(uint64_t len)
     return (len + SHM_LINE - 1) & ~(uint64_t)(SHM_LINE - 1);
 }
 
+/* Where the next frame begins after one of `bytes` at `at`, its word counted. */
+static inline uint64_t shm_after(uint64_t at, uint64_t bytes)
+{
+    uint64_t half = (at | (SHM_HALF - 1)) + 1;
+
+    return at + bytes <= half ? half : shm_lines(at + bytes);
+}
+
 static inline uint64_t *shm_word(struct shm_ring *ring, size_t size, uint64_t at)
 {
     return (uint64_t *)(void *)(ring->data + (at & (size - 1)));
+}
+
+static inline size_t shm_hot(size_t size)
+{
+    return size / 2 < SHM_HOT ? size / 2 : SHM_HOT;
+}
+
+static inline struct shm_part shm_part_init(size_t size)
+{
+    return (struct shm_part){ .size = size, .turn = shm_hot(size), .block_start = UINT64_MAX };
 }
 
 static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t stow_size)
 {
     size_t size = shm_ring_size(stow_size);
 
-    *tx = (struct shm_tx){ .ring = (struct shm_ring *)memory, .size = size,
-                           .stow_size = stow_size };
+    *tx = (struct shm_tx){ .ring = (struct shm_ring *)memory,
+                           .in_ring = shm_part_init(size),
+                           .in_stow = shm_part_init(stow_size) };
     tx->stow = tx->ring->data + size;
     tx->ring->head = tx->ring->stow_head = 0;
     *shm_word(tx->ring, size, 0) = 0;
@@ -123,51 +174,164 @@ static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t stow_size
     rx->stow = rx->ring->data + size;
 }
 
+/* How far the reader has read. Pairs with the release in shm_rx_publish(): it is
+ * through with what it published before we write there again. */
+static inline uint64_t shm_part_read(const struct shm_part *p, const uint64_t *head)
+{
+    uint64_t now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
+
+    return now - p->jump_low <= p->jump_from - p->jump_low ? p->jump_to : now;
+}
+
 /* Are `need` bytes free? 0, -EAGAIN, or -EPROTO when the reader claims to have
  * read what was not written, or takes back what it had read. Looks at the reader's
- * line only when it must. Pairs with the release in shm_rx_publish(): the reader is
- * through with what it published before we write there again. */
-static inline int shm_tx_room(const uint64_t *head, uint64_t *seen, uint64_t tail,
-                              uint64_t need, size_t size)
+ * line only when it must. */
+static inline int shm_part_room(struct shm_part *p, const uint64_t *head, uint64_t need)
 {
     uint64_t now;
 
-    if (__builtin_expect(tail + need - *seen <= size, 1))
+    if (__builtin_expect(p->tail + need - p->seen <= p->size, 1))
         return 0;
-    now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(now - *seen > tail - *seen, 0))
+    now = shm_part_read(p, head);
+    if (__builtin_expect(now - p->seen > p->tail - p->seen, 0))
         return -EPROTO;
-    *seen = now;
-    return tail + need - now <= size ? 0 : -EAGAIN;
+    p->seen = now;
+    return p->tail + need - now <= p->size ? 0 : -EAGAIN;
 }
 
-/* Where `bytes` go in the ring: *skip is left unused before its end. Counts the
- * cleared word behind them. */
-static inline int shm_tx_place(struct shm_tx *tx, uint64_t bytes, uint64_t *skip)
-{
-    uint64_t to_end = tx->size - (tx->tail & (tx->size - 1));
+/* How much may be unread at a jump, in eighths of what is hot: soon after the writer has
+ * used that, and when it has used twice as much. */
+struct shm_backlog {
+    uint16_t early, late;
+};
 
-    *skip = bytes > to_end ? to_end : 0;
-    return shm_tx_room(&tx->ring->head, &tx->head_seen, tx->tail,
-                       *skip + bytes + SHM_LINE, tx->size);
+/* It is time: has the reader read enough, so that the writer may go on at the beginning
+ * with `need` bytes? Bytes left out for that, or 0: then look again soon, but after a
+ * burst that went far beyond what is hot not before the next lap. To write again what
+ * only the reader's larger cache has is dearer than what none has. */
+static __attribute__((noinline, unused))
+size_t shm_part_jump(struct shm_part *p, const uint64_t *head, size_t need,
+                     struct shm_backlog backlog)
+{
+    size_t at = p->tail & (p->size - 1), hot = shm_hot(p->size);
+    size_t most = hot / 8 * (at < 2 * hot ? backlog.early : backlog.late);
+    uint64_t now, unread;
+
+    if (at + need < hot || at >= 3 * hot) {
+        p->turn = p->tail - at + hot + (at < hot ? 0 : p->size);
+        return 0;
+    }
+    now = shm_part_read(p, head);
+    unread = p->tail - now;
+    if (unread > most || need + unread > at) {
+        p->turn = p->tail + hot / 8;
+        return 0;
+    }
+    p->jump_low = now;
+    p->jump_from = p->tail;
+    p->jump_to = p->seen = p->tail + (p->size - at);
+    p->turn = p->jump_to + hot;
+    p->block_start = (now & ~(uint64_t)(SHM_LINE - 1)) + p->size;
+    p->block_end = shm_lines(p->tail + SHM_WORD) + p->size;
+    return p->size - at;
+}
+
+/* Bytes to leave out where what was unread at the last jump, the word of the jump among
+ * it, may be so still. */
+static __attribute__((noinline, unused))
+size_t shm_part_hop(struct shm_part *p, const uint64_t *head)
+{
+    uint64_t now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
+
+    if (p->tail < p->block_end && now - p->jump_low <= p->jump_from - p->jump_low)
+        return p->block_end - p->tail;
+    p->block_start = UINT64_MAX;
+    return 0;
+}
+
+/* Bytes to leave out before `bytes`, which need so many more behind them. After a jump
+ * there is room, and it cannot be taken back: who gets its bytes leaves them out. */
+static inline size_t shm_part_skip(struct shm_part *p, const uint64_t *head, size_t bytes,
+                                   size_t more, bool jump, struct shm_backlog backlog)
+{
+    size_t to_end = p->size - (p->tail & (p->size - 1)), skip = 0;
+
+    if (p->tail + bytes + more > p->turn && jump)
+        skip = shm_part_jump(p, head, bytes + more, backlog);
+    if (!skip && p->tail + bytes + more > p->block_start)
+        skip = shm_part_hop(p, head);
+    return skip + bytes > to_end ? to_end : skip;
+}
+
+/* Everything that may keep a frame from just following the last one comes at a known
+ * position. The first of these, for a frame that ends two lines before. */
+static inline uint64_t shm_part_limit(const struct shm_part *p, uint64_t from)
+{
+    uint64_t lap_end = (from | (p->size - 1)) + 1, limit = lap_end + 2 * SHM_LINE;
+
+    if (limit > p->seen + p->size + SHM_LINE)
+        limit = p->seen + p->size + SHM_LINE;
+    if (limit > p->turn)
+        limit = p->turn;
+    return limit < p->block_start ? limit : p->block_start;
+}
+
+static __attribute__((noinline, unused))
+int shm_tx_place_anew(struct shm_tx *tx, uint64_t len, uint64_t *skip, uint64_t *bytes)
+{
+    const struct shm_backlog backlog = { 4, 4 };
+    struct shm_part *p = &tx->in_ring;
+    int err;
+
+    *skip = shm_part_skip(p, &tx->ring->head, *bytes, 2 * SHM_LINE, true, backlog);
+    if (*skip)
+        *bytes = shm_after(0, len);
+    err = shm_part_room(p, &tx->ring->head, *skip + *bytes + SHM_LINE);
+    p->limit = err ? 0 : shm_part_limit(p, p->tail + *skip);
+    return err;
+}
+
+/* Where a frame goes in the ring whose word and what follows it are `len` bytes: *skip
+ * is left out before, and it takes *bytes. Counts the cleared word behind them. 0,
+ * -EAGAIN or -EPROTO. */
+static inline int shm_tx_place(struct shm_tx *tx, uint64_t len, uint64_t *skip,
+                               uint64_t *bytes)
+{
+    struct shm_part *p = &tx->in_ring;
+    uint64_t end = shm_after(p->tail, len);
+
+    *skip = 0;
+    *bytes = end - p->tail;
+    return __builtin_expect(end + 2 * SHM_LINE <= p->limit, 1)
+               ? 0 : shm_tx_place_anew(tx, len, skip, bytes);
 }
 
 static inline void shm_tx_publish(struct shm_tx *tx, uint64_t skip, uint64_t bytes,
                                   uint32_t imm, uint32_t low)
 {
-    uint64_t *word = shm_word(tx->ring, tx->size, tx->tail + skip);
-    uint64_t *next = shm_word(tx->ring, tx->size, tx->tail + skip + bytes);
+    struct shm_part *p = &tx->in_ring;
+    uint64_t *word = shm_word(tx->ring, p->size, p->tail + skip);
+    uint64_t *next = shm_word(tx->ring, p->size, p->tail + skip + bytes);
 
     __atomic_store_n(next, 0, __ATOMIC_RELAXED);
     /* Pairs with the acquire in shm_rx_peek(). */
     __atomic_store_n(word, (uint64_t)imm << 32 | low, __ATOMIC_RELEASE);
     if (__builtin_expect(skip != 0, 0))
-        __atomic_store_n(shm_word(tx->ring, tx->size, tx->tail), SHM_WRAP,
-                         __ATOMIC_RELEASE);
-    tx->tail += skip + bytes;
+        __atomic_store_n(shm_word(tx->ring, p->size, p->tail),
+                         (uint64_t)skip << 32 | SHM_WRAP, __ATOMIC_RELEASE);
+    p->tail += skip + bytes;
     /* The line that the next publish clears: fetch it for writing now, off the
      * path of a message. Benchmark: pwbench latency --sizes 8. */
-    __builtin_prefetch((char *)next + SHM_LINE, 1);
+    pw_fetch_for_writing((char *)next + SHM_LINE);
+}
+
+static __attribute__((noinline, unused))
+void shm_gather(char *to, const struct pw_iov *iov, int n)
+{
+    for (int i = 0; i < n; i++) {
+        pw_copy_small(to, iov[i].base, iov[i].len);
+        to += iov[i].len;
+    }
 }
 
 static inline void shm_stow_gather(struct shm_tx *tx, char *to, const struct pw_iov *iov,
@@ -189,25 +353,36 @@ static inline uint64_t shm_stow_pad(const struct pw_iov *iov, int n, size_t len)
     return ((uintptr_t)iov[n - 1].base - (len - iov[n - 1].len)) & (SHM_LINE - 1);
 }
 
-static inline int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov,
+static __attribute__((noinline, unused))
+int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov,
                               int n, size_t len)
 {
-    uint64_t pad = shm_stow_pad(iov, n, len), bytes = shm_lines(pad + len), skip, at;
-    uint64_t to_end = tx->stow_size - (tx->stow_tail & (tx->stow_size - 1));
+    const struct shm_backlog backlog = { 0, 8 };
+    struct shm_part *p = &tx->in_stow;
+    uint64_t pad = shm_stow_pad(iov, n, len), bytes = shm_lines(pad + len), skip, line;
+    int err;
 
-    int err = shm_tx_place(tx, SHM_LINE, &skip);
-
-    at = tx->stow_tail + (bytes > to_end ? to_end : 0);
+    p->tail += shm_part_skip(p, &tx->ring->stow_head, bytes, 0, bytes < PW_PACE_MIN,
+                             backlog);
+    err = shm_part_room(p, &tx->ring->stow_head, bytes);
     if (!err)
-        err = shm_tx_room(&tx->ring->stow_head, &tx->stow_head_seen, tx->stow_tail,
-                          at + bytes - tx->stow_tail, tx->stow_size);
+        err = shm_tx_place(tx, 2 * SHM_WORD, &skip, &line);
     if (err)
         return err;
-    shm_stow_gather(tx, tx->stow + (at & (tx->stow_size - 1)) + pad, iov, n);
-    tx->stow_tail = at + bytes;
-    shm_word(tx->ring, tx->size, tx->tail + skip)[1] = at + pad;
-    shm_tx_publish(tx, skip, SHM_LINE, imm, (uint32_t)(len + 1) | SHM_STOWED);
+    shm_stow_gather(tx, tx->stow + (p->tail & (p->size - 1)) + pad, iov, n);
+    shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip)[1] = p->tail + pad;
+    p->tail += bytes;
+    shm_tx_publish(tx, skip, line, imm, (uint32_t)(len + 1) | SHM_STOWED);
     return 0;
+}
+
+/* Bytes to leave out in the ring so that the last piece, the user's as a rule, begins
+ * with half a line there. Of little it would only make more. */
+static inline uint64_t shm_ring_pad(const struct pw_iov *iov, int n, size_t len)
+{
+    size_t last = iov[n - 1].len;
+
+    return last >= SHM_LINE ? -(SHM_WORD + len - last) & (SHM_HALF - 1) : 0;
 }
 
 /* 0, -EAGAIN no room, -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
@@ -215,27 +390,40 @@ static inline int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_i
 static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
                               const struct pw_iov *iov, int n, size_t len)
 {
-    uint64_t bytes = shm_lines(SHM_WORD + len), skip;
+    uint64_t bytes, skip, pad;
     char *to;
     int err;
 
-    if (__builtin_expect(len >= SHM_STOW_MIN || bytes > tx->size / 4, 0))
-        return len > shm_frame_max(tx->stow_size) ? -EMSGSIZE
-                                                  : shm_tx_stow(tx, imm, iov, n, len);
-    err = shm_tx_place(tx, bytes, &skip);
+    if (__builtin_expect(len >= SHM_STOW_MIN || len > tx->in_ring.size / 4 - SHM_LINE, 0))
+        return len > shm_frame_max(tx->in_stow.size) ? -EMSGSIZE
+                                                     : shm_tx_stow(tx, imm, iov, n, len);
+    pad = shm_ring_pad(iov, n, len);
+    err = shm_tx_place(tx, SHM_WORD + pad + len, &skip, &bytes);
     if (__builtin_expect(err != 0, 0))
         return err;
-    to = (char *)shm_word(tx->ring, tx->size, tx->tail + skip) + SHM_WORD;
-    for (int i = 0; i < n; i++) {
-        pw_copy_small(to, iov[i].base, iov[i].len);
-        to += iov[i].len;
+    to = (char *)shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip) + SHM_WORD + pad;
+    if (__builtin_expect(n == 2, 1)) {
+        pw_copy_small(to, iov[0].base, iov[0].len);
+        pw_copy_small(to + iov[0].len, iov[1].base, iov[1].len);
+    } else {
+        shm_gather(to, iov, n);
     }
-    shm_tx_publish(tx, skip, bytes, imm, (uint32_t)(len + 1));
+    shm_tx_publish(tx, skip, bytes, imm, (uint32_t)(len + 1 + (pad << SHM_PAD_SHIFT)));
     return 0;
 }
 
-static inline int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len,
-                                     const void **data)
+/* The bytes will be read, but not before somebody has looked at their header: have them
+ * come meanwhile. */
+static inline void shm_rx_fetch(const char *from, size_t len)
+{
+    if ((ptrdiff_t)len > SHM_FETCH)
+        len = SHM_FETCH;
+    for (ptrdiff_t at = 0; __builtin_expect(at < (ptrdiff_t)len, 0); at += SHM_LINE)
+        __builtin_prefetch(from + at);
+}
+
+static __attribute__((noinline, unused))
+int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len, const void **data)
 {
     /* Once: who distrusts the writer must use what it has checked. */
     uint64_t start = __atomic_load_n(&at[1], __ATOMIC_RELAXED);
@@ -245,7 +433,8 @@ static inline int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size
         start - rx->stow_pos >= rx->stow_size)
         return -EPROTO;
     *data = rx->stow + off;
-    rx->next = rx->pos + SHM_LINE;
+    shm_rx_fetch(rx->stow + off, len);
+    rx->next = shm_after(rx->pos, 2 * SHM_WORD);
     rx->stow_next = shm_lines(start + len);
     return 1;
 }
@@ -254,18 +443,23 @@ static inline int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size
  * -EPROTO when what is there cannot be a frame. Each word of the writer's is read
  * once, and what was read is checked: a writer that changes it meanwhile leads us
  * nowhere outside of its queue. */
-static inline int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data,
-                              size_t *len)
+static inline __attribute__((always_inline))
+int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data, size_t *len)
 {
     uint64_t *at = shm_word(rx->ring, rx->size, rx->pos);
     /* Pairs with the releases in shm_tx_publish(). */
     uint64_t word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
     uint32_t low;
+    size_t head;
 
     if (__builtin_expect(!word, 1))
         return 0;
     if (__builtin_expect((uint32_t)word == SHM_WRAP, 0)) {
-        rx->pos += rx->size - (rx->pos & (rx->size - 1));
+        uint64_t skip = word >> 32;
+
+        if (skip & (SHM_HALF - 1) || skip > rx->size - (rx->pos & (rx->size - 1)))
+            return -EPROTO;
+        rx->pos += skip;
         at = shm_word(rx->ring, rx->size, rx->pos);
         word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
     }
@@ -274,12 +468,16 @@ static inline int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **dat
     *len = (size_t)(low & ~SHM_STOWED) - 1;
     if (low & SHM_STOWED)
         return shm_rx_peek_stowed(rx, at, *len, data);
-    /* Within its size and before the ring's end: one branch for both. */
-    if (__builtin_expect((*len > rx->size / 4) |
-                         (*len > rx->size - SHM_WORD - (rx->pos & (rx->size - 1))), 0))
+    head = SHM_WORD + (low >> SHM_PAD_SHIFT);
+    *len = (low & (((uint32_t)1 << SHM_PAD_SHIFT) - 1)) - (size_t)1;
+    /* Within its size, before the ring's end, the pad shorter than half a line: one
+     * branch for all. */
+    if (__builtin_expect((*len > rx->size / 4) | (head >= SHM_WORD + SHM_HALF) |
+                         (head + *len > rx->size - (rx->pos & (rx->size - 1))), 0))
         return -EPROTO;
-    *data = at + 1;
-    rx->next = rx->pos + shm_lines(SHM_WORD + *len);
+    *data = (char *)at + head;
+    shm_rx_fetch((char *)at + SHM_LINE, head + *len - SHM_LINE);
+    rx->next = shm_after(rx->pos, head + *len);
     rx->stow_next = rx->stow_pos;
     return 1;
 }
@@ -289,11 +487,20 @@ static inline bool shm_rx_empty(struct shm_rx *rx)
     return !__atomic_load_n(shm_word(rx->ring, rx->size, rx->pos), __ATOMIC_ACQUIRE);
 }
 
-/* Pairs with the acquire in shm_tx_room(). */
+/* Pairs with the acquire in shm_part_read(). */
 static inline void shm_rx_publish(uint64_t *head, uint64_t *published, uint64_t pos)
 {
     __atomic_store_n(head, pos, __ATOMIC_RELEASE);
     *published = pos;
+}
+
+/* Nothing is there: now is time to publish what was read. */
+static inline void shm_rx_rest(struct shm_rx *rx)
+{
+    if (rx->pos != rx->published)
+        shm_rx_publish(&rx->ring->head, &rx->published, rx->pos);
+    if (rx->stow_pos != rx->stow_published)
+        shm_rx_publish(&rx->ring->stow_head, &rx->stow_published, rx->stow_pos);
 }
 
 /* Through with the frame that peek gave: its bytes may be written again. */

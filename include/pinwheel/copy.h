@@ -16,6 +16,18 @@
 #include <x86intrin.h>
 #endif
 
+/* A line that will be written soon, from wherever it is. The compiler's own builtin
+ * fetches it as for reading unless it is told of a newer CPU; where prefetchw is not
+ * known it does nothing. */
+static inline void pw_fetch_for_writing(const void *line)
+{
+#ifdef __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}
+
 /* memcpy, but not slow when the destination's offset in its page is up to 15 bytes
  * above the source's: "rep movsb", which the C library takes from 2 KiB on, then
  * moves a few bytes a cycle on some CPUs (measured on Zen 4: 3.5 GB/s instead of
@@ -33,15 +45,41 @@ static inline void pw_copy(void *to, const void *from, size_t len)
     memcpy(d, s, len);
 }
 
-/* memcpy for the few bytes of a small message: no call up to 16, which is most
- * of what a PML's header and one number need. */
+/* Of at least half as many, at most as many bytes: two moves that overlap. */
+static inline void pw_copy_32(char *d, const char *s, size_t len)
+{
+    struct { char bytes[16]; } a, b;
+
+    memcpy(&a, s, 16);
+    memcpy(&b, s + len - 16, 16);
+    memcpy(d, &a, 16);
+    memcpy(d + len - 16, &b, 16);
+}
+
+static inline void pw_copy_64(char *d, const char *s, size_t len)
+{
+    struct { char bytes[32]; } a, b;
+
+    memcpy(&a, s, 32);
+    memcpy(&b, s + len - 32, 32);
+    memcpy(d, &a, 32);
+    memcpy(d + len - 32, &b, 32);
+}
+
+/* memcpy for the few bytes of a small message: no call up to 64, which is most
+ * of what a PML's header and some numbers need. */
 static inline void pw_copy_small(void *to, const void *from, size_t len)
 {
     char *d = (char *)to;
     const char *s = (const char *)from;
 
     if (len > 16) {
-        memcpy(d, s, len);
+        if (len > 64)
+            memcpy(d, s, len);
+        else if (len > 32)
+            pw_copy_64(d, s, len);
+        else
+            pw_copy_32(d, s, len);
     } else if (len >= 8) {
         uint64_t a, b;
         memcpy(&a, s, 8);

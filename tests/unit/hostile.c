@@ -188,7 +188,7 @@ static void liar_is_reported(struct three *t, const char *with)
 
 static void put_word(struct shm_tx *tx, uint64_t at, uint64_t word, uint64_t place)
 {
-    uint64_t *w = shm_word(tx->ring, tx->size, at);
+    uint64_t *w = shm_word(tx->ring, tx->in_ring.size, at);
 
     w[1] = place;
     __atomic_store_n(w, word, __ATOMIC_RELEASE);
@@ -269,7 +269,7 @@ Test(hostile, a_lie_left_behind_is_no_good_order)
     for (int i = 0; i < 50; i++)
         cr_assert(eq(int, send(&t.from_liar, 8), 0));
     tx = &inner(&t.from_liar)->tx;
-    put_word(tx, tx->tail, 0x7fffffff, 0);
+    put_word(tx, tx->in_ring.tail, 0x7fffffff, 0);
     link_close(&t.from_liar);
     pw_nic_shm.wait(t.me.nic, 0);       /* then the sockets are looked at next */
     pw_nic_shm.progress(t.me.nic);
@@ -314,7 +314,7 @@ static void change_while_looked_at(struct link *l, uint32_t imm, const void *dat
     unsigned char was = byte[len / 2];
 
     (void)imm;
-    memset(g->tx->stow, 0xff, g->tx->stow_size);
+    memset(g->tx->stow, 0xff, g->tx->in_stow.size);
     memset(g->tx->ring->data + SHM_WORD, 0xff, SHM_LINE - SHM_WORD);
     g->changed += byte[len / 2] != was;
     g->shared += (const char *)data >= g->peer->base &&

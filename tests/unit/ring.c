@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "btl/nic/shm_ring.h"
+#include "tests/unit/draw.h"
 
 enum { STOW = 65536, BEYOND = 4096 };
 
@@ -277,31 +278,253 @@ Test(ring, a_full_ring_stops_large_frames_too)
 }
 
 /* A frame that ends at the very end: no wrap is left, the next starts at 0. */
+static size_t ring_at(const struct rig *r)
+{
+    return r->tx.in_ring.tail % r->tx.in_ring.size;
+}
+
+/* A burst, one line after the other, until so many bytes are left before the end. Half
+ * of it stays unread, so that the writer has no reason to jump. How many. */
+static uint32_t go_to(struct rig *r, size_t left)
+{
+    uint32_t n = 0;
+
+    for (; ring_at(r) != r->tx.in_ring.size - left; n++)
+        cr_assert(eq(int, send(r, n, 40), 0));
+    for (uint32_t i = 0; i < n / 2; i++)
+        expect_frame(r, i, 40);
+    return n;
+}
+
 Test(ring, a_frame_fits_exactly_before_the_end)
 {
     struct rig r;
-    size_t line = 0;
+    uint32_t n;
 
     rig_open(&r, SHM_STOW_SIZE_MIN);
-    for (uint32_t n = 0; line < r.tx.size - 4 * SHM_LINE; n++, line += SHM_LINE) {
-        cr_assert(eq(int, send(&r, n, 8), 0));
-        expect_frame(&r, n, 8);
-    }
-    cr_assert(eq(int, send(&r, 1, 4 * SHM_LINE - SHM_WORD), 0));
-    cr_expect(eq(u64, r.tx.tail % r.tx.size, 0));
-    expect_frame(&r, 1, 4 * SHM_LINE - SHM_WORD);
+    n = go_to(&r, 4 * SHM_LINE);
+    cr_assert(eq(int, send(&r, n, 4 * SHM_LINE - SHM_HALF), 0));
+    cr_expect(eq(sz, ring_at(&r), 0));
+    for (uint32_t i = n / 2; i < n; i++)
+        expect_frame(&r, i, 40);
+    expect_frame(&r, n, 4 * SHM_LINE - SHM_HALF);
     expect_none(&r);
-    cr_assert(eq(int, send(&r, 2, 8), 0));
-    expect_frame(&r, 2, 8);
 
-    while (r.tx.tail % r.tx.size != r.tx.size - 3 * SHM_LINE) {
-        cr_assert(eq(int, send(&r, 3, 8), 0));
-        expect_frame(&r, 3, 8);
-    }
-    cr_assert(eq(int, send(&r, 4, 4 * SHM_LINE - SHM_WORD), 0), "one line too long");
-    expect_frame(&r, 4, 4 * SHM_LINE - SHM_WORD);
-    cr_expect(eq(u64, r.tx.tail % r.tx.size, 4 * SHM_LINE));
+    n = go_to(&r, 3 * SHM_LINE);
+    cr_assert(eq(int, send(&r, n, 4 * SHM_LINE - SHM_HALF), 0), "one line too long");
+    cr_expect(eq(sz, ring_at(&r), 4 * SHM_LINE));
+    for (uint32_t i = n / 2; i < n; i++)
+        expect_frame(&r, i, 40);
+    expect_frame(&r, n, 4 * SHM_LINE - SHM_HALF);
+    expect_none(&r);
     rig_close(&r);
+}
+
+/* ---- where frames lie ---- */
+
+Test(ring, two_small_frames_share_a_line)
+{
+    struct rig r;
+
+    rig_open(&r, STOW);
+    cr_assert(eq(int, send(&r, 0, SHM_HALF - SHM_WORD), 0));
+    cr_expect(eq(sz, ring_at(&r), SHM_HALF));
+    cr_assert(eq(int, send(&r, 1, 1), 0));
+    cr_expect(eq(sz, ring_at(&r), SHM_LINE));
+    cr_assert(eq(int, send(&r, 2, SHM_HALF - SHM_WORD + 1), 0));
+    cr_expect(eq(sz, ring_at(&r), 2 * SHM_LINE), "a longer one ends with its line");
+    cr_assert(eq(int, send(&r, 3, 3000), 0));
+    cr_expect(eq(sz, ring_at(&r), 2 * SHM_LINE + SHM_HALF), "of a stowed one only the place");
+    cr_assert(eq(int, send(&r, 4, 100), 0));
+    cr_expect(eq(sz, ring_at(&r), 5 * SHM_LINE), "from half a line");
+    expect_frame(&r, 0, SHM_HALF - SHM_WORD);
+    expect_frame(&r, 1, 1);
+    expect_frame(&r, 2, SHM_HALF - SHM_WORD + 1);
+    expect_frame(&r, 3, 3000);
+    expect_frame(&r, 4, 100);
+    expect_none(&r);
+    rig_close(&r);
+}
+
+/* The user's bytes, not the header before them. */
+Test(ring, bytes_of_a_line_and_more_begin_with_half_a_line)
+{
+    static const uint8_t bytes[1000];
+    const void *at;
+    uint32_t imm;
+    struct rig r;
+    size_t len;
+
+    rig_open(&r, 1 << 20);
+    for (size_t head = 1; head < 40; head++)
+        for (size_t n = 64; n < 1000; n += 131) {
+            struct pw_iov iov[2] = { { bytes, head }, { bytes + n % 7, n } };
+
+            cr_assert(eq(int, shm_tx_send(&r.tx, 0, iov, 2, head + n), 0));
+            cr_assert(eq(int, shm_rx_peek(&r.rx, &imm, &at, &len), 1));
+            cr_assert(eq(sz, len, head + n));
+            cr_assert(eq(u64, ((uintptr_t)at + head) % SHM_HALF, 0));
+            shm_rx_done(&r.rx);
+        }
+    rig_close(&r);
+}
+
+/* One at a time, as an answer is awaited. */
+static size_t farthest(struct rig *r, size_t len, int times, size_t (*at)(const struct rig *))
+{
+    size_t far = 0;
+
+    for (int n = 0; n < times; n++) {
+        cr_assert(eq(int, send(r, (uint32_t)n, len), 0));
+        expect_frame(r, (uint32_t)n, len);
+        expect_none(r);
+        shm_rx_rest(&r->rx);
+        far = at(r) > far ? at(r) : far;
+    }
+    return far;
+}
+
+static size_t stow_at(const struct rig *r)
+{
+    return r->tx.in_stow.tail % r->tx.in_stow.size;
+}
+
+Test(ring, while_the_reader_keeps_up_few_lines_are_used)
+{
+    const size_t sizes[] = { 0, 20, 100, 1000, 1900 };
+    struct rig r;
+
+    for (int i = 0; i < 5; i++) {
+        rig_open(&r, 1 << 20);
+        cr_expect(le(sz, farthest(&r, sizes[i], 5000, ring_at), SHM_HOT + 2048));
+        rig_close(&r);
+    }
+    rig_open(&r, 1 << 20);
+    cr_expect(le(sz, farthest(&r, 3000, 5000, stow_at), SHM_HOT + 4096));
+    cr_expect(gt(sz, farthest(&r, 20000, 5000, stow_at), (1 << 20) - 40000),
+              "long ones go lap by lap");
+    rig_close(&r);
+}
+
+/* All of a part but a little is there for a burst, wherever the writer is. */
+static size_t burst(struct rig *r, uint32_t *number, size_t len)
+{
+    uint32_t first = *number;
+    size_t bytes = 0;
+
+    int err;
+
+    for (; !(err = send(r, *number, len)); ++*number)
+        bytes += shm_lines(len + SHM_WORD);
+    cr_assert(eq(int, err, -EAGAIN));
+    for (; first < *number; first++)
+        expect_frame(r, first, len);
+    expect_none(r);
+    shm_rx_rest(&r->rx);
+    return bytes;
+}
+
+Test(ring, a_burst_finds_room_wherever_the_last_one_ended)
+{
+    struct rig r;
+    uint32_t n = 0;
+
+    rig_open(&r, 1 << 20);
+    for (int i = 0; i < 300; i++) {
+        farthest(&r, 40, i, ring_at);
+        cr_assert(gt(sz, burst(&r, &n, 40), r.tx.in_ring.size - 1024), "burst %d", i);
+        farthest(&r, 3000, i, stow_at);
+        cr_assert(gt(sz, burst(&r, &n, 3000), r.tx.in_stow.size - 32768), "burst %d", i);
+    }
+    rig_close(&r);
+}
+
+/* The reader has read all when the writer jumps, and then not for a while. */
+Test(ring, the_word_of_a_jump_stays_until_it_is_read)
+{
+    struct rig r;
+    uint32_t n = 0, first;
+
+    rig_open(&r, 1 << 20);
+    while (r.tx.in_ring.jump_to == 0) {
+        cr_assert(eq(int, send(&r, n, 40), 0));
+        if (r.tx.in_ring.jump_to)
+            break;
+        expect_frame(&r, n++, 40);
+        shm_rx_rest(&r.rx);
+    }
+    cr_expect(lt(sz, ring_at(&r), 2 * SHM_LINE));
+    first = n++;
+    while (!send(&r, n, 40))
+        n++;
+    cr_assert(eq(int, send(&r, n, 40), -EAGAIN));
+    cr_expect(gt(u32, n - first, r.tx.in_ring.size / SHM_LINE - 8));
+    for (; first < n; first++)
+        expect_frame(&r, first, 40);
+    expect_none(&r);
+    rig_close(&r);
+}
+
+/* Some frames are unread when the writer jumps. */
+Test(ring, what_is_unread_at_a_jump_stays)
+{
+    for (uint32_t behind = 1; behind < 60; behind += 7) {
+        uint32_t n = 0, first = 0;
+        struct rig r;
+
+        rig_open(&r, 1 << 20);
+        for (; !r.tx.in_ring.jump_to; n++) {
+            cr_assert(eq(int, send(&r, n, 40), 0));
+            if (n >= behind)
+                expect_frame(&r, first++, 40);
+            shm_rx_rest(&r.rx);
+        }
+        cr_expect(lt(u32, n, 3 * SHM_HOT / SHM_LINE), "it did jump");
+        while (!send(&r, n, 40))
+            n++;
+        for (; first < n; first++)
+            expect_frame(&r, first, 40);
+        expect_none(&r);
+        rig_close(&r);
+    }
+}
+
+/* Anything, in any order, against a list of what was sent. */
+Test(ring, whatever_is_sent_and_read_in_turn_is_whole_and_in_order)
+{
+    const size_t stows[] = { SHM_STOW_SIZE_MIN, 16384, STOW, 1 << 20 };
+
+    for (int i = 0; i < 4; i++) {
+        static size_t len[1 << 16];
+        uint32_t sent = 0, got = 0;
+        uint64_t state = (uint64_t)i + 1;
+        struct rig r;
+
+        rig_open(&r, stows[i]);
+        for (int n = 0; n < 100000; n++) {
+            uint64_t x = draw(&state);
+            size_t most = x & 1 ? 60 : x & 14 ? 2500 : r.frame_max;
+
+            if (most > r.frame_max)
+                most = r.frame_max;
+            if (most > STOW)
+                most = STOW;
+            /* Long times of a kind: bursts, and one by one. */
+            if ((x >> 8) % 16 < (n / 1000 % 2 ? 12 : 8)) {
+                len[sent & 0xffff] = (x >> 16) % (most + 1);
+                sent += !send(&r, sent, len[sent & 0xffff]);
+            } else if (got < sent) {
+                expect_frame(&r, got, len[got & 0xffff]);
+                got++;
+            } else {
+                expect_none(&r);
+                shm_rx_rest(&r.rx);
+            }
+        }
+        for (; got < sent; got++)
+            expect_frame(&r, got, len[got & 0xffff]);
+        rig_close(&r);
+    }
 }
 
 /* Bytes of an earlier lap lie where a word will be: every value of them must
@@ -354,7 +577,12 @@ Test(ring, a_word_that_can_be_no_frame_is_refused)
     expect_refused(&r, r.rx.size / 4 + 2);                      /* too long */
     expect_refused(&r, 0x7fffffff);
     expect_refused(&r, SHM_WRAP - 1);
-    expect_refused(&r, SHM_WRAP);                               /* wrap at the start */
+    expect_refused(&r, SHM_WRAP);                               /* by nothing */
+    expect_refused(&r, r.rx.size << 32 | SHM_WRAP);             /* to nothing */
+    expect_refused(&r, (r.rx.size + SHM_HALF) << 32 | SHM_WRAP);
+    expect_refused(&r, (uint64_t)8 << 32 | SHM_WRAP);           /* into a half line */
+    expect_refused(&r, (uint64_t)0x7f << SHM_PAD_SHIFT | 2);    /* a pad beyond all */
+    expect_refused(&r, (uint64_t)1 << SHM_PAD_SHIFT);           /* nothing but a pad */
     expect_refused(&r, SHM_STOWED);
     expect_refused(&r, SHM_STOWED | (uint32_t)(r.frame_max + 2));
     rig_close(&r);
@@ -368,7 +596,7 @@ Test(ring, a_wrap_that_leads_nowhere_is_refused)
     cr_assert(eq(int, send(&r, 0, 8), 0));
     expect_frame(&r, 0, 8);
     *shm_word(r.rx.ring, r.rx.size, 0) = 0;
-    *shm_word(r.rx.ring, r.rx.size, SHM_LINE) = SHM_WRAP;
+    *shm_word(r.rx.ring, r.rx.size, SHM_HALF) = (r.rx.size - SHM_HALF) << 32 | SHM_WRAP;
     cr_expect(eq(int, peek(&r), -EPROTO));
     rig_close(&r);
 }
@@ -422,17 +650,18 @@ Test(ring, a_reader_that_lies_about_its_place_is_refused)
         struct rig r;
 
         rig_open(&r, STOW);
-        for (; n < 5 * r.tx.size / SHM_LINE; n++) {     /* some laps */
+        for (; n < 5 * r.tx.in_ring.size / SHM_LINE; n++) {     /* some laps */
             cr_assert(eq(int, send(&r, n, len), 0));
             expect_frame(&r, n, len);
         }
         while (!send(&r, n, len))
             n++;
         head = i < LIES ? &r.tx.ring->head : &r.tx.ring->stow_head;
-        tail = i < LIES ? r.tx.tail : r.tx.stow_tail;
+        tail = i < LIES ? r.tx.in_ring.tail : r.tx.in_stow.tail;
         *head = (lies[i % LIES] < 0 ? *head : tail) + (uint64_t)lies[i % LIES];
         cr_expect(eq(int, send(&r, n, len), -EPROTO), "lie %d", i);
-        cr_expect(eq(u64, i < LIES ? r.tx.tail : r.tx.stow_tail, tail), "nothing was sent");
+        cr_expect(eq(u64, i < LIES ? r.tx.in_ring.tail : r.tx.in_stow.tail, tail),
+                  "nothing was sent");
         rig_close(&r);
     }
 }

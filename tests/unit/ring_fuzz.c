@@ -75,7 +75,7 @@ static uint64_t some_word(struct rig *r)
 
     switch (x % 8) {
     case 0: return 0;
-    case 1: return SHM_WRAP;
+    case 1: return (x >> 8) % 4 * SHM_HALF << 32 | SHM_WRAP;
     case 2: return draw(&r->state);
     case 3: return 1 + (x >> 8) % (2 * r->size);
     case 4: return 1 + (x >> 8) % 200;
@@ -95,7 +95,7 @@ static void *lie_as_writer(void *arg)
     struct rig *r = arg;
 
     while (!__atomic_load_n(&r->over, __ATOMIC_RELAXED)) {
-        uint64_t line = draw(&r->state) % r->size / SHM_LINE * SHM_LINE;
+        uint64_t line = draw(&r->state) % r->size / SHM_HALF * SHM_HALF;
 
         put(r->theirs->data + line + SHM_WORD, some_place(r));
         put(r->theirs->data + line, some_word(r));
@@ -146,7 +146,7 @@ static void read_lies(size_t stow)
             rx.pos = n % 1000 * SHM_LINE;
             lies++;
         } else {
-            rx.pos += SHM_LINE;
+            rx.pos += SHM_HALF;
         }
         __atomic_store_n(&r.at, rx.stow_pos, __ATOMIC_RELAXED);
         if (n % 512 == 0)
@@ -207,7 +207,7 @@ static void write_to_liar(size_t stow)
             lies++;
             shm_tx_init(&tx, r.mine, stow);
         }
-        __atomic_store_n(&r.at, n % 2 ? tx.tail : tx.stow_tail, __ATOMIC_RELAXED);
+        __atomic_store_n(&r.at, n % 2 ? tx.in_ring.tail : tx.in_stow.tail, __ATOMIC_RELAXED);
         if (n % 512 == 0 || (err == -EAGAIN && full % 16 == 0))
             sched_yield();
     }
