@@ -191,6 +191,7 @@ struct pw_engine {
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
     unsigned each_call;             /* atomic, enum pw_each: not only when asked */
+    unsigned calls;                 /* of progress */
 
     pthread_mutex_t progress, lock;
     bool in_progress;               /* under progress */
@@ -210,8 +211,16 @@ struct pw_engine {
     uint64_t live_ns;               /* when it was written last */
 };
 
-/* What every progress call has to look after: some endpoint's guard, the cache. */
-enum pw_each { PW_EACH_GUARDS = 1, PW_EACH_PINNING = 2 };
+/* What every progress call has to look after: some endpoint's guard. */
+enum pw_each { PW_EACH_GUARDS = 1 };
+
+/* What every so many progress calls have to: the cache. */
+enum { PW_CALLS = 64 };
+
+static inline bool pw_calls_due(const struct pw_engine *e)
+{
+    return e->calls % PW_CALLS == 0;
+}
 
 static inline void pw_lock(struct pw_engine *e)
 {
@@ -260,8 +269,26 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX]);
 void pw_endpoints_chores(struct pw_engine *e);
 
 /* engine.c */
-bool pw_progress_enter(struct pw_engine *e);
-void pw_progress_leave(struct pw_engine *e);
+/* Not recursive: a thread that is in an upcall finds it taken. */
+static inline bool pw_progress_enter(struct pw_engine *e)
+{
+    if (__builtin_expect(e->config.threads, 0)) {
+        if (pthread_mutex_trylock(&e->progress))
+            return false;
+        __atomic_store_n(&e->progress_thread, pthread_self(), __ATOMIC_RELAXED);
+    } else if (e->in_progress) {
+        return false;
+    }
+    __atomic_store_n(&e->in_progress, true, __ATOMIC_RELAXED);
+    return true;
+}
+
+static inline void pw_progress_leave(struct pw_engine *e)
+{
+    __atomic_store_n(&e->in_progress, false, __ATOMIC_RELAXED);
+    if (__builtin_expect(e->config.threads, 0))
+        pthread_mutex_unlock(&e->progress);
+}
 /* the upcalls that NICs get */
 extern const struct pw_nic_upcalls pw_engine_nic_upcalls;
 
@@ -310,7 +337,7 @@ void pw_pinning_close(struct pw_engine *e);
 int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
                    struct pw_key *key, struct pw_region **region);
 void pw_pinning_put(struct pw_engine *e, struct pw_region *region);
-void pw_pinning_step(struct pw_engine *e);      /* each progress call */
+void pw_pinning_step(struct pw_engine *e);      /* when pw_calls_due() */
 void pw_pinning_idle(struct pw_engine *e);
 const struct pw_monitor *pw_pinning_monitor(const struct pw_engine *e);   /* or NULL */
 

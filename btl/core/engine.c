@@ -12,27 +12,6 @@
 #include "idle.h"
 #include "path.h"
 
-/* Not recursive: a thread that is in an upcall finds it taken. */
-bool pw_progress_enter(struct pw_engine *e)
-{
-    if (__builtin_expect(e->config.threads, 0)) {
-        if (pthread_mutex_trylock(&e->progress))
-            return false;
-        __atomic_store_n(&e->progress_thread, pthread_self(), __ATOMIC_RELAXED);
-    } else if (e->in_progress) {
-        return false;
-    }
-    __atomic_store_n(&e->in_progress, true, __ATOMIC_RELAXED);
-    return true;
-}
-
-void pw_progress_leave(struct pw_engine *e)
-{
-    __atomic_store_n(&e->in_progress, false, __ATOMIC_RELAXED);
-    if (__builtin_expect(e->config.threads, 0))
-        pthread_mutex_unlock(&e->progress);
-}
-
 /* Is this thread in an upcall of progress? */
 static bool in_upcall(const struct pw_engine *e)
 {
@@ -181,7 +160,7 @@ static int progress_slow(struct pw_engine *e)
     struct pw_endpoint *ep;
     int n = 0;
 
-    if (e->pinning)
+    if (e->pinning && pw_calls_due(e))
         pw_pinning_step(e);
     if (__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED))
         pw_endpoints_chores(e);
@@ -205,11 +184,13 @@ int pw_engine_progress(struct pw_engine *e)
 
     if (__builtin_expect(!pw_progress_enter(e), 0))
         return 0;
+    e->calls++;
     for (int i = 0; i < e->n_nics; i++)
         n += e->nics[i]->ops->progress(e->nics[i]);
     if (__builtin_expect(__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED) |
                          __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) |
-                         __atomic_load_n(&e->each_call, __ATOMIC_RELAXED), 0))
+                         __atomic_load_n(&e->each_call, __ATOMIC_RELAXED) |
+                         pw_calls_due(e), 0))
         n += progress_slow(e);
     pw_idle(e, n);
     pw_progress_leave(e);
@@ -246,18 +227,17 @@ static bool numbered_accept(struct pw_endpoint *ep, uint32_t imm)
     return pw_guard_accept(ep->guard, imm);
 }
 
-static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
-                        size_t len)
+static __attribute__((noinline))
+void engine_recv_other(struct pw_engine *e, struct pw_endpoint *ep, uint32_t imm,
+                       const void *data, size_t len)
 {
-    struct pw_engine *e = ctx;
-    struct pw_endpoint *ep = ((struct pw_path *)cookie)->ep;
     unsigned kind = pw_imm_kind(imm);
 
-    if (__builtin_expect(__atomic_load_n(&ep->closing, __ATOMIC_RELAXED), 0))
+    if (__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
         return;
-    if (__builtin_expect(imm >> 24 & PW_F_NUMBERED, 0) && !numbered_accept(ep, imm))
+    if (imm >> 24 & PW_F_NUMBERED && !numbered_accept(ep, imm))
         return;
-    if (__builtin_expect(kind == PW_F_MESSAGE, 1))
+    if (kind == PW_F_MESSAGE)
         e->config.up->recv(e->config.ctx, ep->cookie, (uint8_t)(imm >> 16), data, len);
     else if (kind == PW_F_GET_DATA)
         pw_transfer_data(ep, data, len);
@@ -267,6 +247,20 @@ static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
         pw_guard_acked(ep->guard, data, len);
     else
         pw_serve(ep, kind, data, len);
+}
+
+/* Messages without a number are what nearly all frames are on one host. */
+static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
+                        size_t len)
+{
+    struct pw_engine *e = ctx;
+    struct pw_endpoint *ep = ((struct pw_path *)cookie)->ep;
+
+    if (__builtin_expect(imm >> 24 == PW_F_MESSAGE &&
+                         !__atomic_load_n(&ep->closing, __ATOMIC_RELAXED), 1))
+        e->config.up->recv(e->config.ctx, ep->cookie, (uint8_t)(imm >> 16), data, len);
+    else
+        engine_recv_other(e, ep, imm, data, len);
 }
 
 static void engine_complete(void *ctx, void *op, int status)

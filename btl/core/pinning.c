@@ -18,9 +18,8 @@
 #include "pinwheel/budget.h"
 #include "pinwheel/regcache.h"
 
-/* Progress calls between two looks at what has changed, and looks between two
- * writes of the page. */
-enum { PW_PIN_CALLS = 64, PW_PIN_LOOKS = 16 };
+/* Looks at what has changed between two writes of the page. */
+enum { PW_PIN_LOOKS = 16 };
 enum { PW_REGIONS_DEFAULT = 65536 };        /* of the cache */
 
 struct pw_pinning {
@@ -28,7 +27,7 @@ struct pw_pinning {
     struct pw_budget *budget;
     struct pw_regcache *cache;
     struct pw_pin_ops ops;
-    unsigned calls, looks;
+    unsigned looks;
     bool refused;
     char why[512];
 };
@@ -156,8 +155,6 @@ int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
     err = monitor_open(e, name, why);
     if (!err)
         err = cache_open(e);
-    if (!err)
-        e->each_call |= PW_EACH_PINNING;
     return err;
 }
 
@@ -208,9 +205,6 @@ void pw_pinning_step(struct pw_engine *e)
     struct pw_pinning *p = e->pinning;
     struct timespec t;
 
-    if (++p->calls < PW_PIN_CALLS)
-        return;
-    p->calls = 0;
     pw_regcache_progress(p->cache);
     if (++p->looks < PW_PIN_LOOKS)
         return;

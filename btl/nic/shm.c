@@ -217,7 +217,7 @@ static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
         len += iov[i].len;
     if (__builtin_expect(__atomic_load_n(&p->down, __ATOMIC_RELAXED), 0))
         return -EPIPE;
-    if (__builtin_expect(len > peer->nic->info.frame_max, 0))
+    if (__builtin_expect(len > p->tx.ring_most, 0) && len > peer->nic->info.frame_max)
         return -EMSGSIZE;
     shm_tx_lock(p);
     err = shm_tx_send(&p->tx, imm, iov, n, len);

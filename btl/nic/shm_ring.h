@@ -63,7 +63,8 @@ enum { SHM_FETCH = 1024 };
 
 #define SHM_WRAP UINT32_MAX
 #define SHM_STOWED ((uint32_t)1 << 31)
-enum { SHM_PAD_SHIFT = 24 };    /* of frames in the ring */
+enum { SHM_PAD_SHIFT = 24 };    /* of frames in the ring; a pad has five bits */
+#define SHM_ODD ((uint32_t)7 << (SHM_PAD_SHIFT + 5))    /* set only in other words */
 
 /* In shared memory, followed by the ring and the stow. Bytes counted since the
  * queue was made; they never wrap. */
@@ -83,6 +84,7 @@ struct shm_part {
     uint64_t seen;              /* bytes read, when last looked */
     uint64_t turn;              /* when tail is there: jump? */
     uint64_t limit;             /* see shm_part_limit(); of the ring only */
+    uint64_t skip, bytes;       /* where shm_tx_place_anew() puts the next frame */
     uint64_t jump_low, jump_from, jump_to;
     uint64_t block_start, block_end;
 };
@@ -91,6 +93,7 @@ struct shm_part {
 struct shm_tx {
     struct shm_ring *ring;
     char *stow;
+    size_t ring_most;           /* longer frames are stowed */
     struct shm_part in_ring, in_stow;
     struct pw_pace pace;
 };
@@ -102,7 +105,8 @@ struct shm_rx {
     size_t size, stow_size;
     uint64_t pos, stow_pos;             /* bytes read */
     uint64_t published, stow_published; /* what head and stow_head say */
-    uint64_t next, stow_next;           /* pos and stow_pos after this frame */
+    uint64_t next, stow_next;           /* pos and stow_pos after this frame; stow_next
+                                         * is stow_pos where it is not stowed */
 };
 
 static inline size_t shm_ring_size(size_t stow_size)
@@ -158,8 +162,11 @@ static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t stow_size
     size_t size = shm_ring_size(stow_size);
 
     *tx = (struct shm_tx){ .ring = (struct shm_ring *)memory,
+                           .ring_most = size / 4 - SHM_LINE,
                            .in_ring = shm_part_init(size),
                            .in_stow = shm_part_init(stow_size) };
+    if (tx->ring_most >= SHM_STOW_MIN)
+        tx->ring_most = SHM_STOW_MIN - 1;
     tx->stow = tx->ring->data + size;
     tx->ring->head = tx->ring->stow_head = 0;
     *shm_word(tx->ring, size, 0) = 0;
@@ -277,33 +284,40 @@ static inline uint64_t shm_part_limit(const struct shm_part *p, uint64_t from)
 }
 
 static __attribute__((noinline, unused))
-int shm_tx_place_anew(struct shm_tx *tx, uint64_t len, uint64_t *skip, uint64_t *bytes)
+int shm_tx_place_anew(struct shm_tx *tx, uint64_t len)
 {
     const struct shm_backlog backlog = { 4, 4 };
     struct shm_part *p = &tx->in_ring;
     int err;
 
-    *skip = shm_part_skip(p, &tx->ring->head, *bytes, 2 * SHM_LINE, true, backlog);
-    if (*skip)
-        *bytes = shm_after(0, len);
-    err = shm_part_room(p, &tx->ring->head, *skip + *bytes + SHM_LINE);
-    p->limit = err ? 0 : shm_part_limit(p, p->tail + *skip);
+    p->bytes = shm_after(p->tail, len) - p->tail;
+    p->skip = shm_part_skip(p, &tx->ring->head, p->bytes, 2 * SHM_LINE, true, backlog);
+    if (p->skip)
+        p->bytes = shm_after(0, len);
+    err = shm_part_room(p, &tx->ring->head, p->skip + p->bytes + SHM_LINE);
+    p->limit = err ? 0 : shm_part_limit(p, p->tail + p->skip);
     return err;
 }
 
 /* Where a frame goes in the ring whose word and what follows it are `len` bytes: *skip
  * is left out before, and it takes *bytes. Counts the cleared word behind them. 0,
  * -EAGAIN or -EPROTO. */
-static inline int shm_tx_place(struct shm_tx *tx, uint64_t len, uint64_t *skip,
-                               uint64_t *bytes)
+static inline __attribute__((always_inline))
+int shm_tx_place(struct shm_tx *tx, uint64_t len, uint64_t *skip, uint64_t *bytes)
 {
     struct shm_part *p = &tx->in_ring;
     uint64_t end = shm_after(p->tail, len);
+    int err;
 
-    *skip = 0;
-    *bytes = end - p->tail;
-    return __builtin_expect(end + 2 * SHM_LINE <= p->limit, 1)
-               ? 0 : shm_tx_place_anew(tx, len, skip, bytes);
+    if (__builtin_expect(end + 2 * SHM_LINE <= p->limit, 1)) {
+        *skip = 0;
+        *bytes = end - p->tail;
+        return 0;
+    }
+    err = shm_tx_place_anew(tx, len);
+    *skip = p->skip;
+    *bytes = p->bytes;
+    return err;
 }
 
 static inline void shm_tx_publish(struct shm_tx *tx, uint64_t skip, uint64_t bytes,
@@ -387,14 +401,14 @@ static inline uint64_t shm_ring_pad(const struct pw_iov *iov, int n, size_t len)
 
 /* 0, -EAGAIN no room, -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
  * is the sum of the n > 0 pieces. */
-static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
-                              const struct pw_iov *iov, int n, size_t len)
+static inline __attribute__((always_inline))
+int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n, size_t len)
 {
     uint64_t bytes, skip, pad;
     char *to;
     int err;
 
-    if (__builtin_expect(len >= SHM_STOW_MIN || len > tx->in_ring.size / 4 - SHM_LINE, 0))
+    if (__builtin_expect(len > tx->ring_most, 0))
         return len > shm_frame_max(tx->in_stow.size) ? -EMSGSIZE
                                                      : shm_tx_stow(tx, imm, iov, n, len);
     pad = shm_ring_pad(iov, n, len);
@@ -414,16 +428,16 @@ static inline int shm_tx_send(struct shm_tx *tx, uint32_t imm,
 
 /* The bytes will be read, but not before somebody has looked at their header: have them
  * come meanwhile. */
-static inline void shm_rx_fetch(const char *from, size_t len)
+static inline void shm_rx_fetch(const char *from, ptrdiff_t len)
 {
-    if ((ptrdiff_t)len > SHM_FETCH)
+    if (len > SHM_FETCH)
         len = SHM_FETCH;
-    for (ptrdiff_t at = 0; __builtin_expect(at < (ptrdiff_t)len, 0); at += SHM_LINE)
+    for (ptrdiff_t at = 0; at < len; at += SHM_LINE)
         __builtin_prefetch(from + at);
 }
 
-static __attribute__((noinline, unused))
-int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len, const void **data)
+static inline int shm_rx_stowed(struct shm_rx *rx, const uint64_t *at, size_t len,
+                                const void **data)
 {
     /* Once: who distrusts the writer must use what it has checked. */
     uint64_t start = __atomic_load_n(&at[1], __ATOMIC_RELAXED);
@@ -433,10 +447,53 @@ int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len, const 
         start - rx->stow_pos >= rx->stow_size)
         return -EPROTO;
     *data = rx->stow + off;
-    shm_rx_fetch(rx->stow + off, len);
     rx->next = shm_after(rx->pos, 2 * SHM_WORD);
     rx->stow_next = shm_lines(start + len);
+    shm_rx_fetch(rx->stow + off, (ptrdiff_t)len);
     return 1;
+}
+
+/* A frame that lies in the ring, as its word says. */
+static inline int shm_rx_direct(struct shm_rx *rx, const uint64_t *at, uint32_t low,
+                                const void **data, size_t *len)
+{
+    size_t head = SHM_WORD + (low >> SHM_PAD_SHIFT);
+
+    *len = (low & (((uint32_t)1 << SHM_PAD_SHIFT) - 1)) - (size_t)1;
+    /* Within its size and before the ring's end: one branch for both. */
+    if (__builtin_expect((*len > rx->size / 4) |
+                         (head + *len > rx->size - (rx->pos & (rx->size - 1))), 0))
+        return -EPROTO;
+    *data = (const char *)at + head;
+    rx->next = shm_after(rx->pos, head + *len);
+    if (__builtin_expect(head + *len > SHM_LINE, 0))
+        shm_rx_fetch((const char *)at + SHM_LINE, (ptrdiff_t)(head + *len - SHM_LINE));
+    return 1;
+}
+
+/* A word that is not of a frame in the ring, or not of a frame at all. */
+static __attribute__((noinline, unused))
+int shm_rx_peek_odd(struct shm_rx *rx, uint64_t word, uint32_t *imm, const void **data,
+                    size_t *len)
+{
+    const uint64_t *at;
+
+    if ((uint32_t)word == SHM_WRAP) {
+        uint64_t skip = word >> 32;
+
+        if (skip & (SHM_HALF - 1) || skip > rx->size - (rx->pos & (rx->size - 1)))
+            return -EPROTO;
+        rx->pos += skip;
+        /* Pairs with the release in shm_tx_publish(). */
+        word = __atomic_load_n(shm_word(rx->ring, rx->size, rx->pos), __ATOMIC_ACQUIRE);
+    }
+    at = shm_word(rx->ring, rx->size, rx->pos);
+    *imm = (uint32_t)(word >> 32);
+    *len = (size_t)((uint32_t)word & ~SHM_STOWED) - 1;
+    if ((uint32_t)word & SHM_STOWED)
+        return shm_rx_stowed(rx, at, *len, data);
+    return (uint32_t)word & SHM_ODD ? -EPROTO
+                                    : shm_rx_direct(rx, at, (uint32_t)word, data, len);
 }
 
 /* The next frame, in place. 1 there is one (finish with shm_rx_done()), 0 none,
@@ -446,40 +503,16 @@ int shm_rx_peek_stowed(struct shm_rx *rx, const uint64_t *at, size_t len, const 
 static inline __attribute__((always_inline))
 int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data, size_t *len)
 {
-    uint64_t *at = shm_word(rx->ring, rx->size, rx->pos);
-    /* Pairs with the releases in shm_tx_publish(). */
+    const uint64_t *at = shm_word(rx->ring, rx->size, rx->pos);
+    /* Pairs with the release in shm_tx_publish(). */
     uint64_t word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
-    uint32_t low;
-    size_t head;
 
     if (__builtin_expect(!word, 1))
         return 0;
-    if (__builtin_expect((uint32_t)word == SHM_WRAP, 0)) {
-        uint64_t skip = word >> 32;
-
-        if (skip & (SHM_HALF - 1) || skip > rx->size - (rx->pos & (rx->size - 1)))
-            return -EPROTO;
-        rx->pos += skip;
-        at = shm_word(rx->ring, rx->size, rx->pos);
-        word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
-    }
-    low = (uint32_t)word;
+    if (__builtin_expect((uint32_t)word & SHM_ODD, 0))
+        return shm_rx_peek_odd(rx, word, imm, data, len);
     *imm = (uint32_t)(word >> 32);
-    *len = (size_t)(low & ~SHM_STOWED) - 1;
-    if (low & SHM_STOWED)
-        return shm_rx_peek_stowed(rx, at, *len, data);
-    head = SHM_WORD + (low >> SHM_PAD_SHIFT);
-    *len = (low & (((uint32_t)1 << SHM_PAD_SHIFT) - 1)) - (size_t)1;
-    /* Within its size, before the ring's end, the pad shorter than half a line: one
-     * branch for all. */
-    if (__builtin_expect((*len > rx->size / 4) | (head >= SHM_WORD + SHM_HALF) |
-                         (head + *len > rx->size - (rx->pos & (rx->size - 1))), 0))
-        return -EPROTO;
-    *data = (char *)at + head;
-    shm_rx_fetch((char *)at + SHM_LINE, head + *len - SHM_LINE);
-    rx->next = shm_after(rx->pos, head + *len);
-    rx->stow_next = rx->stow_pos;
-    return 1;
+    return shm_rx_direct(rx, at, (uint32_t)word, data, len);
 }
 
 static inline bool shm_rx_empty(struct shm_rx *rx)
@@ -507,10 +540,12 @@ static inline void shm_rx_rest(struct shm_rx *rx)
 static inline void shm_rx_done(struct shm_rx *rx)
 {
     rx->pos = rx->next;
-    rx->stow_pos = rx->stow_next;
     if (__builtin_expect(rx->pos - rx->published >= rx->size / 8, 0))
         shm_rx_publish(&rx->ring->head, &rx->published, rx->pos);
-    if (__builtin_expect(rx->stow_pos - rx->stow_published >= rx->stow_size / 8, 0))
+    if (__builtin_expect(rx->stow_next == rx->stow_pos, 1))
+        return;
+    rx->stow_pos = rx->stow_next;
+    if (rx->stow_pos - rx->stow_published >= rx->stow_size / 8)
         shm_rx_publish(&rx->ring->stow_head, &rx->stow_published, rx->stow_pos);
 }
 
