@@ -45,7 +45,9 @@ END
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
     check) echo "libcriterion-dev  pkg-config --exists criterion"
            echo "clang-14  have_clang"
-           echo "spin  spin -V" ;;
+           echo "spin  spin -V"
+           echo "gnuplot-nox  gnuplot --version"
+           echo "valgrind  valgrind --version" ;;
     esac
 }
 
