@@ -56,6 +56,7 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/params.h \
 	btl/pinwheel.h \
 	btl/procs.c \
+	btl/windows.c \
 	btl/pvars.c \
 	btl/rdma.c \
 	btl/costs.c \

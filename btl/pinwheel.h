@@ -8,6 +8,7 @@
  *     module.c     the table that Open MPI calls
  *     send.c       messages
  *     rdma.c       registration, get, put, atomics
+ *     windows.c    which of Open MPI's components makes a window
  *     mpool.c      MPI_Alloc_mem
  *     costs.c      with which costs a job begins
  *     report.c     what people and Open MPI are told
@@ -102,6 +103,9 @@ int pw_pvars_register(void);
 
 /* An errno of the core as Open MPI's code. */
 int pw_opal_error(int err);
+
+/* windows.c */
+void pw_windows_prefer_sm(void);
 
 /* procs.c */
 int pw_procs_publish(void);

@@ -66,6 +66,7 @@ int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
 {
     struct pw_module *m = (struct pw_module *)btl;
 
+    pw_windows_prefer_sm();
     for (size_t i = 0; i < n; i++) {
         struct mca_btl_base_endpoint_t *peer;
 

@@ -22,7 +22,8 @@ mpi_programs = \
 	tests/mpi/threads \
 	tests/mpi/trunc \
 	tests/mpi/win \
-	tests/mpi/winops
+	tests/mpi/winops \
+	tests/mpi/winwhose
 check_PROGRAMS += $(mpi_programs) tests/mpi/deny
 check_LTLIBRARIES += libpwstory.la
 
@@ -93,12 +94,17 @@ tests_mpi_win_LDADD = $(mpi_libs)
 tests_mpi_winops_SOURCES = tests/mpi/winops.c
 tests_mpi_winops_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_winops_LDADD = $(mpi_libs)
+tests_mpi_winwhose_SOURCES = tests/mpi/winwhose.c
+tests_mpi_winwhose_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_winwhose_LDADD = $(OMPI_LIBS)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
 mpi_tests += tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
-	tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
+	tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
+	tests/mpi/windows
 EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
-	tests/mpi/params tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version
+	tests/mpi/params tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
+	tests/mpi/windows
 
 # The components as they would be had they been built for another Open MPI.
 check_LTLIBRARIES += tests/mpi/foreign/mca_btl_pinwheel.la
