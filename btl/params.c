@@ -44,7 +44,8 @@ static struct number numbers[] = {
       "among its ranks" },
     { "queue_size", "0", &pw_params.queue_size, 4096, (size_t)64 << 20, true, true,
       "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
-      "of it is the largest fragment. 0: 1 MiB, less with more than four peers" },
+      "of it is the largest fragment. 0: twice a core's second cache, 1 to 4 MiB, less "
+      "with several peers: 4 MiB for all, as long as that is 128 KiB for each" },
     { "eager_limit", PW_TEXT(PW_EAGER_LIMIT), &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them" },

@@ -33,8 +33,11 @@ enum { SHM_BATCH = 32 };
  * and otherwise. A look is one system call. */
 enum { SHM_POLLS_BUSY = 64, SHM_POLLS_QUIET = 8192 };
 
-/* What is tried when the pool is short of room, before it is an error. */
+/* What is tried when the pool is short of room, before it is an error; what a queue has
+ * at least where nobody is; and what all queues of a rank have, if it is not many. */
 #define SHM_QUEUE_LEAST ((size_t)128 << 10)
+#define SHM_QUEUE_USUAL ((size_t)1 << 20)
+#define SHM_QUEUES_MOST ((size_t)4 << 20)
 
 /* Where the kernel lets only ancestors look into a process (Yama), permit who
  * started us and all that it started, which is the job on this host, and no
@@ -44,16 +47,28 @@ static void shm_permit_job(void)
     prctl(PR_SET_PTRACER, (unsigned long)getppid(), 0, 0, 0);
 }
 
-/* Few peers: as much as leaves the reader's cache between two laps. Many: less
- * for each, for a rank's queues are populated memory. */
+/* As much as has left the second caches of both cores when it is written again: half of
+ * it is not enough (doc/costs.md). Where the C library does not know that cache, the
+ * usual size. */
+static size_t shm_queue_best(void)
+{
+    long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    size_t size = SHM_QUEUE_USUAL;
+
+    while (cache > 0 && size < 2 * (size_t)cache && size < SHM_QUEUES_MOST)
+        size *= 2;
+    return size;
+}
+
+/* Many peers: less for each, for a rank's queues are populated memory. */
 static size_t shm_queue_choose(const struct pw_nic_config *config)
 {
     unsigned peers = config->local_peers ? config->local_peers : 1;
-    size_t share = ((size_t)4 << 20) / peers, size = (size_t)1 << 20;
+    size_t share = SHM_QUEUES_MOST / peers, size;
 
     if (config->queue_bytes)
         return config->queue_bytes;
-    while (size > share && size > SHM_QUEUE_LEAST)
+    for (size = shm_queue_best(); size > share && size > SHM_QUEUE_LEAST;)
         size /= 2;
     return size;
 }
