@@ -257,7 +257,8 @@ size_t shm_part_hop(struct shm_part *p, const uint64_t *head)
 }
 
 /* Bytes to leave out before `bytes`, which need so many more behind them. After a jump
- * there is room, and it cannot be taken back: who gets its bytes leaves them out. */
+ * there is room in this part, and it is noted down: who does not leave its bytes out puts
+ * back what p was. */
 static inline size_t shm_part_skip(struct shm_part *p, const uint64_t *head, size_t bytes,
                                    size_t more, bool jump, struct shm_backlog backlog)
 {
@@ -372,17 +373,19 @@ int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov,
                               int n, size_t len)
 {
     const struct shm_backlog backlog = { 0, 8 };
-    struct shm_part *p = &tx->in_stow;
+    struct shm_part *p = &tx->in_stow, was = *p;
     uint64_t pad = shm_stow_pad(iov, n, len), bytes = shm_lines(pad + len), skip, line;
-    int err;
+    size_t gap = shm_part_skip(p, &tx->ring->stow_head, bytes, 0, bytes < PW_PACE_MIN,
+                               backlog);
+    int err = shm_part_room(p, &tx->ring->stow_head, gap + bytes);
 
-    p->tail += shm_part_skip(p, &tx->ring->stow_head, bytes, 0, bytes < PW_PACE_MIN,
-                             backlog);
-    err = shm_part_room(p, &tx->ring->stow_head, bytes);
     if (!err)
         err = shm_tx_place(tx, 2 * SHM_WORD, &skip, &line);
-    if (err)
+    if (err) {
+        *p = was;       /* a jump that no frame followed did not happen */
         return err;
+    }
+    p->tail += gap;
     shm_stow_gather(tx, tx->stow + (p->tail & (p->size - 1)) + pad, iov, n);
     shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip)[1] = p->tail + pad;
     p->tail += bytes;

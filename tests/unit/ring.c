@@ -489,6 +489,35 @@ Test(ring, what_is_unread_at_a_jump_stays)
     }
 }
 
+/* It would jump in the stow, but the ring is full; then a longer one comes. */
+Test(ring, a_jump_that_the_ring_has_no_room_for_did_not_happen)
+{
+    static const size_t longer[] = { 8000, 16000 };
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t n = 0, first;
+        struct rig r;
+
+        rig_open(&r, STOW);
+        while (stow_at(&r) + 3072 <= SHM_HOT) {
+            cr_assert(eq(int, send(&r, n, 3000), 0));
+            expect_frame(&r, n++, 3000);
+            shm_rx_rest(&r.rx);
+        }
+        for (first = n; !send(&r, n, 8);)
+            n++;
+        cr_assert(eq(int, send(&r, n, 3000), -EAGAIN));
+        for (; first < n; first++)
+            expect_frame(&r, first, 8);
+        expect_none(&r);
+        shm_rx_rest(&r.rx);
+        cr_assert(eq(int, send(&r, n, longer[i]), 0));
+        expect_frame(&r, n, longer[i]);
+        expect_none(&r);
+        rig_close(&r);
+    }
+}
+
 /* Anything, in any order, against a list of what was sent. */
 Test(ring, whatever_is_sent_and_read_in_turn_is_whole_and_in_order)
 {
