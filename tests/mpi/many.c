@@ -109,7 +109,7 @@ static void flood(int n, int only, int senders)
 
 int main(int argc, char **argv)
 {
-    story_open(&argc, &argv, MPI_THREAD_SINGLE, 100);
+    story_open(&argc, &argv, MPI_THREAD_SINGLE, 220);
     if (story("one sender, 10000 mixed"))
         flood(10000, -1, 1);
     for (int i = 0; i < 6; i++)
