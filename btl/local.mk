@@ -11,6 +11,7 @@ libpwnic_la_SOURCES = \
 	btl/nic/shm_events.c \
 	btl/nic/shm_link.c \
 	btl/nic/shm_reach.c \
+	btl/nic/shm_part.h \
 	btl/nic/shm_ring.h
 
 noinst_LTLIBRARIES += libpwcore.la

@@ -17,6 +17,7 @@
 #include "idle.h"
 #include "path.h"
 
+/* Apart, so that it is part of pw_endpoint_send(), which each small message passes. */
 static inline int frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
                              const struct pw_iov *iov, int n)
 {

@@ -7,6 +7,7 @@
  *     shm_distrust.c  peers that do what no peer of ours does
  *     shm_reach.c  put, get, atomic: by the mapped segment or by the kernel
  *     shm_ring.h   frames from one process to another
+ *     shm_part.h   where in the queue the next one goes
  */
 #ifndef PW_SHM_H
 #define PW_SHM_H

@@ -17,42 +17,27 @@
  * A frame of SHM_STOW_MIN bytes and more leaves only its place in the ring; its bytes
  * lie in the stow, a larger ring.
  *
- * Where the writer goes on. For little, lines that both cores have in their caches are
- * the cheapest ones. So once the writer has used the first few KiB of either part (hot)
- * it jumps back to the beginning, if the reader has kept up; a burst spreads over the
- * whole. Long frames (PW_PACE_MIN) always use the whole stow, lap by lap: it is large
- * enough that its lines have left the reader's cache when they are written again, which
- * for them is cheaper. doc/costs.md has the measurements.
+ * Where the writer goes on is a matter of caches: shm_part.h.
  *
  * Always true: the word after the last published frame is 0. The writer clears
  * it before it publishes, so bytes of an earlier lap are never taken for a word.
  *
- * Frames are contiguous. Where one does not fit before the end, or the writer jumps, it
- * leaves out what is left; in the ring the word WRAP tells how much. After a jump that
- * word, and what was unread then, lies in the midst of what is free: the writer goes
- * around it (block), so a jump costs a burst next to no room. How far the reader has
- * read (head, stow_head) is published now and then only: when nothing is left to read,
- * and every eighth of either part. The writer looks when it believes that there is no
- * room, or that it may jump.
+ * Frames are contiguous; in the ring the word WRAP tells how many bytes are left out
+ * before the next one. How far the reader has read (head, stow_head) is published now
+ * and then only: when nothing is left to read, and every eighth of either part.
  *
  * One writer thread and one reader thread at a time; the caller sees to it.
  */
 #ifndef PW_SHM_RING_H
 #define PW_SHM_RING_H
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "pinwheel/copy.h"
 #include "pinwheel/nic.h"
+#include "shm_part.h"
 
-enum { SHM_LINE = 64, SHM_HALF = 32, SHM_WORD = 8, SHM_STOW_MIN = 2048 };
-
-/* At most so much of a part is hot. */
-enum { SHM_HOT = 8192 };
+enum { SHM_HALF = 32, SHM_STOW_MIN = 2048 };
 
 /* So much of a frame is fetched ahead. */
 enum { SHM_FETCH = 1024 };
@@ -72,21 +57,6 @@ struct shm_ring {
     uint64_t head __attribute__((aligned(SHM_LINE)));   /* the reader writes both */
     uint64_t stow_head;
     char data[] __attribute__((aligned(SHM_LINE)));     /* the writer writes */
-};
-
-/* The writer's books of one part. Bytes left out count as written, and those of a jump
- * as read: what the reader has published is then from jump_low up to jump_from until it
- * comes to jump_to. What it has not read at that moment lies a lap later in
- * block_start up to block_end. */
-struct shm_part {
-    size_t size;
-    uint64_t tail;              /* bytes written */
-    uint64_t seen;              /* bytes read, when last looked */
-    uint64_t turn;              /* when tail is there: jump? */
-    uint64_t limit;             /* see shm_part_limit(); of the ring only */
-    uint64_t skip, bytes;       /* where shm_tx_place_anew() puts the next frame */
-    uint64_t jump_low, jump_from, jump_to;
-    uint64_t block_start, block_end;
 };
 
 /* The writer's own books. */
@@ -129,11 +99,6 @@ static inline size_t shm_frame_max(size_t stow_size)
     return stow_size / 4 - SHM_LINE;
 }
 
-static inline uint64_t shm_lines(uint64_t len)
-{
-    return (len + SHM_LINE - 1) & ~(uint64_t)(SHM_LINE - 1);
-}
-
 /* Where the next frame begins after one of `bytes` at `at`, its word counted. */
 static inline uint64_t shm_after(uint64_t at, uint64_t bytes)
 {
@@ -145,16 +110,6 @@ static inline uint64_t shm_after(uint64_t at, uint64_t bytes)
 static inline uint64_t *shm_word(struct shm_ring *ring, size_t size, uint64_t at)
 {
     return (uint64_t *)(void *)(ring->data + (at & (size - 1)));
-}
-
-static inline size_t shm_hot(size_t size)
-{
-    return size / 2 < SHM_HOT ? size / 2 : SHM_HOT;
-}
-
-static inline struct shm_part shm_part_init(size_t size)
-{
-    return (struct shm_part){ .size = size, .turn = shm_hot(size), .block_start = UINT64_MAX };
 }
 
 static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t stow_size)
@@ -179,109 +134,6 @@ static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t stow_size
     *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size,
                            .stow_size = stow_size };
     rx->stow = rx->ring->data + size;
-}
-
-/* How far the reader has read. Pairs with the release in shm_rx_publish(): it is
- * through with what it published before we write there again. */
-static inline uint64_t shm_part_read(const struct shm_part *p, const uint64_t *head)
-{
-    uint64_t now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
-
-    return now - p->jump_low <= p->jump_from - p->jump_low ? p->jump_to : now;
-}
-
-/* Are `need` bytes free? 0, -EAGAIN, or -EPROTO when the reader claims to have
- * read what was not written, or takes back what it had read. Looks at the reader's
- * line only when it must. */
-static inline int shm_part_room(struct shm_part *p, const uint64_t *head, uint64_t need)
-{
-    uint64_t now;
-
-    if (__builtin_expect(p->tail + need - p->seen <= p->size, 1))
-        return 0;
-    now = shm_part_read(p, head);
-    if (__builtin_expect(now - p->seen > p->tail - p->seen, 0))
-        return -EPROTO;
-    p->seen = now;
-    return p->tail + need - now <= p->size ? 0 : -EAGAIN;
-}
-
-/* How much may be unread at a jump, in eighths of what is hot: soon after the writer has
- * used that, and when it has used twice as much. */
-struct shm_backlog {
-    uint16_t early, late;
-};
-
-/* It is time: has the reader read enough, so that the writer may go on at the beginning
- * with `need` bytes? Bytes left out for that, or 0: then look again soon, but after a
- * burst that went far beyond what is hot not before the next lap. To write again what
- * only the reader's larger cache has is dearer than what none has. */
-static __attribute__((noinline, unused))
-size_t shm_part_jump(struct shm_part *p, const uint64_t *head, size_t need,
-                     struct shm_backlog backlog)
-{
-    size_t at = p->tail & (p->size - 1), hot = shm_hot(p->size);
-    size_t most = hot / 8 * (at < 2 * hot ? backlog.early : backlog.late);
-    uint64_t now, unread;
-
-    if (at + need < hot || at >= 3 * hot) {
-        p->turn = p->tail - at + hot + (at < hot ? 0 : p->size);
-        return 0;
-    }
-    now = shm_part_read(p, head);
-    unread = p->tail - now;
-    if (unread > most || need + unread > at) {
-        p->turn = p->tail + hot / 8;
-        return 0;
-    }
-    p->jump_low = now;
-    p->jump_from = p->tail;
-    p->jump_to = p->seen = p->tail + (p->size - at);
-    p->turn = p->jump_to + hot;
-    p->block_start = (now & ~(uint64_t)(SHM_LINE - 1)) + p->size;
-    p->block_end = shm_lines(p->tail + SHM_WORD) + p->size;
-    return p->size - at;
-}
-
-/* Bytes to leave out where what was unread at the last jump, the word of the jump among
- * it, may be so still. */
-static __attribute__((noinline, unused))
-size_t shm_part_hop(struct shm_part *p, const uint64_t *head)
-{
-    uint64_t now = __atomic_load_n(head, __ATOMIC_ACQUIRE);
-
-    if (p->tail < p->block_end && now - p->jump_low <= p->jump_from - p->jump_low)
-        return p->block_end - p->tail;
-    p->block_start = UINT64_MAX;
-    return 0;
-}
-
-/* Bytes to leave out before `bytes`, which need so many more behind them. After a jump
- * there is room in this part, and it is noted down: who does not leave its bytes out puts
- * back what p was. */
-static inline size_t shm_part_skip(struct shm_part *p, const uint64_t *head, size_t bytes,
-                                   size_t more, bool jump, struct shm_backlog backlog)
-{
-    size_t to_end = p->size - (p->tail & (p->size - 1)), skip = 0;
-
-    if (p->tail + bytes + more > p->turn && jump)
-        skip = shm_part_jump(p, head, bytes + more, backlog);
-    if (!skip && p->tail + bytes + more > p->block_start)
-        skip = shm_part_hop(p, head);
-    return skip + bytes > to_end ? to_end : skip;
-}
-
-/* Everything that may keep a frame from just following the last one comes at a known
- * position. The first of these, for a frame that ends two lines before. */
-static inline uint64_t shm_part_limit(const struct shm_part *p, uint64_t from)
-{
-    uint64_t lap_end = (from | (p->size - 1)) + 1, limit = lap_end + 2 * SHM_LINE;
-
-    if (limit > p->seen + p->size + SHM_LINE)
-        limit = p->seen + p->size + SHM_LINE;
-    if (limit > p->turn)
-        limit = p->turn;
-    return limit < p->block_start ? limit : p->block_start;
 }
 
 static __attribute__((noinline, unused))
@@ -369,8 +221,7 @@ static inline uint64_t shm_stow_pad(const struct pw_iov *iov, int n, size_t len)
 }
 
 static __attribute__((noinline, unused))
-int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov,
-                              int n, size_t len)
+int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n, size_t len)
 {
     const struct shm_backlog backlog = { 0, 8 };
     struct shm_part *p = &tx->in_stow, was = *p;
@@ -418,7 +269,8 @@ int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n
     err = shm_tx_place(tx, SHM_WORD + pad + len, &skip, &bytes);
     if (__builtin_expect(err != 0, 0))
         return err;
-    to = (char *)shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip) + SHM_WORD + pad;
+    to = (char *)shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip);
+    to += SHM_WORD + pad;
     if (__builtin_expect(n == 2, 1)) {
         pw_copy_small(to, iov[0].base, iov[0].len);
         pw_copy_small(to + iov[0].len, iov[1].base, iov[1].len);
