@@ -45,30 +45,23 @@ static inline void pw_copy(void *to, const void *from, size_t len)
     memcpy(d, s, len);
 }
 
-/* Of at least half as many, at most as many bytes: two moves that overlap. */
-static inline void pw_copy_32(char *d, const char *s, size_t len)
+/* From `half` to twice as many bytes: two moves that overlap. half is a constant, at
+ * most 32, so that they are moves and not calls. */
+static inline __attribute__((always_inline))
+void pw_copy_two(char *d, const char *s, size_t len, size_t half)
 {
-    struct { char bytes[16]; } a, b;
+    char a[32], b[32];
 
-    memcpy(&a, s, 16);
-    memcpy(&b, s + len - 16, 16);
-    memcpy(d, &a, 16);
-    memcpy(d + len - 16, &b, 16);
-}
-
-static inline void pw_copy_64(char *d, const char *s, size_t len)
-{
-    struct { char bytes[32]; } a, b;
-
-    memcpy(&a, s, 32);
-    memcpy(&b, s + len - 32, 32);
-    memcpy(d, &a, 32);
-    memcpy(d + len - 32, &b, 32);
+    memcpy(a, s, half);
+    memcpy(b, s + len - half, half);
+    memcpy(d, a, half);
+    memcpy(d + len - half, b, half);
 }
 
 /* memcpy for the few bytes of a small message: no call up to 64, which is most
  * of what a PML's header and some numbers need. */
-static inline void pw_copy_small(void *to, const void *from, size_t len)
+static inline __attribute__((always_inline))
+void pw_copy_small(void *to, const void *from, size_t len)
 {
     char *d = (char *)to;
     const char *s = (const char *)from;
@@ -77,21 +70,13 @@ static inline void pw_copy_small(void *to, const void *from, size_t len)
         if (len > 64)
             memcpy(d, s, len);
         else if (len > 32)
-            pw_copy_64(d, s, len);
+            pw_copy_two(d, s, len, 32);
         else
-            pw_copy_32(d, s, len);
+            pw_copy_two(d, s, len, 16);
     } else if (len >= 8) {
-        uint64_t a, b;
-        memcpy(&a, s, 8);
-        memcpy(&b, s + len - 8, 8);
-        memcpy(d, &a, 8);
-        memcpy(d + len - 8, &b, 8);
+        pw_copy_two(d, s, len, 8);
     } else if (len >= 4) {
-        uint32_t a, b;
-        memcpy(&a, s, 4);
-        memcpy(&b, s + len - 4, 4);
-        memcpy(d, &a, 4);
-        memcpy(d + len - 4, &b, 4);
+        pw_copy_two(d, s, len, 4);
     } else {
         for (size_t i = 0; i < len; i++)
             d[i] = s[i];
