@@ -304,32 +304,29 @@ Test(regcache, while_a_change_is_unknown_nothing_is_taken_from_the_cache)
     rig_close(&g);
 }
 
-/* Another thread is just writing it down: of other memory, as it turns out. */
-Test(regcache, a_change_that_is_being_told_is_waited_for)
+/* Another thread is writing it down: of other memory, as it turns out. */
+static void expect_waited_for(int looks)
 {
     struct rig g;
 
     rig_open(&g);
     rig_use(&g, 0, 1);
-    g.mon->hesitates = 3;
+    g.mon->hesitates = looks;
     rig_change(&g, 10, 1);
     rig_use(&g, 0, 1);
     cr_expect(eq(int, g.pin->pins, 1), "a hit");
     rig_close(&g);
 }
 
+Test(regcache, a_change_that_is_being_told_is_waited_for)
+{
+    expect_waited_for(3);
+}
+
 /* Its thread has lost its core: yielding alone does not bring it back. */
 Test(regcache, a_change_whose_writer_waits_for_a_core_is_waited_for)
 {
-    struct rig g;
-
-    rig_open(&g);
-    rig_use(&g, 0, 1);
-    g.mon->hesitates = 70;
-    rig_change(&g, 10, 1);
-    rig_use(&g, 0, 1);
-    cr_expect(eq(int, g.pin->pins, 1), "a hit");
-    rig_close(&g);
+    expect_waited_for(70);
 }
 
 /* One that is stopped for good costs its 25 ms once, not with each message. */
