@@ -42,8 +42,10 @@ pwbench_tests = \
 	tools/pwbench_memory.c \
 	tools/pwbench_names.c \
 	tools/pwbench_pattern.c tools/pwbench_pattern.h \
+	tools/pwbench_require.c \
 	tools/pwbench_single.c \
 	tools/pwbench_tests.c tools/pwbench_tests.h \
+	tools/pwbench_variant.h \
 	tools/sizes.c tools/sizes.h
 tools_pwbench_SOURCES = $(pwbench_tests) \
 	tools/cores.c tools/cores.h \
@@ -59,7 +61,8 @@ tools_pwbench_SOURCES = $(pwbench_tests) \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_plot.c tools/pwbench_plot.h \
 	tools/pwbench_regcache.c \
-	tools/pwbench_table.c tools/pwbench_table.h
+	tools/pwbench_table.c tools/pwbench_table.h \
+	tools/pwbench_variant.c
 tools_pwbench_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS) $(HWLOC_CFLAGS) \
 	$(JANSSON_CFLAGS) -DPW_MPIRUN='"$(MPIRUN)"' \
 	-DPW_DRIVERS='"$(pkglibexecdir)"'

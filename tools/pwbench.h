@@ -10,12 +10,14 @@
  * pwbench_group.c    the tests of all ranks together, and their checks
  * pwbench_init.c     how long MPI takes to start and to end
  * pwbench_compute.c  work for the time between a send and its wait
+ * pwbench_require.c  are the parameters there that were set?
  * pwbench_memory.c   the buffers and windows of the tests
  * pwbench_check.c    is what arrives what was sent?
  * pwbench_pattern.c  the patterns by which that is known
  * pwbench_compare.c  transports against each other; no MPI in this process
  * pwbench_from.c     the results of an earlier run again
  * pwbench_peers.c    the transports and their mpirun options
+ * pwbench_variant.c  a transport with parameters of its own
  * pwbench_regcache.c registration caches against each other
  * pwbench_launch.c   run a program with a time limit
  * pwbench_table.c    medians and the table
@@ -28,6 +30,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "pwbench_variant.h"
 #include "sizes.h"
 
 /* From the Makefile; a build by hand, as for another MPI library, has none. */
@@ -100,6 +103,8 @@ struct pw_single_options {
     bool pairs;         /* any even number of ranks; the first half sends first */
     int n_compute;      /* overlap: 0 for as long as the messages alone take; else */
     double compute[PW_SIZES_MAX];       /* us, for each size or once for all */
+    int n_require;
+    const char *require[PW_SETTINGS_MAX];   /* MPI_T control variables; else it fails */
 };
 
 enum { PW_PEERS_MAX = 8 };
@@ -108,7 +113,7 @@ struct pw_compare_options {
     const char *csv;                /* NULL: table only */
     const char *plot;               /* SVG; NULL: none */
     const char *from;               /* results of an earlier run; NULL: measure */
-    const char *subject;
+    struct pw_variant subject;
     const char *mpirun;
     const char *mpich_pwbench;      /* NULL: no transport mpich */
     bool test[PW_TESTS];
@@ -120,7 +125,7 @@ struct pw_compare_options {
     int ranks;                      /* 0: as many as is usual for each test */
     int window_kind;                /* enum pw_window_kind; -1: by transport and test */
     int n_peers;                    /* 0: those that suit each test */
-    const char *peer[PW_PEERS_MAX];
+    struct pw_variant peer[PW_PEERS_MAX];
     int rounds;
     bool bind;                      /* each rank on a core of its own, where they suffice */
     double seconds;                 /* as in pw_single_options */

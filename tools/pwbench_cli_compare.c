@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pwbench_cli_compare.c - the options of pwbench compare. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,15 +8,23 @@
 #include "pwbench_cli.h"
 #include "pwbench_peers.h"
 
-static const struct pw_transport *parse_transport(const char *option, const char *text,
-                                                  size_t len)
+static void parse_transport(const char *option, const char *text, size_t len,
+                            struct pw_variant *out)
 {
-    const struct pw_transport *t = pw_transport_find(text, len);
+    int err = pw_variant_parse(text, len, out);
 
-    if (!t)
-        pw_usage_error("--%s knows %s, not \"%.*s\"", option, pw_transport_names(), (int)len,
-                    text);
-    return t;
+    if (err == -ENOENT)
+        pw_usage_error("--%s knows %s, not \"%.*s\"", option, pw_transport_names(),
+                       (int)strcspn(text, ",:"), text);
+    if (err == -ENOTSUP)
+        pw_usage_error("--%s sets parameters of pinwheel, vader and tcp, not of %s", option,
+                       out->transport->name);
+    if (err == -E2BIG)
+        pw_usage_error("--%s takes at most %d parameters, and not so much text: \"%.*s\"",
+                       option, PW_SETTINGS_MAX, (int)len, text);
+    if (err)
+        pw_usage_error("--%s takes parameters as NAME:PARAMETER=VALUE, not \"%.*s\"", option,
+                       (int)len, text);
 }
 
 static void parse_tests(const char *list, bool test[PW_TESTS])
@@ -46,19 +55,19 @@ static void parse_buffers_list(const char *list, struct pw_compare_options *o)
 
 static void parse_peers(const char *list, struct pw_compare_options *o)
 {
-    const struct pw_transport *t;
+    struct pw_variant v;
     const char *item;
     size_t len;
 
     o->n_peers = 0;
     while ((item = pw_list_next(&list, &len)) != NULL) {
-        t = parse_transport("peers", item, len);
+        parse_transport("peers", item, len, &v);
         for (int i = 0; i < o->n_peers; i++)
-            if (o->peer[i] == t->name)
-                pw_usage_error("--peers names %s twice", t->name);
+            if (!strcmp(o->peer[i].name, v.name))
+                pw_usage_error("--peers names %s twice", v.name);
         if (o->n_peers == PW_PEERS_MAX)
             pw_usage_error("--peers takes at most %d transports", PW_PEERS_MAX);
-        o->peer[o->n_peers++] = t->name;
+        o->peer[o->n_peers++] = v;
     }
 }
 
@@ -73,10 +82,11 @@ static bool parse_bind(const char *text)
 static void compare_defaults(struct pw_compare_options *o, bool quick)
 {
     *o = (struct pw_compare_options){
-        .subject = "pinwheel", .mpirun = PW_MPIRUN, .rounds = quick ? 3 : 5,
+        .mpirun = PW_MPIRUN, .rounds = quick ? 3 : 5,
         .seconds = quick ? 0.03 : 0.1, .timeout = 60, .bind = pw_cores_usable() >= 2,
         .window_kind = -1, .mpich_pwbench = pw_mpich_pwbench(),
     };
+    parse_transport("subject", "pinwheel", strlen("pinwheel"), &o->subject);
     parse_tests(quick ? "latency,bw" : "latency,bw,bibw,put,get", o->test);
     parse_buffers_list("malloc,alloc_mem", o);
     o->buffers_given = false;
@@ -118,13 +128,13 @@ static void refuse_with_from(const struct option *options, int c)
 
 static void compare_check(const struct pw_compare_options *o)
 {
-    const struct pw_transport *subject = pw_transport_find(o->subject, strlen(o->subject));
+    const struct pw_transport *subject = o->subject.transport;
     bool mpich = subject->mpich;
 
     for (int i = 0; i < o->n_peers; i++) {
-        if (o->peer[i] == subject->name)
-            pw_usage_error("%s cannot be subject and peer at once", subject->name);
-        mpich = mpich || !strcmp(o->peer[i], "mpich");
+        if (!strcmp(o->peer[i].name, o->subject.name))
+            pw_usage_error("%s cannot be subject and peer at once", o->subject.name);
+        mpich = mpich || o->peer[i].transport->mpich;
     }
     if (mpich && !o->mpich_pwbench)
         pw_usage_error("mpich needs a pwbench made by mpicc.mpich, and there is none beside "
@@ -183,7 +193,7 @@ int pw_compare_main(int argc, char **argv)
         case OPT_WINDOW_KIND: o.window_kind = (int)pw_parse_window_kind(optarg); break;
         case OPT_BUFFERS: parse_buffers_list(optarg, &o); break;
         case OPT_PEERS: parse_peers(optarg, &o); break;
-        case OPT_SUBJECT: o.subject = parse_transport("subject", optarg, strlen(optarg))->name; break;
+        case OPT_SUBJECT: parse_transport("subject", optarg, strlen(optarg), &o.subject); break;
         case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
         case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
         case OPT_BIND: o.bind = parse_bind(optarg); break;

@@ -25,6 +25,21 @@ static void parse_compute(const char *list, struct pw_single_options *o)
     }
 }
 
+/* Names, comma-separated; text is cut at the commas. */
+static void parse_require(char *text, struct pw_single_options *o)
+{
+    char *name;
+
+    o->n_require = 0;
+    while ((name = strsep(&text, ",")) != NULL) {
+        if (!*name)
+            pw_usage_error("--require takes names, comma-separated");
+        if (o->n_require == PW_SETTINGS_MAX)
+            pw_usage_error("--require takes at most %d names", PW_SETTINGS_MAX);
+        o->require[o->n_require++] = name;
+    }
+}
+
 /* What each option allows is checked; now what they say together. */
 static void single_check(const struct pw_single_options *o, bool sizes_given)
 {
@@ -55,6 +70,7 @@ int pw_single_main(enum pw_test test, int argc, char **argv)
         { "check", no_argument, NULL, OPT_CHECK },
         { "pairs", no_argument, NULL, OPT_PAIRS },
         { "compute", required_argument, NULL, OPT_COMPUTE },
+        { "require", required_argument, NULL, OPT_REQUIRE },
         { "help", no_argument, NULL, OPT_HELP },
         { "version", no_argument, NULL, OPT_VERSION },
         { NULL, 0, NULL, 0 },
@@ -80,6 +96,7 @@ int pw_single_main(enum pw_test test, int argc, char **argv)
         case OPT_CHECK: o.check = true; break;
         case OPT_PAIRS: o.pairs = true; break;
         case OPT_COMPUTE: parse_compute(optarg, &o); break;
+        case OPT_REQUIRE: parse_require(optarg, &o); break;
         }
     }
     single_check(&o, sizes_given);

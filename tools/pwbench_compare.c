@@ -25,7 +25,7 @@
 enum { REASON_MAX = 320 };
 
 struct runner {
-    const struct pw_transport *transport;
+    struct pw_variant variant;
     bool out[PW_KINDS];         /* left out of tests of that kind */
     bool told;
     char reason[REASON_MAX];    /* the last one told */
@@ -153,7 +153,7 @@ static int run_once(struct compare *c, const struct runner *runner, const struct
     struct pw_launch_result r;
     int err;
 
-    err = pw_command_make(command, c->o, runner->transport, job);
+    err = pw_command_make(command, c->o, &runner->variant, job);
     if (!err)
         err = pw_launch(command->argv, command->env, c->o->timeout, &r);
     if (err == -EINTR)
@@ -180,7 +180,7 @@ static int run_once(struct compare *c, const struct runner *runner, const struct
 
 static bool takes_part(const struct compare *c, int i, enum pw_test test)
 {
-    const struct pw_transport *t = c->runner[i].transport;
+    const struct pw_transport *t = c->runner[i].variant.transport;
     enum pw_kind kind = pw_test_info[test].kind;
 
     if (c->runner[i].out[kind] || (t->one_sided_only && kind != PW_ONE_SIDED))
@@ -211,7 +211,7 @@ static void leave_out(struct compare *c, int i, const struct pw_job *job,
     r->told = true;
     snprintf(r->reason, sizeof r->reason, "%s", reason);
     fflush(stdout);
-    fprintf(stderr, "pwbench: %s %s (%s%s%s): %s\n", r->transport->name,
+    fprintf(stderr, "pwbench: %s %s (%s%s%s): %s\n", r->variant.name,
             i == 0 ? "cannot be measured" : "is left out", info->name,
             info->buffers ? ", " : "", info->buffers ? pw_buffers_name[job->buffers] : "",
             reason);
@@ -310,12 +310,10 @@ static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buff
 
 /* ---- all of them ---- */
 
-static void add_runner(struct compare *c, const char *name)
+static void add_runner(struct compare *c, const struct pw_variant *v)
 {
-    const struct pw_transport *t = pw_transport_find(name, strlen(name));
-
-    c->runner[c->n_runners].transport = t;
-    c->table.column[c->n_runners++] = t->name;
+    c->runner[c->n_runners].variant = *v;
+    memcpy(c->table.column[c->n_runners++], v->name, sizeof v->name);
     c->table.n_columns = c->n_runners;
 }
 
@@ -334,15 +332,19 @@ static bool usual_somewhere(const struct pw_compare_options *o, const struct pw_
 static int compare_open(struct compare *c, const struct pw_compare_options *o)
 {
     const struct pw_transport *t;
+    struct pw_variant v;
 
     memset(c, 0, sizeof *c);
     c->o = o;
-    add_runner(c, o->subject);
+    add_runner(c, &o->subject);
     for (int i = 0; i < o->n_peers; i++)
-        add_runner(c, o->peer[i]);
-    for (int i = 0; !o->n_peers && (t = pw_transport_at(i)) != NULL; i++)
-        if (usual_somewhere(o, t) && t != c->runner[0].transport)
-            add_runner(c, t->name);
+        add_runner(c, &o->peer[i]);
+    for (int i = 0; !o->n_peers && (t = pw_transport_at(i)) != NULL; i++) {
+        if (!usual_somewhere(o, t) || t == o->subject.transport)
+            continue;
+        pw_variant_plain(t, &v);
+        add_runner(c, &v);
+    }
 
     c->samples = calloc((size_t)c->n_runners * PW_SIZES_MAX, (size_t)o->rounds *
                         sizeof *c->samples);
@@ -434,7 +436,7 @@ int pw_compare_run(const struct pw_compare_options *o)
         exit_code = 0;
     if (exit_code == 0)
         printf("Data was verified at every size. ratio: time of %s over time of the best "
-               "peer; below 1, %s is faster.\n", o->subject, o->subject);
+               "peer; below 1, %s is faster.\n", o->subject.name, o->subject.name);
     fflush(stdout);
     if (!pw_launch_signal() && outputs_write(&out, o, &c.table))
         exit_code = PW_BENCH_FAILED;

@@ -76,7 +76,7 @@ static int split(char *line, char *field[FIELDS_MAX])
 
 static bool read_heading(struct pw_table *table, char *line)
 {
-    const struct pw_transport *t;
+    struct pw_variant v;
     char *field[FIELDS_MAX];
     int n = split(line, field);
 
@@ -88,10 +88,9 @@ static bool read_heading(struct pw_table *table, char *line)
                 return false;
             continue;
         }
-        t = pw_transport_find(field[f], strlen(field[f]));
-        if (!t)
+        if (pw_variant_parse(field[f], strlen(field[f]), &v))
             return false;
-        table->column[table->n_columns++] = t->name;
+        memcpy(table->column[table->n_columns++], v.name, sizeof v.name);
     }
     return true;
 }

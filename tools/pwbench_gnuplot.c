@@ -37,14 +37,17 @@ static const struct style {
 };
 enum { STYLES = sizeof styles / sizeof *styles };
 
-static const struct style *style_of(const char *name)
+/* Of transports with parameters, by column: there may be several. */
+static const struct style *style_of(const struct pw_table *table, int column)
 {
-    static const struct style other = { "", "#000000", 3 };
+    static const struct style others[] = {
+        { "", "#000000", 3 }, { "", "#8b4513", 5 }, { "", "#556b2f", 9 }, { "", "#7a7a00", 11 },
+    };
 
     for (int i = 0; i < STYLES; i++)
-        if (!strcmp(styles[i].name, name))
+        if (!strcmp(styles[i].name, table->column[column]))
             return &styles[i];
-    return &other;
+    return &others[column % (int)(sizeof others / sizeof *others)];
 }
 
 /* A logarithmic axis has no place for nothing. */
@@ -152,7 +155,7 @@ static void write_tics(const struct panel *p, FILE *to)
 
 static void write_line(const struct pw_table *table, int n, int column, bool titled, FILE *to)
 {
-    const struct style *s = style_of(table->column[column]);
+    const struct style *s = style_of(table, column);
 
     fprintf(to, "$panel%d using 1:%d with linespoints lc rgb '%s' lw %s pt %d ps %s ", n,
             column + 2, s->colour, column ? "1.5" : "3", s->point, column ? "0.6" : "0.7");

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pwbench.h"
+#include "pwbench_tests.h"
 
 enum { TAG_RING = 5, PATIENCE_S = 10 };
 
@@ -161,6 +161,10 @@ int pw_init_run(const struct pw_single_options *o)
     if (rank == 0 && (ear = ear_open()) < 0) {
         fprintf(stderr, "pwbench: init: no socket: %s\n", strerror(-ear));
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
+    }
+    if (!pw_require(o, rank)) {
+        MPI_Finalize();
+        return PW_BENCH_USAGE;
     }
     if (o->check)
         works = ring_works(rank, ranks);

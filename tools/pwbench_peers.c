@@ -31,13 +31,16 @@
  * MPI_Win_create, which cannot be turned into one segment for all. */
 static const struct pw_transport transports[] = {
     { .name = "pinwheel", .ours = true,
+      .parameters = "btl_pinwheel_",
       .mca = { "pml", "ob1", "btl", "pinwheel,self", "osc", "^ucx" } },
     { .name = "vader", .usual = TWO_SIDED,
+      .parameters = "btl_vader_",
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "^ucx" } },
     { .name = "ucx", .usual = TWO_SIDED,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
       .mca = { UCX_MCA } },
     { .name = "tcp", .usual = TWO_SIDED,
+      .parameters = "btl_tcp_",
       .mca = { "pml", "ob1", "btl", "tcp,self", "osc", "^ucx" } },
     { .name = "sm", .usual = ONE_SIDED, .one_sided_only = true, .window_fixed = true,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
@@ -148,9 +151,11 @@ static bool bound(const struct pw_compare_options *o, const struct pw_job *job)
 
 /* Unbound ranks may be more than cores; told so, Open MPI's yield when they wait. */
 static void push_openmpi(struct pw_command *c, int *n, size_t *used,
-                         const struct pw_compare_options *o, const struct pw_transport *t,
+                         const struct pw_compare_options *o, const struct pw_variant *v,
                          const struct pw_job *job)
 {
+    const struct pw_transport *t = v->transport;
+
     push(c, n, o->mpirun);
     if (geteuid() == 0)
         push(c, n, "--allow-run-as-root");
@@ -170,6 +175,11 @@ static void push_openmpi(struct pw_command *c, int *n, size_t *used,
         push(c, n, "--mca");
         push(c, n, t->mca[i]);
         push(c, n, t->mca[i + 1]);
+    }
+    for (int i = 0; i < v->n_settings; i++) {
+        push(c, n, "--mca");
+        push(c, n, v->setting[i].name);
+        push(c, n, v->setting[i].value);
     }
     push(c, n, c->self);
 }
@@ -224,6 +234,19 @@ static void push_test(struct pw_command *c, int *n, size_t *used,
         push(c, n, "--check");
 }
 
+/* Once is enough: is there what is set? */
+static void push_require(struct pw_command *c, int *n, size_t *used, const struct pw_variant *v)
+{
+    char list[PW_SETTINGS_MAX * PW_SETTING];
+    int len = 0;
+
+    for (int i = 0; i < v->n_settings; i++)
+        len += snprintf(list + len, sizeof list - (size_t)len, "%s%s", i ? "," : "",
+                        v->setting[i].name);
+    push(c, n, "--require");
+    pushf(c, n, used, "%s", list);
+}
+
 /* What the messages of overlap take alone is measured while they are verified. */
 static void push_compute(struct pw_command *c, int *n, size_t *used, const struct pw_job *job)
 {
@@ -266,8 +289,9 @@ static void push_effort(struct pw_command *c, int *n, size_t *used,
 }
 
 int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
-                    const struct pw_transport *t, const struct pw_job *job)
+                    const struct pw_variant *v, const struct pw_job *job)
 {
+    const struct pw_transport *t = v->transport;
     size_t used = 0;
     int n = 0, err;
 
@@ -280,8 +304,10 @@ int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
     if (t->mpich)
         push_mpich(c, &n, &used, o, job);
     else
-        push_openmpi(c, &n, &used, o, t, job);
+        push_openmpi(c, &n, &used, o, v, job);
     push_test(c, &n, &used, o, t, job);
+    if (job->verify && v->n_settings)
+        push_require(c, &n, &used, v);
     push_effort(c, &n, &used, o, job);
     return 0;
 }

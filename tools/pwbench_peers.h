@@ -17,6 +17,7 @@ struct pw_transport {
     bool window_fixed;      /* knows no window but this: */
     enum pw_window_kind window_kind;
     enum pw_window_kind cas_window_kind;
+    const char *parameters; /* what the names of those that can be set begin with, or NULL */
     const char *mca[PW_TRANSPORT_MCA];      /* names and values in turn */
 };
 
@@ -34,7 +35,7 @@ struct pw_job {
 struct pw_command {
     const char *argv[PW_ARGS_MAX];
     const char *env[4];
-    char text[2 * PW_SIZES_TEXT + 512]; /* what argv and env point to */
+    char text[2 * PW_SIZES_TEXT + 1024]; /* what argv and env point to */
     char self[4096];                    /* this program */
     char components[4200];              /* a setting, "" when not needed */
 };
@@ -52,9 +53,9 @@ const char *pw_transport_names(void);
  * none. */
 const char *pw_mpich_pwbench(void);
 
-/* The command that runs a job over t.
+/* The command that runs a job over v. c points into v.
  * 0, or -errno when the path of this program cannot be read. */
 int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
-                    const struct pw_transport *t, const struct pw_job *job);
+                    const struct pw_variant *v, const struct pw_job *job);
 
 #endif

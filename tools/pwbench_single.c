@@ -217,7 +217,7 @@ int pw_single_run(const struct pw_single_options *o)
     MPI_Init(NULL, NULL);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (ranks_suit(o, ranks, rank))
+    if (ranks_suit(o, ranks, rank) && pw_require(o, rank))
         exit_code = run_sizes(o);
     MPI_Finalize();
     return exit_code;

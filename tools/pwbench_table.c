@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int compare_doubles(const void *a, const void *b)
 {
@@ -21,13 +22,26 @@ double pw_median(double *values, int n)
     return (values[n / 2] + values[(n - 1) / 2]) / 2;
 }
 
+static bool is_own(const struct pw_table *table, int column)
+{
+    return pw_variant_same_transport(table->column[column], table->column[0]);
+}
+
+static bool has_others(const struct pw_table *table)
+{
+    for (int c = 1; c < table->n_columns; c++)
+        if (!is_own(table, c))
+            return true;
+    return false;
+}
+
 int pw_row_best_peer(const struct pw_table *table, const struct pw_row *row)
 {
-    bool rate = pw_test_info[row->test].rate;
+    bool rate = pw_test_info[row->test].rate, others = has_others(table);
     int best = 0;
 
     for (int c = 1; c < table->n_columns; c++) {
-        if (isnan(row->value[c]))
+        if (isnan(row->value[c]) || (others && is_own(table, c)))
             continue;
         if (!best || (rate ? row->value[c] > row->value[best]
                            : row->value[c] < row->value[best]))
@@ -57,20 +71,28 @@ int pw_table_add(struct pw_table *table, const struct pw_row *row)
     return 0;
 }
 
+/* A name that is longer than numbers makes its column wider. */
+static int width_of(const struct pw_table *table, int column)
+{
+    int len = (int)strlen(table->column[column]);
+
+    return len > 9 ? len : 9;
+}
+
 void pw_table_print_heading(const struct pw_table *table, FILE *to)
 {
     fprintf(to, "%-9s %8s  %-9s %5s %-4s", "test", "bytes", "buffers", "ranks", "unit");
     for (int c = 0; c < table->n_columns; c++)
-        fprintf(to, " %9s", table->column[c]);
+        fprintf(to, " %*s", width_of(table, c), table->column[c]);
     fprintf(to, " %7s  %s\n", "ratio", "best peer");
 }
 
-static void print_value(double value, FILE *to)
+static void print_value(double value, int width, FILE *to)
 {
     if (isnan(value))
-        fprintf(to, " %9s", "-");
+        fprintf(to, " %*s", width, "-");
     else
-        fprintf(to, " %9.*f", value < 10 ? 3 : value < 1000 ? 2 : 0, value);
+        fprintf(to, " %*.*f", width, value < 10 ? 3 : value < 1000 ? 2 : 0, value);
 }
 
 void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, FILE *to)
@@ -81,7 +103,7 @@ void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, 
     fprintf(to, "%-9s %8zu  %-9s %5d %-4s", info->name, row->bytes,
             pw_test_buffers(row->test, row->buffers), row->ranks, info->unit);
     for (int c = 0; c < table->n_columns; c++)
-        print_value(row->value[c], to);
+        print_value(row->value[c], width_of(table, c), to);
     if (best)
         fprintf(to, " %7.2f  %s\n", pw_row_ratio(table, row), table->column[best]);
     else

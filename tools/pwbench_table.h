@@ -20,14 +20,15 @@ struct pw_row {
 /* Column 0 is the subject, the others are peers. */
 struct pw_table {
     int n_columns, n_rows;
-    const char *column[PW_COLUMNS_MAX];
+    char column[PW_COLUMNS_MAX][PW_VARIANT_NAME];
     struct pw_row *rows;
 };
 
 /* The middle one, or the mean of the middle two; NAN of nothing. Sorts values. */
 double pw_median(double *values, int n);
 
-/* The fastest peer of that row, as a column, or 0 when there is none. */
+/* The fastest peer of that row, as a column, or 0 when there is none. The subject's own
+ * transport with other parameters is one only where the table has no other peers. */
 int pw_row_best_peer(const struct pw_table *table, const struct pw_row *row);
 
 /* Time of the subject over time of the best peer, for rates the time per byte;

@@ -61,6 +61,10 @@ void pw_alltoall_check(struct pw_bench *b, size_t size, int round);
 void pw_allreduce_check(struct pw_bench *b, size_t size, int round);
 void pw_barrier_check(struct pw_bench *b, size_t size, int round);
 
+/* False unless this MPI has what --require names; says what is missing, on rank 0. Call it
+ * between MPI_Init and MPI_Finalize; pwbench_require.c. */
+bool pw_require(const struct pw_single_options *o, int rank);
+
 /* Work in registers, without a call of MPI; pwbench_compute.c. */
 void pw_compute(long steps);
 double pw_compute_speed(void);      /* steps in a second */

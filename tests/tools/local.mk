@@ -17,6 +17,7 @@ tests_tools_units_SOURCES = tests/tools/units.c \
 	tools/pwbench_pattern.c tools/pwbench_pattern.h \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_table.c tools/pwbench_table.h \
+	tools/pwbench_variant.c tools/pwbench_variant.h \
 	tools/sizes.c tools/sizes.h
 tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
