@@ -21,7 +21,7 @@
 
 /* The version changes with struct shm_address, struct shm_hello or shm_ring.h:
  * only processes that agree on them meet. */
-enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 3, SHM_ID = 16, SHM_BYE = 'b' };
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 4, SHM_ID = 16, SHM_BYE = 'b' };
 
 /* In every segment: who sends to its owner looks here, and wakes it. */
 struct shm_bell {

@@ -15,7 +15,7 @@
  * lines out of stores that straddle them.
  *
  * A frame of SHM_STOW_MIN bytes and more leaves only its place in the ring; its bytes
- * lie in the stow, a larger ring.
+ * lie in the stow, a ring of the same size.
  *
  * Where the writer goes on is a matter of caches: shm_part.h.
  *
@@ -37,12 +37,15 @@
 #include "pinwheel/nic.h"
 #include "shm_part.h"
 
-enum { SHM_HALF = 32, SHM_STOW_MIN = 2048 };
+enum { SHM_HALF = 32, SHM_STOW_MIN = 4096 };
 
 /* So much of a frame is fetched ahead. */
-enum { SHM_FETCH = 1024 };
+enum { SHM_FETCH = 4096 };
 
-/* Sizes of the stow, bytes; a power of two. The ring's size follows from it. */
+/* From so many bytes on a frame's first line is written last. */
+enum { SHM_FIRST_LAST = 256 };
+
+/* Sizes of either part, ring and stow, bytes; a power of two. */
 #define SHM_STOW_SIZE_MIN ((size_t)4096)
 #define SHM_STOW_SIZE_MAX ((size_t)64 << 20)
 
@@ -72,31 +75,24 @@ struct shm_tx {
 struct shm_rx {
     struct shm_ring *ring;
     char *stow;
-    size_t size, stow_size;
+    size_t size;                        /* of either part */
     uint64_t pos, stow_pos;             /* bytes read */
     uint64_t published, stow_published; /* what head and stow_head say */
     uint64_t next, stow_next;           /* pos and stow_pos after this frame; stow_next
                                          * is stow_pos where it is not stowed */
 };
 
-static inline size_t shm_ring_size(size_t stow_size)
-{
-    size_t size = stow_size / 16;
-
-    return size < 4096 ? 4096 : size > 65536 ? 65536 : size;
-}
-
 /* Of the whole queue. */
-static inline size_t shm_queue_bytes(size_t stow_size)
+static inline size_t shm_queue_bytes(size_t size)
 {
-    return sizeof(struct shm_ring) + shm_ring_size(stow_size) + stow_size;
+    return sizeof(struct shm_ring) + 2 * size;
 }
 
 /* The largest frame. A quarter, so that reader and writer can work at the same
  * time and publishing eighths is enough. */
-static inline size_t shm_frame_max(size_t stow_size)
+static inline size_t shm_frame_max(size_t size)
 {
-    return stow_size / 4 - SHM_LINE;
+    return size / 4 - SHM_LINE;
 }
 
 /* Where the next frame begins after one of `bytes` at `at`, its word counted. */
@@ -112,14 +108,12 @@ static inline uint64_t *shm_word(struct shm_ring *ring, size_t size, uint64_t at
     return (uint64_t *)(void *)(ring->data + (at & (size - 1)));
 }
 
-static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t stow_size)
+static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t size)
 {
-    size_t size = shm_ring_size(stow_size);
-
     *tx = (struct shm_tx){ .ring = (struct shm_ring *)memory,
-                           .ring_most = size / 4 - SHM_LINE,
+                           .ring_most = shm_frame_max(size),
                            .in_ring = shm_part_init(size),
-                           .in_stow = shm_part_init(stow_size) };
+                           .in_stow = shm_part_init(size) };
     if (tx->ring_most >= SHM_STOW_MIN)
         tx->ring_most = SHM_STOW_MIN - 1;
     tx->stow = tx->ring->data + size;
@@ -127,12 +121,9 @@ static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t stow_size
     *shm_word(tx->ring, size, 0) = 0;
 }
 
-static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t stow_size)
+static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t size)
 {
-    size_t size = shm_ring_size(stow_size);
-
-    *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size,
-                           .stow_size = stow_size };
+    *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size };
     rx->stow = rx->ring->data + size;
 }
 
@@ -199,6 +190,29 @@ void shm_gather(char *to, const struct pw_iov *iov, int n)
         pw_copy_small(to, iov[i].base, iov[i].len);
         to += iov[i].len;
     }
+}
+
+/* The bytes of a frame in the ring. The reader looks at its first line, where the word
+ * will be, again and again. Were that line begun first, he would take it back while the
+ * rest of a longer frame is copied, and we would fetch it twice. */
+static inline __attribute__((always_inline))
+void shm_fill(char *to, const struct pw_iov *iov, int n, size_t len)
+{
+    size_t last = iov[n - 1].len;
+    char *at = to + len - last;
+
+    if (__builtin_expect(last >= SHM_FIRST_LAST, 0)) {
+        size_t first = -(uintptr_t)at & (SHM_LINE - 1);
+
+        pw_copy(at + first, (const char *)iov[n - 1].base + first, last - first);
+        __atomic_signal_fence(__ATOMIC_RELEASE);
+        last = first;
+    }
+    if (__builtin_expect(n == 2, 1))
+        pw_copy_small(to, iov[0].base, iov[0].len);
+    else
+        shm_gather(to, iov, n - 1);
+    pw_copy_small(at, iov[n - 1].base, last);
 }
 
 static inline void shm_stow_gather(struct shm_tx *tx, char *to, const struct pw_iov *iov,
@@ -271,12 +285,7 @@ int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n
         return err;
     to = (char *)shm_word(tx->ring, tx->in_ring.size, tx->in_ring.tail + skip);
     to += SHM_WORD + pad;
-    if (__builtin_expect(n == 2, 1)) {
-        pw_copy_small(to, iov[0].base, iov[0].len);
-        pw_copy_small(to + iov[0].len, iov[1].base, iov[1].len);
-    } else {
-        shm_gather(to, iov, n);
-    }
+    shm_fill(to, iov, n, len);
     shm_tx_publish(tx, skip, bytes, imm, (uint32_t)(len + 1 + (pad << SHM_PAD_SHIFT)));
     return 0;
 }
@@ -296,10 +305,10 @@ static inline int shm_rx_stowed(struct shm_rx *rx, const uint64_t *at, size_t le
 {
     /* Once: who distrusts the writer must use what it has checked. */
     uint64_t start = __atomic_load_n(&at[1], __ATOMIC_RELAXED);
-    uint64_t off = start & (rx->stow_size - 1);
+    uint64_t off = start & (rx->size - 1);
 
-    if (len > shm_frame_max(rx->stow_size) || len > rx->stow_size - off ||
-        start - rx->stow_pos >= rx->stow_size)
+    if (len > shm_frame_max(rx->size) || len > rx->size - off ||
+        start - rx->stow_pos >= rx->size)
         return -EPROTO;
     *data = rx->stow + off;
     rx->next = shm_after(rx->pos, 2 * SHM_WORD);
@@ -316,7 +325,7 @@ static inline int shm_rx_direct(struct shm_rx *rx, const uint64_t *at, uint32_t 
 
     *len = (low & (((uint32_t)1 << SHM_PAD_SHIFT) - 1)) - (size_t)1;
     /* Within its size and before the ring's end: one branch for both. */
-    if (__builtin_expect((*len > rx->size / 4) |
+    if (__builtin_expect((*len >= SHM_STOW_MIN) |
                          (head + *len > rx->size - (rx->pos & (rx->size - 1))), 0))
         return -EPROTO;
     *data = (const char *)at + head;
@@ -400,7 +409,7 @@ static inline void shm_rx_done(struct shm_rx *rx)
     if (__builtin_expect(rx->stow_next == rx->stow_pos, 1))
         return;
     rx->stow_pos = rx->stow_next;
-    if (rx->stow_pos - rx->stow_published >= rx->stow_size / 8)
+    if (rx->stow_pos - rx->stow_published >= rx->size / 8)
         shm_rx_publish(&rx->ring->stow_head, &rx->stow_published, rx->stow_pos);
 }
 

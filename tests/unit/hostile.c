@@ -160,7 +160,7 @@ static void honest_ones_are_heard(struct three *t)
 
     for (int i = 0; i < 10; i++) {
         cr_assert(eq(int, send(&t->to_honest, 100), 0));
-        cr_assert(eq(int, send(&t->from_honest, 3000), 0));
+        cr_assert(eq(int, send(&t->from_honest, 5000), 0));
     }
     turns(t, 100);
     cr_expect(eq(u32, t->to_honest.frames, here + 10));
@@ -200,7 +200,7 @@ static const struct lie {
     uint64_t word, place;
 } lies[] = {
     { "no length", (uint64_t)1 << 32, 0 },
-    { "longer than any in the ring", 4096 / 4 + 2, 0 },
+    { "longer than any in the ring", SHM_STOW_MIN + 1, 0 },
     { "longer than the ring", 100000, 0 },
     { "the longest", 0x7fffffff, 0 },
     { "stowed, without a length", SHM_STOWED, 0 },

@@ -19,7 +19,7 @@
 enum { PAGE = 4096, LEAST = 1000, ROUNDS = 200000, FRAMES_MAX = 65536 };
 
 struct rig {
-    size_t stow, size, bytes;
+    size_t size, bytes;
     char *room, *mine;          /* our queue, its end before a page of nothing */
     struct shm_ring *theirs;    /* the same memory */
     size_t room_size;
@@ -29,13 +29,13 @@ struct rig {
     uint64_t state;
 };
 
-static void rig_open(struct rig *r, size_t stow, void *(*scribble)(void *))
+static void rig_open(struct rig *r, size_t size, void *(*scribble)(void *))
 {
     int fd = memfd_create("queue", MFD_CLOEXEC);
     size_t len, slack;
 
-    *r = (struct rig){ .stow = stow, .size = shm_ring_size(stow),
-                       .bytes = shm_queue_bytes(stow), .state = stow };
+    *r = (struct rig){ .size = size,
+                       .bytes = shm_queue_bytes(size), .state = size };
     len = (r->bytes + PAGE - 1) / PAGE * PAGE;
     slack = len - r->bytes;
     cr_assert(fd >= 0 && !ftruncate(fd, (off_t)len));
@@ -79,7 +79,7 @@ static uint64_t some_word(struct rig *r)
     case 2: return draw(&r->state);
     case 3: return 1 + (x >> 8) % (2 * r->size);
     case 4: return 1 + (x >> 8) % 200;
-    default: return SHM_STOWED | (1 + (x >> 8) % (shm_frame_max(r->stow) + 100));
+    default: return SHM_STOWED | (1 + (x >> 8) % (shm_frame_max(r->size) + 100));
     }
 }
 
@@ -87,7 +87,7 @@ static uint64_t some_place(struct rig *r)
 {
     uint64_t x = draw(&r->state), at = __atomic_load_n(&r->at, __ATOMIC_RELAXED);
 
-    return x % 8 ? at + (x >> 8) % (r->stow + 500) - 200 : x;
+    return x % 8 ? at + (x >> 8) % (r->size + 500) - 200 : x;
 }
 
 static void *lie_as_writer(void *arg)
@@ -118,14 +118,14 @@ static unsigned sum_of(const unsigned char *data, size_t len)
     return sum;
 }
 
-static void read_lies(size_t stow)
+static void read_lies(size_t size)
 {
     unsigned frames = 0, stowed = 0, lies = 0, sum = 0;
     struct shm_rx rx;
     struct rig r;
 
-    rig_open(&r, stow, lie_as_writer);
-    shm_rx_init(&rx, r.mine, stow);
+    rig_open(&r, size, lie_as_writer);
+    shm_rx_init(&rx, r.mine, size);
     for (unsigned n = 0; n < ROUNDS || frames < LEAST || stowed < LEAST || lies < LEAST;
          n++) {
         const void *data;
@@ -134,15 +134,15 @@ static void read_lies(size_t stow)
         int got = shm_rx_peek(&rx, &imm, &data, &len);
 
         if (got > 0) {
-            bool in_stow = within(data, len, rx.stow, stow);
+            bool in_stow = within(data, len, rx.stow, size);
             cr_assert(in_stow || within(data, len, rx.ring->data, r.size));
-            cr_assert(len <= shm_frame_max(stow) || len <= r.size / 4);
+            cr_assert(len <= shm_frame_max(size) || len < SHM_STOW_MIN);
             sum += sum_of(data, len);
             *(in_stow ? &stowed : &frames) += 1;
             shm_rx_done(&rx);
         } else if (got < 0) {
             cr_assert(eq(int, got, -EPROTO));
-            shm_rx_init(&rx, r.mine, stow);     /* as the next peer's */
+            shm_rx_init(&rx, r.mine, size);     /* as the next peer's */
             rx.pos = n % 1000 * SHM_LINE;
             lies++;
         } else {
@@ -177,14 +177,14 @@ static void *lie_as_reader(void *arg)
         uint64_t lie = x % 16 ? at - (x >> 8) % 4096 : x % 32 ? x : at + (x >> 8) % 4096;
 
         put(x >> 60 & 1 ? &r->theirs->head : &r->theirs->stow_head, lie);
-        put(r->theirs->data + draw(&r->state) % (r->size + r->stow) / 8 * 8, x);
+        put(r->theirs->data + draw(&r->state) % (2 * r->size) / 8 * 8, x);
         if (x >> 50 & 1)
             sched_yield();
     }
     return NULL;
 }
 
-static void write_to_liar(size_t stow)
+static void write_to_liar(size_t size)
 {
     static char bytes[FRAMES_MAX];
     unsigned sent = 0, full = 0, lies = 0;
@@ -192,11 +192,11 @@ static void write_to_liar(size_t stow)
     struct shm_tx tx;
     struct rig r;
 
-    rig_open(&r, stow, lie_as_reader);
-    shm_tx_init(&tx, r.mine, stow);
+    rig_open(&r, size, lie_as_reader);
+    shm_tx_init(&tx, r.mine, size);
     for (unsigned n = 0; n < ROUNDS || sent < LEAST || lies < LEAST; n++) {
         uint64_t x = draw(&state);
-        size_t len = (x >> 8) % (x % 2 ? 100 : shm_frame_max(stow) + 1);
+        size_t len = (x >> 8) % (x % 2 ? 100 : shm_frame_max(size) + 1);
         struct pw_iov iov[2] = { { bytes, len / 3 }, { bytes + 1, len - len / 3 } };
         int err = shm_tx_send(&tx, n, iov, 2, len);
 
@@ -205,7 +205,7 @@ static void write_to_liar(size_t stow)
         full += err == -EAGAIN;
         if (err == -EPROTO) {
             lies++;
-            shm_tx_init(&tx, r.mine, stow);
+            shm_tx_init(&tx, r.mine, size);
         }
         __atomic_store_n(&r.at, n % 2 ? tx.in_ring.tail : tx.in_stow.tail, __ATOMIC_RELAXED);
         if (n % 512 == 0 || (err == -EAGAIN && full % 16 == 0))
