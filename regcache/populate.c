@@ -54,12 +54,21 @@ static int populate_range(const struct pw_populate *p, size_t offset, size_t len
     return -errno;
 }
 
+/* The page of a huge page that is populated first. The huge page comes from the NUMA
+ * node that this one is on, whatever the process's memory policy. With interleaving a
+ * page's number tells its node, and those that begin a huge page, 512 apart, would all
+ * be on one. These are 521 apart, a prime: each node has its turn. */
+static size_t first_touch(size_t huge)
+{
+    return huge + huge / PW_HUGE * 9 % (PW_HUGE / PW_PAGE) * PW_PAGE;
+}
+
 /* One page in each 2 MiB, then collapse. 0, or -errno of the first refusal; what
  * is not huge then is still to be populated. */
 static int collapse_range(const struct pw_populate *p, size_t offset, size_t len)
 {
     for (size_t at = offset; at < offset + len; at += PW_HUGE) {
-        int err = populate_range(p, at, PW_PAGE);
+        int err = populate_range(p, first_touch(at), PW_PAGE);
 
         if (err)
             return err;
