@@ -14,7 +14,8 @@ budget_names = doc/pw_budget_charge.3 doc/pw_budget_close.3 doc/pw_budget_credit
 	doc/pw_budget_describe.3 doc/pw_budget_forked.3 doc/pw_budget_open.3
 heap_names = doc/pw_heap_alloc.3 doc/pw_heap_describe.3 doc/pw_heap_fork_child.3 \
 	doc/pw_heap_fork_parent.3 doc/pw_heap_fork_prepare.3 doc/pw_heap_free.3 \
-	doc/pw_heap_open.3 doc/pw_heap_resize.3 doc/pw_heap_usable.3
+	doc/pw_heap_open.3 doc/pw_heap_resize.3 doc/pw_heap_touch.3 \
+	doc/pw_heap_usable.3
 live_names = doc/pw_live_close.3 doc/pw_live_open.3 doc/pw_live_read.3 \
 	doc/pw_live_tell.3 doc/pw_live_update.3
 malloc_names = doc/pw_malloc_describe.3

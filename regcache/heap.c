@@ -325,6 +325,24 @@ int pw_heap_resize(struct pw_pool *pool, void *ptr, size_t size)
     return err;
 }
 
+/* What the neighbours of a block get on the way is on the heap's account too. */
+int pw_heap_touch(struct pw_pool *pool, const void *addr, size_t len)
+{
+    size_t offset = (uintptr_t)addr - pool->range.base;
+    size_t bytes = pw_populate_missing(&pool->populate, offset, len);
+    int err;
+
+    if (!bytes)
+        return 0;
+    err = pw_populate_used(&pool->populate, offset, len);
+    if (err)
+        return err;
+    pthread_mutex_lock(&pool->lock);
+    pool->heap.populated += bytes;
+    pthread_mutex_unlock(&pool->lock);
+    return 0;
+}
+
 size_t pw_heap_usable(struct pw_pool *pool, const void *ptr)
 {
     uint32_t first = pw_pool_page(pool, ptr), pages = 0;

@@ -102,7 +102,7 @@ static void release_units(const struct pw_populate *p, size_t from, size_t to,
                           (off_t)start, (off_t)(end - start));
 }
 
-int pw_populate(struct pw_populate *p, size_t offset, size_t len)
+static int populate(struct pw_populate *p, size_t offset, size_t len, bool release)
 {
     size_t unit = (size_t)1 << p->shift;
     size_t to = (offset + len + unit - 1) >> p->shift;
@@ -113,13 +113,24 @@ int pw_populate(struct pw_populate *p, size_t offset, size_t len)
         int err = populate_units(p, from, end);
 
         if (err) {
-            release_units(p, from, end, offset, len);
+            if (release)
+                release_units(p, from, end, offset, len);
             return err;
         }
         pw_bits_set(p->done, from, end);
         from = pw_bits_find(p->done, end, to, false);
     }
     return 0;
+}
+
+int pw_populate(struct pw_populate *p, size_t offset, size_t len)
+{
+    return populate(p, offset, len, true);
+}
+
+int pw_populate_used(struct pw_populate *p, size_t offset, size_t len)
+{
+    return populate(p, offset, len, false);
 }
 
 size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len)

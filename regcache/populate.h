@@ -32,6 +32,10 @@ void pw_populate_fini(struct pw_populate *p);
  * contents. 0, or -errno of madvise or fallocate: no memory. */
 int pw_populate(struct pw_populate *p, size_t offset, size_t len);
 
+/* The same for a range that somebody may have written to: what is there stays when
+ * there is no memory for the rest. */
+int pw_populate_used(struct pw_populate *p, size_t offset, size_t len);
+
 /* Bytes that pw_populate() would have to get. */
 size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len);
 

@@ -18,6 +18,7 @@
 #include "guard.h"
 #include "path.h"
 #include "pinwheel/copy.h"
+#include "pinwheel/heap.h"
 #include "rescue.h"
 
 static bool access_allowed(const struct pw_key *key, unsigned access)
@@ -208,6 +209,9 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
         either = false;
     }
     offer = way == PW_WAY_PUSH;
+    /* Where this fails the peer's touch brings the memory. */
+    if (offer)
+        (void)pw_heap_touch(ep->e->config.pool, local, len);
     err = by_frames(ep, kind, local, remote, len, key, offer, either, done, arg);
     if (err >= 0)
         count_way(ep->e, way, len);

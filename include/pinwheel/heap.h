@@ -63,6 +63,13 @@ int pw_heap_free(struct pw_pool *pool, void *ptr);
  *       -EINVAL  no block starts at ptr, or size is 0 */
 int pw_heap_resize(struct pw_pool *pool, void *ptr, size_t size);
 
+/* Have memory behind [addr, addr + len) of the pool now, as if this thread touched all
+ * of it first: it then lies on this thread's NUMA node, or where its memory policy says.
+ * For what a peer is about to write, whose own node it would be on otherwise. In whole
+ * huge pages where the pool has those; costs no system call when it is there.
+ * 0, or -errno of madvise: not all of it has memory yet, nothing is lost. */
+int pw_heap_touch(struct pw_pool *pool, const void *addr, size_t len);
+
 /* Usable bytes of a block, 0 when none starts at ptr. */
 size_t pw_heap_usable(struct pw_pool *pool, const void *ptr);
 

@@ -93,6 +93,24 @@ Test(heap, an_eighth_is_left_to_others)
     pw_pool_close(pool);
 }
 
+Test(heap, a_touch_brings_the_memory_of_its_pages_and_keeps_what_is_there)
+{
+    struct pw_pool *pool = heap_of(64 * MIB, PW_PAGES_4K,
+                                   (struct pw_heap_config){ SIZE_MAX, 0 });
+    char *p = pw_heap_alloc(pool, 4 * MIB, 0, 0);
+    size_t before;
+
+    memset(p, 7, MIB);
+    before = memory(pool);
+    cr_expect(eq(int, pw_heap_touch(pool, p + MIB / 2 + 1, MIB), 0));
+    cr_expect(eq(sz, memory(pool), before + MIB / 2 + PAGE));
+    cr_expect(only(p, MIB, 7));
+    cr_expect(only(p + MIB, 3 * MIB, 0));
+    cr_expect(eq(sz, pool->heap.populated, MIB + PAGE));
+    pw_heap_free(pool, p);
+    pw_pool_close(pool);
+}
+
 Test(heap, a_pool_serves_one_heap)
 {
     struct pw_pool *pool = heap_of(16 * MIB, PW_PAGES_4K, defaults);

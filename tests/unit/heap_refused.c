@@ -77,6 +77,26 @@ Test(heap_refused, no_memory_at_once_is_no_error_where_a_touch_will_do)
     pw_pool_close(pool);
 }
 
+Test(heap_refused, a_touch_without_memory_loses_nothing)
+{
+    char *p;
+
+    pool_make(PW_PAGES_4K);
+    cr_assert(eq(int, heap_make(0), 0));
+    p = pw_heap_alloc(pool, 2 * MIB, 0, 0);
+    memset(p, 7, MIB);
+    fake_fail(FAKE_POPULATE, 1, ENOMEM);
+    cr_expect(eq(int, pw_heap_touch(pool, p, 2 * MIB), -ENOMEM));
+    cr_expect(only(p, MIB, 7));
+    cr_expect(eq(sz, pool->heap.populated, 0), "nothing is on the account");
+    cr_expect(eq(int, pw_heap_touch(pool, p, 2 * MIB), 0), "later it may");
+    fake_reset();
+    cr_expect(eq(int, pw_heap_touch(pool, p, 2 * MIB), 0));
+    cr_expect(eq(int, fake.all, 0), "what is there costs no call");
+    cr_expect(only(p, MIB, 7));
+    pw_pool_close(pool);
+}
+
 /* A file in /dev/shm may be out of room at any touch, and with strict overcommit a
  * memfd may be: SIGBUS. */
 static void touch_is_not_trusted(void)
