@@ -10,6 +10,7 @@ malloc_tests =
 model_tests =
 mpi_tests =
 tools_tests =
+vm_tests =
 build_tests =
 sanitize_tests =
 
@@ -22,12 +23,14 @@ if BUILD_MODULE
 include tests/mpi/local.mk
 endif
 include tests/tools/local.mk
+include tests/vm/local.mk
 include tests/build/local.mk
 
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(tools_tests) $(build_tests) $(sanitize_tests)
+TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(tools_tests) $(vm_tests) \
+	$(build_tests) $(sanitize_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

@@ -127,7 +127,7 @@ compile() {             # MAKE TARGETS...
     state=$(cat "$build/.state" 2>/dev/null)
     if [ -n "$state" ] && [ "$state" != "$made_with" ]; then
         say "starting afresh: build/ is of an interrupted run, or made otherwise"
-        find "$build" -mindepth 1 -maxdepth 1 ! -name .lock ! -name apt.log ! -name demo \
+        find "$build" -mindepth 1 -maxdepth 1 ! -name .lock ! -name apt.log ! -name demo ! -name vm \
             -exec rm -rf {} +
         rm -f "$root/configure"
     fi

@@ -4,8 +4,10 @@
  * The segment is anonymous (memfd, or an O_TMPFILE where memfd is refused): it
  * has no name, is passed to peers as a descriptor, and is gone with its last
  * user, kill -9 included. Memory handed out is populated, so that touching it
- * cannot fail later. The allocator's books are private to the process: a peer
- * that writes where it should not cannot break them.
+ * cannot fail later; it lies on the NUMA node of the thread that first got it, or
+ * where that thread's memory policy said (set_mempolicy(2), numactl(8)), and stays
+ * there when it is freed and handed out again. The allocator's books are private to
+ * the process: a peer that writes where it should not cannot break them.
  *
  * All functions may be called by any thread unless said otherwise. None may be
  * called from a signal handler.

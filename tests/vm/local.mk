@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Tests in virtual machines: a script runs tests/vm/run and joins vm_tests. Programs of
+# its own that it runs inside are check_PROGRAMS.
+
+vm_tests += tests/vm/machine
+EXTRA_DIST += tests/vm/init tests/vm/machine tests/vm/numa tests/vm/prepare \
+	tests/vm/run
+
+if BUILD_MODULE
+vm_tests += tests/vm/numa
+check_PROGRAMS += tests/vm/places
+tests_vm_places_SOURCES = tests/vm/places.c
+tests_vm_places_CPPFLAGS = $(mpi_cppflags)
+tests_vm_places_LDADD = $(mpi_libs)
+endif
