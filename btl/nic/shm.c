@@ -29,10 +29,6 @@ extern const struct pw_nic_ops pw_nic_shm;
  * without a pause. */
 enum { SHM_BATCH = 32 };
 
-/* Progress calls between two looks at the sockets: while a hello is awaited,
- * and otherwise. A look is one system call. */
-enum { SHM_POLLS_BUSY = 64, SHM_POLLS_QUIET = 8192 };
-
 /* What is tried when the pool is short of room, before it is an error; what a queue has
  * at least where nobody is; and what all queues of a rank have, if it is not many. */
 #define SHM_QUEUE_LEAST ((size_t)128 << 10)
@@ -103,7 +99,7 @@ static void shm_describe(struct pw_nic_info *info, const struct pw_nic_config *c
 
 static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 {
-    struct shm_nic nic = { .listen_fd = -1, .epoll_fd = -1 };
+    struct shm_nic nic = { .listen_fd = -1, .epoll_fd = -1, .spare_fd = -1 };
     int err = shm_link_open(&nic);
 
     shm_link_close(&nic);
@@ -145,7 +141,7 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->config = *config;
     nic->queue_size = size;
     shm_clocks(&nic->open_ns, &nic->open_ticks);
-    nic->listen_fd = nic->epoll_fd = -1;
+    nic->listen_fd = nic->epoll_fd = nic->spare_fd = -1;
     if (config->kernel_copy)
         shm_permit_job();
     shm_describe(&nic->nic.info, config);
@@ -194,7 +190,7 @@ static inline void shm_tx_unlock(struct shm_peer *p)
         __atomic_store_n(&p->tx_lock, 0, __ATOMIC_RELEASE);
 }
 
-static void shm_ring_bell(struct shm_bell *bell)
+void shm_ring_bell(struct shm_bell *bell)
 {
     uint32_t one = 1;
 
@@ -326,11 +322,6 @@ static inline void shm_rest(struct shm_peer *p)
     shm_rx_rest(&p->rx);
 }
 
-static bool shm_accused(struct shm_nic *nic)
-{
-    return __atomic_load_n(&nic->accusations, __ATOMIC_RELAXED);
-}
-
 static int shm_progress(struct pw_nic *nic)
 {
     struct shm_nic *n = (struct shm_nic *)nic;
@@ -347,12 +338,8 @@ static int shm_progress(struct pw_nic *nic)
                 shm_rest(p);
         }
     }
-    if (__builtin_expect(++n->polls >= SHM_POLLS_BUSY, 0)) {
-        if (__builtin_expect(n->awaits_barrier, 0))
-            shm_barrier_look(n);
-        if (n->n_unheard | n->n_leaving | shm_accused(n) || n->polls >= SHM_POLLS_QUIET)
-            events += shm_link_progress(n);
-    }
+    if (__builtin_expect(++n->polls >= SHM_POLLS, 0))
+        events += shm_look(n);
     return events;
 }
 
@@ -370,7 +357,7 @@ static void shm_wait(struct pw_nic *nic, unsigned timeout_us)
     struct timespec t;
 
     /* A peer that has not heard of us cannot ring: look at the sockets soon. */
-    if (n->n_unheard && timeout_us > 1000)
+    if ((n->n_unheard || nic->callers) && timeout_us > 1000)
         timeout_us = 1000;
     t.tv_sec = timeout_us / 1000000;
     t.tv_nsec = (long)(timeout_us % 1000000) * 1000;
@@ -386,7 +373,7 @@ static void shm_wait(struct pw_nic *nic, unsigned timeout_us)
     if (!shm_anything(n))
         syscall(SYS_futex, &n->bell->sleeping, FUTEX_WAIT, 1, &t, NULL, 0);
     __atomic_store_n(&n->bell->sleeping, 0, __ATOMIC_RELAXED);
-    n->polls = SHM_POLLS_QUIET;
+    shm_look_soon(n);
 }
 
 const struct pw_nic_ops pw_nic_shm = {

@@ -21,7 +21,7 @@
 
 /* The version changes with struct shm_address, struct shm_hello or shm_ring.h:
  * only processes that agree on them meet. */
-enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 4, SHM_ID = 16, SHM_BYE = 'b' };
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 5, SHM_ID = 16, SHM_BYE = 'b' };
 
 /* In every segment: who sends to its owner looks here, and wakes it. */
 struct shm_bell {
@@ -52,6 +52,8 @@ struct shm_hello {
     uint64_t bell;              /* offset of our struct shm_bell */
     uint32_t fenced_wake;       /* we cannot membarrier: fence before you look */
     uint32_t pad;
+    uint8_t from_secret[SHM_ID];    /* the sender's: with `from` all of its address
+                                     * that is not as the receiver's own */
 };
 
 /* A hello that came before the connect() for its sender. */
@@ -59,9 +61,16 @@ struct shm_stranger {
     struct shm_stranger *next;
     struct shm_hello hello;
     pid_t pid;
-    int fd;                     /* its connection to us */
-    int segment;                /* its descriptor */
+    int fd;                     /* its connection to us; -1: it is gone */
+    int segment;                /* its descriptor; -1: we had no room for it */
+    bool greeted;               /* hello is there */
+    bool bye;                   /* it said that it leaves */
+    bool untold;                /* in this look at the sockets: no upcall yet */
+    bool told;                  /* there was one since it is gone */
 };
+
+/* Progress calls between two thoughts about a look at the sockets. */
+enum { SHM_POLLS = 64 };
 
 enum shm_link_state {
     SHM_CALLING,    /* its backlog was full; trying again */
@@ -118,17 +127,24 @@ struct shm_nic {
                                  * fenced_wake yet */
     bool holds_barrier;         /* shm_barrier_close() is due */
     int listen_fd, epoll_fd;
+    int spare_fd;               /* given up to learn who calls when there is no other */
 
     struct shm_peer **peers;
     unsigned n_peers, cap_peers;
     unsigned n_unheard;         /* connected to, hello not yet here */
     unsigned n_leaving;         /* to be reported down */
     struct shm_stranger *strangers;
-    unsigned polls;             /* progress calls since the sockets were looked at */
+    unsigned polls;             /* progress calls, see SHM_POLLS */
+    unsigned rounds;            /* of SHM_POLLS since the sockets were looked at */
+    uint64_t looked, stirred;   /* ticks: then, and when somebody called last, or we */
+    uint32_t look_ticks;        /* SHM_LOOK_NS; 0 not known yet */
     bool accusations;           /* atomic: some peer is accused */
     uint64_t open_ns, open_ticks;   /* when it was opened, by two clocks */
     char *bounce;               /* config.distrust: the frame that an upcall sees */
 };
+
+/* shm.c: wake the owner of that bell if it sleeps. */
+void shm_ring_bell(struct shm_bell *bell);
 
 /* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
 void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
@@ -142,6 +158,7 @@ bool shm_barrier_reaches_us(const struct shm_nic *nic);
 
 /* shm_link.c */
 void shm_clocks(uint64_t *ns, uint64_t *ticks);
+uint32_t shm_ticks(const struct shm_nic *nic, uint32_t ns);
 int shm_link_open(struct shm_nic *nic);
 void shm_link_close(struct shm_nic *nic);
 size_t shm_address(struct pw_nic *nic, void *out);
@@ -158,8 +175,12 @@ int shm_same_user(int fd, pid_t *pid);
 bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h);
 int shm_hear(struct shm_peer *p, struct shm_stranger *s);
 int shm_call(struct shm_peer *p);
+bool shm_socket_drain(int fd, bool *bye);
 
-/* shm_events.c */
+/* shm_events.c. looks: now and then from progress, and that the next one is due. */
+int shm_look(struct shm_nic *nic);
+void shm_look_soon(struct shm_nic *nic);
+void shm_stir(struct shm_nic *nic);
 int shm_link_progress(struct shm_nic *nic);     /* number of upcalls made */
 void shm_leaving(struct shm_peer *p, int cause);
 

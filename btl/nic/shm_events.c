@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* shm_events.c - what the sockets tell: callers, departures, deaths.
  *
- * Start at shm_link_progress(); who calls whom is drawn in shm_link.c.
+ * Start at shm_look(), which progress comes to now and then, and at
+ * shm_link_progress(); who calls whom is drawn in shm_link.c.
  *
  * Always true: what a peer sent before its socket closed is in its queue when we
  * see the close, so the queue is emptied before the peer is reported down.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -49,10 +51,26 @@ static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
         return -EAGAIN;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
         shm_take_descriptor(s, c);
-    if (n != (ssize_t)sizeof(s->hello) || s->segment < 0 ||
-        !shm_hello_sane(nic, &s->hello))
+    if (n != (ssize_t)sizeof(s->hello) || !shm_hello_sane(nic, &s->hello) ||
+        (s->segment < 0 && !(m.msg_flags & MSG_CTRUNC)))
         return -EPROTO;
+    s->greeted = true;
     return 0;
+}
+
+/* With no descriptor left we could not even tell who cannot be reached: one is kept for
+ * that. */
+static int shm_accept_one(struct shm_nic *nic)
+{
+    int fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && nic->spare_fd >= 0) {
+        shm_fd_close(&nic->spare_fd);
+        fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    }
+    if (nic->spare_fd < 0)
+        nic->spare_fd = fcntl(nic->epoll_fd, F_DUPFD_CLOEXEC, 0);
+    return fd;
 }
 
 /* Callers wait in the list of strangers until their hello is read and a
@@ -61,7 +79,7 @@ static void shm_accept(struct shm_nic *nic)
 {
     for (int i = 0; i < SHM_EVENTS; i++) {
         struct shm_stranger *s;
-        int fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = shm_accept_one(nic);
 
         if (fd < 0)
             return;
@@ -78,6 +96,7 @@ static void shm_accept(struct shm_nic *nic)
         }
         s->next = nic->strangers;
         nic->strangers = s;
+        shm_stir(nic);
     }
 }
 
@@ -96,7 +115,7 @@ void shm_leaving(struct shm_peer *p, int cause)
 /* Read what a peer's socket holds. true when its end is closed. A close while
  * messages of ours were unread is told as an error, once, before what the peer
  * had written: so read on behind the first error. */
-static bool shm_socket_drain(struct shm_peer *p, int fd)
+bool shm_socket_drain(int fd, bool *bye)
 {
     bool closed = false;
 
@@ -105,7 +124,7 @@ static bool shm_socket_drain(struct shm_peer *p, int fd)
         ssize_t n = recv(fd, &c, 1, MSG_DONTWAIT);
 
         if (n == 1)
-            p->bye |= c == SHM_BYE;
+            *bye |= c == SHM_BYE;
         else if (n < 0 && errno == EAGAIN)
             break;
         else if (n == 0 || (errno != EINTR && closed))
@@ -131,13 +150,16 @@ static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
 {
     struct shm_stranger *s = *at;
     struct shm_peer *p;
-    int err = -ECONNRESET;      /* had said hello: this is its end */
+    int err;
 
-    if (s->segment < 0) {
-        err = shm_hello_recv(nic, s);
-        if (err == -EAGAIN)
-            return;
+    if (s->greeted) {           /* this is its end */
+        if (shm_socket_drain(s->fd, &s->bye) || s->bye)
+            shm_fd_close(&s->fd);
+        return;
     }
+    err = shm_hello_recv(nic, s);
+    if (err == -EAGAIN)
+        return;
     if (err) {
         *at = s->next;
         shm_stranger_free(s);
@@ -151,7 +173,7 @@ static void shm_stranger_event(struct shm_nic *nic, struct shm_stranger **at)
     if (err == -EPROTO)
         shm_distrust(p, SHM_LIE_SEAL);
     else if (err)
-        shm_leaving(p, -ENOMEM);
+        shm_leaving(p, err == -EMFILE ? err : -ENOMEM);
 }
 
 /* Hellos that are there already, of callers that epoll may tell of only later. */
@@ -163,7 +185,7 @@ static void shm_hear_all(struct shm_nic *nic)
     while (*at) {
         struct shm_stranger *s = *at;
 
-        if (s->segment < 0)
+        if (!s->greeted)
             shm_stranger_event(nic, at);
         if (*at == s)
             at = &s->next;
@@ -172,12 +194,12 @@ static void shm_hear_all(struct shm_nic *nic)
 
 static void shm_peer_event(struct shm_nic *nic, struct shm_peer *p)
 {
-    bool closed = shm_socket_drain(p, p->out_fd);
+    bool closed = shm_socket_drain(p->out_fd, &p->bye);
 
     /* It called us before it closed: its frames and its goodbye are in that. */
     if (closed && !p->heard)
         shm_hear_all(nic);
-    closed |= shm_socket_drain(p, p->in_fd);
+    closed |= shm_socket_drain(p->in_fd, &p->bye);
     if (p->bye || closed)
         shm_leaving(p, p->bye ? 0 : -ECONNRESET);
     if (p->state > SHM_CALLED) {
@@ -255,14 +277,105 @@ static int shm_peers_step(struct shm_nic *nic)
     return events;
 }
 
-/* Returns the number of upcalls made. */
+/* Callers that nobody has connected to. An upcall may do so, which takes one out of the
+ * list. Who is gone and was told of since has been waited for long enough. */
+static void shm_tell_callers(struct shm_nic *nic)
+{
+    struct shm_stranger **at, *s;
+
+    for (s = nic->strangers; s; s = s->next)
+        s->untold = s->greeted;
+    for (at = &nic->strangers; (s = *at);) {
+        struct shm_address a = nic->address;
+
+        if (!s->untold) {
+            at = &s->next;
+            continue;
+        }
+        if (s->told) {
+            *at = s->next;
+            shm_stranger_free(s);
+            continue;
+        }
+        s->untold = false;
+        s->told = s->fd < 0;
+        memcpy(a.id, s->hello.from, SHM_ID);
+        memcpy(a.secret, s->hello.from_secret, SHM_ID);
+        if (nic->config.up->caller)
+            nic->config.up->caller(nic->config.ctx, &a, sizeof(a));
+        at = &nic->strangers;
+    }
+}
+
+/* Returns the number of upcalls made, but for callers. */
 int shm_link_progress(struct shm_nic *nic)
 {
     struct epoll_event ev[SHM_EVENTS];
-    int n = epoll_wait(nic->epoll_fd, ev, SHM_EVENTS, 0);
+    int n = epoll_wait(nic->epoll_fd, ev, SHM_EVENTS, 0), events;
 
-    nic->polls = 0;
     for (int i = 0; i < n; i++)
         shm_fd_event(nic, ev[i].data.fd);
-    return shm_peers_step(nic);
+    events = shm_peers_step(nic);
+    if (nic->strangers)
+        shm_tell_callers(nic);
+    return events;
+}
+
+/* ---- when to look ---- */
+
+/* Between two looks at the sockets when all is quiet: a look is a system call, and who
+ * calls for the first time waits for it. By the clock, for progress calls may be far
+ * apart; or so many times SHM_POLLS of them, when they are cheap. Soon after a call of
+ * ours or another's there are more to come, an answer at least: an eighth of the time
+ * since then. */
+enum { SHM_LOOK_NS = 200 * 1000, SHM_LOOK_ROUNDS = 128, SHM_STIRRED_SHARE = 8 };
+
+static uint64_t shm_now(void)
+{
+#ifdef __x86_64__
+    return __rdtsc();
+#else
+    uint64_t ns, ticks;
+
+    shm_clocks(&ns, &ticks);
+    return ticks;
+#endif
+}
+
+void shm_stir(struct shm_nic *nic)
+{
+    nic->stirred = shm_now();
+}
+
+void shm_look_soon(struct shm_nic *nic)
+{
+    nic->polls = SHM_POLLS;
+    nic->rounds = SHM_LOOK_ROUNDS;
+}
+
+static bool shm_look_due(struct shm_nic *nic)
+{
+    uint64_t now = shm_now(), wait, calm;
+
+    if (!nic->look_ticks)
+        nic->look_ticks = shm_ticks(nic, SHM_LOOK_NS);
+    calm = (now - nic->stirred) / SHM_STIRRED_SHARE;
+    wait = calm < nic->look_ticks ? calm : nic->look_ticks;
+    if (++nic->rounds < SHM_LOOK_ROUNDS && now - nic->looked < wait)
+        return false;
+    nic->looked = now;
+    nic->rounds = 0;
+    return true;
+}
+
+int shm_look(struct shm_nic *nic)
+{
+    bool accused = __atomic_load_n(&nic->accusations, __ATOMIC_RELAXED);
+
+    nic->polls = 0;
+    if (__builtin_expect(nic->awaits_barrier, 0))
+        shm_barrier_look(nic);
+    if (!shm_look_due(nic) && !nic->n_leaving && !accused)
+        return 0;
+    return shm_link_progress(nic);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* shm_link.c - addresses, and calling a peer with our segment.
  *
- * Start at shm_connect(); what the sockets tell is in shm_events.c. Each process listens on an abstract UNIX socket with
- * a random name; abstract, so that nothing is left behind by kill -9. To connect
- * means to call the peer's socket and leave a hello with our segment's
- * descriptor there; nobody waits for an answer. The peer does the same towards
- * us. So there are two sockets for a pair, each telling its caller and its
+ * Start at shm_connect(); what the sockets tell is in shm_events.c. Each process
+ * listens on an abstract UNIX socket with a random name; abstract, so that nothing is
+ * left behind by kill -9. To connect means to call the peer's socket and leave a hello
+ * with our segment's descriptor there; nobody waits for an answer. The peer does the
+ * same towards us, as soon as it sees the call: its caller upcall asks for it. So there are two sockets for a pair, each telling its caller and its
  * callee of the other's end:
  *
  *     a.out ------------> b.in     hello of a, its segment; later BYE of either
@@ -64,7 +64,7 @@ void shm_clocks(uint64_t *ns, uint64_t *ticks)
 
 /* How many of the CPU's ticks that is, within a percent: some time has passed since the
  * NIC was opened, or is spent here. */
-static uint32_t shm_ticks(const struct shm_nic *nic, uint32_t ns)
+uint32_t shm_ticks(const struct shm_nic *nic, uint32_t ns)
 {
     enum { LEAST_NS = 20 * 1000 };
     uint64_t now_ns, now_ticks;
@@ -133,6 +133,7 @@ int shm_link_open(struct shm_nic *nic)
     if (bind(nic->listen_fd, (struct sockaddr *)&sa, len) ||
         listen(nic->listen_fd, 4096))
         return -errno;
+    nic->spare_fd = fcntl(nic->epoll_fd, F_DUPFD_CLOEXEC, 0);
     return shm_epoll(nic, nic->listen_fd);
 }
 
@@ -159,6 +160,7 @@ void shm_link_close(struct shm_nic *nic)
     }
     shm_fd_close(&nic->listen_fd);
     shm_fd_close(&nic->epoll_fd);
+    shm_fd_close(&nic->spare_fd);
 }
 
 size_t shm_address(struct pw_nic *nic, void *out)
@@ -217,6 +219,7 @@ static void shm_hello_fill(struct shm_peer *p, struct shm_hello *h)
     };
     memcpy(h->secret, p->address.secret, SHM_ID);
     memcpy(h->from, nic->address.id, SHM_ID);
+    memcpy(h->from_secret, nic->address.secret, SHM_ID);
 }
 
 static int shm_hello_send(struct shm_peer *p)
@@ -280,12 +283,13 @@ bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
 
 /* The peer's hello is here: from now on its frames can be read and its memory
  * reached. Takes the stranger, whatever happens. -EPROTO: its segment is not what
- * config.distrust asks for. */
+ * config.distrust asks for; -EMFILE: there was no descriptor for it. */
 int shm_hear(struct shm_peer *p, struct shm_stranger *s)
 {
-    bool wrong = p->nic->config.distrust && !shm_sealed(s->segment);
+    bool wrong = s->segment >= 0 && p->nic->config.distrust && !shm_sealed(s->segment);
     void *base;
-    int err = wrong ? -EPROTO : pw_pool_map(s->segment, s->hello.size, &base);
+    int err = s->segment < 0 ? -EMFILE : wrong ? -EPROTO :
+              pw_pool_map(s->segment, s->hello.size, &base);
 
     if (wrong)
         p->pid = s->pid;
@@ -298,11 +302,15 @@ int shm_hear(struct shm_peer *p, struct shm_stranger *s)
         p->fenced_wake = p->wants_fence || !shm_barrier_reaches_us(p->nic);
         p->in_fd = s->fd;
         p->pid = s->pid;
+        p->bye = s->bye;
         s->fd = -1;
         shm_rx_init(&p->rx, p->base + s->hello.queue, s->hello.queue_size);
         p->nic->n_unheard--;
         /* Pairs with the acquire loads of heard in shm.c and shm_reach.c. */
         __atomic_store_n(&p->heard, true, __ATOMIC_RELEASE);
+        /* It may sleep, and our hello is at its socket: it is to look there. */
+        if (p->state == SHM_CALLED)
+            shm_ring_bell(p->bell);
     }
     shm_stranger_free(s);
     return err;
@@ -345,11 +353,46 @@ static void shm_peer_free(struct shm_peer *p)
     free(p);
 }
 
+/* The caller had connected to us, and has left or died: what it sent is still there. */
+static void shm_called_too_late(struct shm_peer *p)
+{
+    shm_fd_close(&p->out_fd);
+    (void)shm_socket_drain(p->in_fd, &p->bye);
+    shm_leaving(p, p->bye ? 0 : -ECONNRESET);
+}
+
+/* Both hellos, as far as they are there. Of a caller that is known its end is no error. */
+static int shm_meet(struct shm_peer *p)
+{
+    struct shm_stranger *s = shm_stranger_take(p->nic, p->address.id);
+    int called = s && s->fd < 0 ? -ECONNREFUSED : shm_call(p), err = 0;
+
+    if (called && (!s || called != -ECONNREFUSED))
+        err = called;
+    if (!err)
+        err = shm_peer_keep(p->nic, p);
+    if (err) {
+        if (s)
+            shm_stranger_free(s);
+        shm_peer_free(p);
+        return err;
+    }
+    err = s ? shm_hear(p, s) : 0;
+    if (err == -EPROTO) {
+        shm_distrust(p, SHM_LIE_SEAL);
+    } else if (err) {
+        shm_disconnect(&p->peer);
+        return err;
+    } else if (called) {
+        shm_called_too_late(p);
+    }
+    return 0;
+}
+
 int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
                 struct pw_nic_peer **out)
 {
     struct shm_nic *n = (struct shm_nic *)nic;
-    struct shm_stranger *s;
     struct shm_address a;
     struct shm_peer *p;
     size_t queue_size;
@@ -368,32 +411,19 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
         return -ENOMEM;
     *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
                             .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
-    err = -ENOMEM;
     queue = shm_queue_alloc(n, &queue_size);
-    if (!queue)
-        goto fail;
+    if (!queue) {
+        shm_peer_free(p);
+        return -ENOMEM;
+    }
     shm_tx_init(&p->tx, queue, queue_size);
     p->tx.pace.past_extra = shm_ticks(n, n->config.past_extra_ns);
-    err = shm_call(p);
+    err = shm_meet(p);
     if (err)
-        goto fail;
-    err = shm_peer_keep(n, p);
-    if (err)
-        goto fail;
-    s = shm_stranger_take(n, a.id);
-    err = s ? shm_hear(p, s) : 0;
-    if (err == -EPROTO) {
-        shm_distrust(p, SHM_LIE_SEAL);
-    } else if (err) {
-        shm_disconnect(&p->peer);
         return err;
-    }
+    shm_stir(n);
     *out = &p->peer;
     return 0;
-
-fail:
-    shm_peer_free(p);
-    return err;
 }
 
 static void shm_say_bye(int fd)

@@ -108,6 +108,12 @@ struct pw_nic_upcalls {
      * places outside of what is shared are never followed, with distrust or
      * without; another errno else. why: a sentence that names the peer. */
     void (*down)(void *ctx, void *peer, int cause, const char *why);
+
+    /* Somebody whom we have not connected to has connected to us: addr is what its
+     * address() gave. What it sends waits until connect() is called for it, from here
+     * or later. Comes again now and then until that, or until it has left. NULL:
+     * nobody wants to know. */
+    void (*caller)(void *ctx, const void *addr, size_t len);
 };
 
 struct pw_nic_config {
@@ -129,6 +135,8 @@ struct pw_nic_config {
 struct pw_nic {
     const struct pw_nic_ops *ops;
     struct pw_nic_info info;        /* fixed after open */
+    unsigned callers;               /* peers that are not connected and may become
+                                     * callers; set by who calls progress and wait */
 };
 
 struct pw_nic_peer {
@@ -159,7 +167,9 @@ struct pw_nic_ops {
     bool (*reachable)(struct pw_nic *nic, const void *addr, size_t len);
 
     /* Never waits for the peer: frames may be sent at once, and arrive when the
-     * peer connects to us in turn. cookie is handed to the upcalls.
+     * peer connects to us in turn, as its caller upcall lets it. What a peer that is
+     * gone had sent before still comes, if connect() is called when it is told of
+     * as a caller. cookie is handed to the upcalls.
      * 0, or -EINVAL   not an address of this backend and version
      *       -EHOSTUNREACH  reachable() would say no
      *       -ECONNREFUSED  nobody is there (any more)
@@ -213,12 +223,14 @@ struct pw_nic_ops {
                   const struct pw_nic_key *key);
 
     /* Deliver what arrived, finish what is pending, look for new and dead
-     * peers. Returns the number of upcalls made. Never blocks, and ends however
-     * fast frames come; nobody's wait while others are served again and again. */
+     * peers. Returns the number of upcalls made but for caller, of which nothing
+     * has come yet. Never blocks, and ends however fast frames come; nobody's wait
+     * while others are served again and again. */
     int (*progress)(struct pw_nic *nic);
 
     /* Sleep until a frame may have arrived, at most timeout_us. Returns at once
-     * when one is there already. May return early, never late. */
+     * when one is there already. May return early, never late. A caller need not end
+     * it, but waits a millisecond at most while pw_nic.callers says that one may come. */
     void (*wait)(struct pw_nic *nic, unsigned timeout_us);
 };
 

@@ -5,6 +5,7 @@
 conformance_suite = \
 	tests/nic/address_cases.c \
 	tests/nic/atomic_cases.c \
+	tests/nic/caller_cases.c \
 	tests/nic/crowd_cases.c \
 	tests/nic/frame_cases.c \
 	tests/nic/leave_cases.c \

@@ -68,7 +68,22 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     CHECK_EQ(++conn->downs, 1);
 }
 
-static const struct pw_nic_upcalls upcalls = { up_recv, up_complete, up_down };
+/* Not counted, see progress in nic.h. */
+static void up_caller(void *ctx, const void *address, size_t len)
+{
+    struct rig *rig = ctx;
+
+    REQUIRE(address && len > 0 && len <= sizeof rig->caller);
+    memcpy(rig->caller, address, len);
+    rig->caller_len = len;
+    rig->callers++;
+    if (rig->on_caller)
+        rig->on_caller(rig);
+}
+
+static const struct pw_nic_upcalls upcalls = {
+    .recv = up_recv, .complete = up_complete, .down = up_down, .caller = up_caller,
+};
 
 /* ---- rigs ---- */
 

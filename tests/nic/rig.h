@@ -28,6 +28,11 @@ struct rig {
     uint8_t address[PW_NIC_ADDRESS_MAX];
     size_t address_len;
     unsigned upcalls;               /* since the last look of pump() */
+    unsigned callers;               /* told of, all in all */
+    uint8_t caller[PW_NIC_ADDRESS_MAX];     /* the last one */
+    size_t caller_len;
+    void (*on_caller)(struct rig *rig);
+    void *arg;
     struct op *posted, *finished;
 };
 

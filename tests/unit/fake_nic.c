@@ -232,8 +232,8 @@ static void peer_free(struct fake_peer *p)
     free(p);
 }
 
-/* No one can connect to this NIC now: forget who waits for it, and its own
- * streams that no one has read. */
+/* No one can connect to this NIC now: forget who waits for it. Of its own streams those
+ * that hold something can still be read. */
 void fake_nic_leave(struct fake_nic *nic, int cause)
 {
     struct fake_stream *s = fake_world.unread, *next;
@@ -242,11 +242,14 @@ void fake_nic_leave(struct fake_nic *nic, int cause)
         next = s->next;
         if (s->to == nic->number && !breaks(nic, FAKE_BREAK_NO_DOWN))
             fake_stream_abandon(s, cause);
-        if (s->to == nic->number || s->from == nic->number)
+        if (s->to == nic->number)
             fake_unread_remove(s);
     }
-    for (struct fake_peer *p = nic->peers; p; p = p->next)
+    for (struct fake_peer *p = nic->peers; p; p = p->next) {
         peer_leave(nic, p, cause);
+        if (!p->tx->head)
+            fake_unread_remove(p->tx);
+    }
     pthread_cond_broadcast(&fake_world.changed);
 }
 
@@ -323,14 +326,21 @@ static bool fake_reachable(struct pw_nic *base, const void *addr, size_t len)
     return !address_check(nic_of(base), addr, len, &a);
 }
 
-/* Take the oldest stream from there that nobody reads yet. */
-static void peer_pair(struct fake_nic *nic, struct fake_peer *p)
+/* The oldest stream from there to here that nobody reads yet. */
+static struct fake_stream *unread_find(const struct fake_nic *nic, uint64_t from)
 {
     struct fake_stream *s = fake_world.unread;
+
+    while (s && (s->from != from || s->to != nic->number))
+        s = s->next;
+    return s;
+}
+
+static void peer_pair(struct fake_nic *nic, struct fake_peer *p)
+{
+    struct fake_stream *s = unread_find(nic, p->to);
     struct fake_peer *other;
 
-    while (s && (s->from != p->to || s->to != nic->number))
-        s = s->next;
     if (!s) {
         struct fake_stream **last = &fake_world.unread;
 
@@ -395,7 +405,8 @@ static int fake_connect(struct pw_nic *base, const void *addr, size_t len, void 
         goto out;
 
     target = fake_nic_find(a.number);
-    if ((!target && !breaks(nic, FAKE_BREAK_NO_REFUSAL)) ||
+    if ((!target && !breaks(nic, FAKE_BREAK_NO_REFUSAL) &&
+         !unread_find(nic, a.number)) ||
         *fake_cut_find(nic->number, a.number) ||
         (target && target->config.job != nic->config.job &&
          !breaks(nic, FAKE_BREAK_ANY_JOB)))
@@ -541,6 +552,30 @@ static void run_late(struct fake_nic *nic)
     }
 }
 
+/* The upcall may connect, which takes one out of the list. */
+static void tell_callers(struct fake_nic *nic)
+{
+    struct fake_stream *s = fake_world.unread;
+
+    if (!nic->config.up->caller || breaks(nic, FAKE_BREAK_NO_CALLER))
+        return;
+    while (s && nic->life == FAKE_LIVES) {
+        struct address a = { .version = FAKE_VERSION, .kind = nic->kind,
+                             .network = nic->traits.network, .number = s->from };
+
+        if (s->to != nic->number || s->told == nic->tick) {
+            s = s->next;
+            continue;
+        }
+        s->told = nic->tick;
+        memcpy(a.magic, address_magic, sizeof a.magic);
+        fake_unlock();
+        nic->config.up->caller(nic->config.ctx, &a, sizeof a);
+        fake_lock();
+        s = fake_world.unread;
+    }
+}
+
 static int fake_progress(struct pw_nic *base)
 {
     struct fake_nic *nic = nic_of(base);
@@ -549,6 +584,7 @@ static int fake_progress(struct pw_nic *base)
     fake_lock();
     nic->tick++;
     run_late(nic);
+    tell_callers(nic);
     for (struct fake_peer *p = nic->peers; p && nic->life == FAKE_LIVES; p = p->next) {
         int delivered;
 
@@ -581,6 +617,8 @@ static void fake_wait(struct pw_nic *base, unsigned timeout_us)
     struct timespec end;
     uint64_t ns = (uint64_t)timeout_us * 1000;
 
+    if (base->callers && !deaf && ns > 1000000)
+        ns = 1000000;
     if (breaks(nic, FAKE_BREAK_OVERSLEEP))
         ns *= 20;
     clock_gettime(CLOCK_MONOTONIC, &end);

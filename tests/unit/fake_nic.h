@@ -71,6 +71,7 @@ enum fake_break {
     FAKE_BREAK_ALL_STALL = 1 << 28,     /* one full queue stops all sends */
     FAKE_BREAK_NO_REFUSAL = 1 << 29,    /* connect to a closed NIC answers 0 */
     FAKE_BREAK_STARVE = 1 << 30,        /* who comes first is served first, always */
+    FAKE_BREAK_NO_CALLER = -0x7fffffff - 1, /* nobody is told of who calls */
 };
 
 /* What open() makes. */

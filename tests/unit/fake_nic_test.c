@@ -57,7 +57,8 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     end->cause = cause;
 }
 
-static const struct pw_nic_upcalls upcalls = { up_recv, up_complete, up_down };
+static const struct pw_nic_upcalls upcalls = { .recv = up_recv, .complete = up_complete,
+                                            .down = up_down };
 
 static int end_connect(struct end *from, const struct end *to)
 {

@@ -27,6 +27,7 @@ struct fake_stream {
     size_t bytes;                   /* queued, with their overhead */
     unsigned frames;                /* queued */
     uint64_t ticks;                 /* looks of the reader */
+    uint64_t told;                  /* the NIC's tick, of its last caller upcall */
     uint64_t sent;                  /* counts for the faults */
     bool ended;                     /* no more frames come, see cause */
     bool unread;                    /* no reader comes or stays, see cause */

@@ -66,7 +66,8 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     snprintf(l->why, sizeof l->why, "%s", why);
 }
 
-static const struct pw_nic_upcalls up = { up_recv, up_complete, up_down };
+static const struct pw_nic_upcalls up = { .recv = up_recv, .complete = up_complete,
+                                            .down = up_down };
 
 static void side_open(struct side *s, bool distrust)
 {

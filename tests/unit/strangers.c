@@ -48,7 +48,8 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     snprintf(downs.why, sizeof(downs.why), "%s", why);
 }
 
-static const struct pw_nic_upcalls up = { up_recv, up_complete, up_down };
+static const struct pw_nic_upcalls up = { .recv = up_recv, .complete = up_complete,
+                                            .down = up_down };
 
 struct host {
     struct pw_pool *pool;
