@@ -16,6 +16,7 @@
 /* An engine's address: for each NIC its name's length and bytes, its address's
  * length and bytes. */
 enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 1 };
+enum { PW_ADDRESS_MAX = PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16) };
 
 int pw_engine_address(struct pw_engine *e, void *out, size_t room)
 {
@@ -84,7 +85,67 @@ bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
     return false;
 }
 
-/* Under e->progress. */
+/* FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
+static uint32_t fingerprint(const uint8_t *part, size_t len)
+{
+    uint32_t hash = 2166136261u;
+
+    while (len--)
+        hash = (hash ^ *part++) * 16777619u;
+    return hash;
+}
+
+uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len,
+                               bool *near)
+{
+    uint32_t first = 0;
+    bool found = false;
+
+    *near = false;
+    for (int i = 0; i < e->n_nics; i++) {
+        size_t n;
+        bool bad;
+        const uint8_t *part = address_part(e->nics[i], addr, len, &n, &bad);
+
+        if (!part || !e->nics[i]->ops->reachable(e->nics[i], part, n))
+            continue;
+        if (!found)
+            first = fingerprint(part, n);
+        found = true;
+        *near |= e->nics[i]->info.flags & PW_NIC_SAME_HOST;
+    }
+    return first;
+}
+
+void pw_engine_called(struct pw_engine *e, const void *part, size_t len)
+{
+    if (e->config.up->caller)
+        e->config.up->caller(e->config.ctx, fingerprint(part, len));
+}
+
+/* What follows from how many there are on this host: they may be more than the cores, and
+ * each without an endpoint may call. */
+static void reckon_local(struct pw_engine *e)
+{
+    unsigned told = __atomic_load_n(&e->n_near, __ATOMIC_RELAXED);
+    unsigned local = __atomic_load_n(&e->n_local, __ATOMIC_RELAXED);
+    unsigned near = told > local ? told : local;
+
+    __atomic_store_n(&e->crowded, e->config.cores && near + 1 > e->config.cores,
+                     __ATOMIC_RELAXED);
+    for (int i = 0; i < e->n_nics; i++)
+        if (e->nics[i]->info.flags & PW_NIC_SAME_HOST)
+            __atomic_store_n(&e->nics[i]->callers, near - local, __ATOMIC_RELAXED);
+}
+
+void pw_engine_neighbours(struct pw_engine *e, unsigned n)
+{
+    pw_lock(e);
+    __atomic_store_n(&e->n_near, n, __ATOMIC_RELAXED);
+    reckon_local(e);
+    pw_unlock(e);
+}
+
 static void count_local(struct pw_endpoint *ep, bool here)
 {
     struct pw_engine *e = ep->e;
@@ -92,12 +153,15 @@ static void count_local(struct pw_endpoint *ep, bool here)
     if (ep->local == here)
         return;
     ep->local = here;
-    e->n_local += here ? 1 : -1u;
-    e->crowded = e->config.cores && e->n_local + 1 > e->config.cores;
+    pw_lock(e);
+    __atomic_store_n(&e->n_local, e->n_local + (here ? 1 : -1u), __ATOMIC_RELAXED);
+    reckon_local(e);
+    pw_unlock(e);
 }
 
 /* Connect what each NIC can. Under e->progress. */
-int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
+static int endpoint_connect(struct pw_endpoint *ep, const void *addr, size_t len,
+                            char why[PW_NIC_WHY_MAX])
 {
     struct pw_engine *e = ep->e;
     bool guarded = false;
@@ -109,7 +173,7 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
         struct pw_path *path = &ep->paths[ep->n_paths];
         size_t n;
         bool bad;
-        const uint8_t *part = address_part(nic, ep->addr, ep->addr_len, &n, &bad);
+        const uint8_t *part = address_part(nic, addr, len, &n, &bad);
 
         if (bad)
             return -EINVAL;
@@ -118,7 +182,8 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
         *path = (struct pw_path){ .ep = ep, .nic = nic };
         err = nic->ops->connect(nic, part, n, path, &path->peer);
         if (err) {
-            snprintf(why, PW_NIC_WHY_MAX, "%s: %s", nic->ops->name, strerror(-err));
+            snprintf(why, PW_NIC_WHY_MAX, "%s: %s", nic->ops->name,
+                     err == -ECONNREFUSED ? "its process is gone" : strerror(-err));
             continue;
         }
         path->alive = true;
@@ -140,8 +205,7 @@ int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX])
     return 0;
 }
 
-static struct pw_endpoint *endpoint_new(struct pw_engine *e, const void *addr,
-                                        size_t len, void *cookie)
+static struct pw_endpoint *endpoint_new(struct pw_engine *e, void *cookie)
 {
     struct pw_endpoint *ep = calloc(1, sizeof(*ep));
 
@@ -151,9 +215,18 @@ static struct pw_endpoint *endpoint_new(struct pw_engine *e, const void *addr,
     ep->cookie = cookie;
     ep->queue_end = &ep->queue;
     ep->streams_end = &ep->streams;
+    return ep;
+}
+
+/* Progress is to connect it. */
+static int endpoint_put_off(struct pw_endpoint *ep, const void *addr, size_t len)
+{
+    ep->addr = malloc(len);
+    if (!ep->addr)
+        return -ENOMEM;
     memcpy(ep->addr, addr, len);
     ep->addr_len = len;
-    return ep;
+    return 0;
 }
 
 /* Under e->lock: progress has something to look for. */
@@ -171,6 +244,7 @@ static void endpoint_list(struct pw_endpoint *ep, bool connected)
     ep->next = e->endpoints;
     /* Pairs with the acquire in progress_slow(). */
     __atomic_store_n(&e->endpoints, ep, __ATOMIC_RELEASE);
+    __atomic_store_n(&e->n_endpoints, e->n_endpoints + 1, __ATOMIC_RELAXED);
     if (!connected)
         chore_add(e);
     pw_unlock(e);
@@ -181,24 +255,25 @@ int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *co
 {
     struct pw_endpoint *ep;
     bool now;
-    int err = 0;
+    int err;
 
     *out = NULL;
     why[0] = '\0';
-    if (len > sizeof(ep->addr))
+    if (!len || len > PW_ADDRESS_MAX)
         return -EINVAL;
-    ep = endpoint_new(e, addr, len, cookie);
+    ep = endpoint_new(e, cookie);
     if (!ep)
         return -ENOMEM;
     now = pw_progress_enter(e);
-    if (now) {
-        err = pw_endpoint_connect(ep, why);
-        pw_progress_leave(e);
-        if (err) {
-            pw_endpoint_free(ep);
-            return err;
-        }
+    err = now ? endpoint_connect(ep, addr, len, why) : endpoint_put_off(ep, addr, len);
+    if (err) {
+        count_local(ep, false);
+        pw_endpoint_free(ep);
     }
+    if (now)
+        pw_progress_leave(e);
+    if (err)
+        return err;
     endpoint_list(ep, now);
     *out = ep;
     return 0;
@@ -214,6 +289,7 @@ static void endpoint_unlist(struct pw_endpoint *ep)
             *at = ep->next;
             break;
         }
+    __atomic_store_n(&e->n_endpoints, e->n_endpoints - 1, __ATOMIC_RELAXED);
     pw_unlock(e);
 }
 
@@ -260,8 +336,11 @@ void pw_endpoints_chores(struct pw_engine *e)
         next = ep->next;
         if (__atomic_load_n(&ep->closing, __ATOMIC_RELAXED)) {
             endpoint_end(ep);
-        } else if (!ep->n_paths && !ep->dead) {
-            int err = pw_endpoint_connect(ep, why);
+        } else if (ep->addr) {
+            int err = endpoint_connect(ep, ep->addr, ep->addr_len, why);
+
+            free(ep->addr);
+            ep->addr = NULL;
             if (err)
                 pw_endpoint_kill(ep, err, why);
         }

@@ -166,9 +166,8 @@ struct pw_endpoint {
                                      * e->lock */
     struct pw_guard *guard;         /* atomic; NULL: one lossless path, nothing to
                                      * guard */
-    int cause;                      /* of the last path's death */
-    char why[PW_NIC_WHY_MAX];
-    uint8_t addr[PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16)];
+    uint8_t *addr;                  /* until it is connected, if progress is to do
+                                     * that; else NULL */
     size_t addr_len;
 };
 
@@ -186,7 +185,9 @@ struct pw_engine {
     int n_nics;
     size_t frame_max;
     struct pw_endpoint *endpoints;
+    unsigned n_endpoints;           /* atomic */
     unsigned n_local;               /* endpoints on this host */
+    unsigned n_near;                /* atomic: peers on this host, as was told */
     bool crowded;                   /* with us, more than there are cores */
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
@@ -265,8 +266,8 @@ bool pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s,
 void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id);
 
 /* connect.c */
-int pw_endpoint_connect(struct pw_endpoint *ep, char why[PW_NIC_WHY_MAX]);
 void pw_endpoints_chores(struct pw_engine *e);
+void pw_engine_called(struct pw_engine *e, const void *part, size_t len);
 
 /* engine.c */
 /* Not recursive: a thread that is in an upcall finds it taken. */

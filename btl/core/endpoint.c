@@ -9,7 +9,6 @@
  * Always true: while anything is in the queue no message overtakes it; `waiting`
  * is set when queue or streams hold something.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "core.h"
@@ -305,13 +304,11 @@ void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why)
     pw_lock(e);
     __atomic_store_n(&ep->dead, true, __ATOMIC_RELEASE);
     pw_unlock(e);
-    ep->cause = cause;
-    snprintf(ep->why, sizeof(ep->why), "%s", why);
     queue_drop(ep, -EPIPE);
     pw_transfer_fail_all(ep, -EPIPE);
     pw_serve_forget(ep);
     if (!__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
-        e->config.up->dead(e->config.ctx, ep->cookie, cause, ep->why);
+        e->config.up->dead(e->config.ctx, ep->cookie, cause, why);
 }
 
 void pw_endpoint_free(struct pw_endpoint *ep)
@@ -323,5 +320,6 @@ void pw_endpoint_free(struct pw_endpoint *ep)
         if (ep->paths[i].peer)
             ep->paths[i].nic->ops->disconnect(ep->paths[i].peer);
     pw_guard_close(ep->guard);
+    free(ep->addr);
     free(ep);
 }

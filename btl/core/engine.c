@@ -284,8 +284,14 @@ static void engine_down(void *ctx, void *cookie, int cause, const char *why)
         pw_guard_replay(ep->guard);
 }
 
+static void engine_caller(void *ctx, const void *addr, size_t len)
+{
+    pw_engine_called(ctx, addr, len);
+}
+
 const struct pw_nic_upcalls pw_engine_nic_upcalls = {
     .recv = engine_recv,
     .complete = engine_complete,
     .down = engine_down,
+    .caller = engine_caller,
 };

@@ -36,6 +36,11 @@ struct pw_engine_upcalls {
     /* The last path to the peer is dead; everything pending has failed before
      * with -EPIPE. cause: 0 when it left in good order; why: a sentence. */
     void (*dead)(void *ctx, void *cookie, int cause, const char *why);
+
+    /* A peer has connected to us that we have no endpoint for: the fingerprint is that
+     * of its address. What it sends waits until there is one; open it, from here or
+     * later. Comes again now and then. NULL: nobody wants to know. */
+    void (*caller)(void *ctx, uint32_t fingerprint);
 };
 
 /* How a get of ordinary memory that the kernel reaches goes while its owner is in
@@ -102,6 +107,16 @@ void pw_engine_flush(struct pw_engine *e);
 
 /* Could there be a path to that address? */
 bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len);
+
+/* Of an address that is reachable: what the caller upcall names it by, and whether it is
+ * of this host. Two addresses may have one, though hardly ever. With several NICs it is
+ * of the first that reaches the peer. */
+uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len,
+                               bool *near);
+
+/* So many peers there are on this host that may talk to us, those with an endpoint
+ * among them. Any thread. */
+void pw_engine_neighbours(struct pw_engine *e, unsigned n);
 
 /* An endpoint for the peer with that address. Does not wait for the peer.
  * 0, or -EINVAL not an address; -EHOSTUNREACH no NIC reaches it, why says so;

@@ -53,6 +53,8 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     CACHE(regions, "Regions in the registration cache now", true),
     CACHE(pinned_bytes, "Bytes pinned now", true),
     CACHE(pinned_regions, "Regions pinned now", true),
+    { "peers_connected", "Peers that there is a connection to now", true,
+      offsetof(struct pw_counts, peers_connected) },
 };
 
 uint64_t pw_metric_value(const struct pw_counts *counts, int i)

@@ -241,4 +241,5 @@ void pw_engine_counts(struct pw_engine *e, struct pw_counts *out)
     pw_engine_stats(e, &out->sent);
     if (e->pinning)
         pw_regcache_stats(e->pinning->cache, &out->cache);
+    out->peers_connected = __atomic_load_n(&e->n_endpoints, __ATOMIC_RELAXED);
 }

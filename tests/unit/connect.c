@@ -333,7 +333,7 @@ Test(connect, a_peer_that_is_gone_refuses)
     of_b = address_of(&p.b);
     fake_nic_die(pair_nic(&p.b, 0));
     cr_expect(eq(int, open_at(&p.a, &of_b, why), -ECONNREFUSED));
-    cr_expect(eq(str, why, "fake: Connection refused"));
+    cr_expect(eq(str, why, "fake: its process is gone"));
     cr_expect(eq(ptr, p.a.e->endpoints, NULL));
     pair_close(&p);
 }

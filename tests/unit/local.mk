@@ -46,6 +46,11 @@ tests_unit_process_pool_LDADD = $(unit_libs)
 tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
+# Peers that call first.
+unit_tests += tests/unit/callers
+tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)
+tests_unit_callers_LDADD = $(unit_libs)
+
 # What ways of moving bytes cost.
 unit_tests += tests/unit/costs tests/unit/costs_file tests/unit/adapt tests/unit/rescue
 tests_unit_costs_file_SOURCES = tests/unit/costs_file.c

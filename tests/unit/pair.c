@@ -227,6 +227,16 @@ static void up_dead(void *ctx, void *cookie, int cause, const char *why)
         side->on_dead(side);
 }
 
+static void up_caller(void *ctx, uint32_t fingerprint)
+{
+    struct pair_side *side = ctx;
+
+    side->callers++;
+    side->fingerprint = fingerprint;
+    if (side->on_caller)
+        side->on_caller(side);
+}
+
 /* A real one would watch the memory of the test itself. */
 static int no_monitor(const char *name, struct pw_monitor **out,
                       struct pw_monitor_report *report)
@@ -235,7 +245,8 @@ static int no_monitor(const char *name, struct pw_monitor **out,
     return pw_monitor_open("none", out, report);
 }
 
-static const struct pw_engine_upcalls upcalls = { up_recv, up_dead };
+static const struct pw_engine_upcalls upcalls = { .recv = up_recv, .dead = up_dead,
+                                                   .caller = up_caller };
 
 int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
                    const char *nics, char why[PW_NIC_WHY_MAX])

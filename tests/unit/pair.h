@@ -53,10 +53,13 @@ struct pair_side {
     unsigned deaths;
     int cause;
     char why[PW_NIC_WHY_MAX];
+    unsigned callers;           /* told of */
+    uint32_t fingerprint;       /* of the last one */
     /* Called from upcalls when set, after the books above. */
     void (*on_recv)(struct pair_side *side);
     void (*on_data)(struct pair_side *side, const void *data, size_t len);
     void (*on_dead)(struct pair_side *side);
+    void (*on_caller)(struct pair_side *side);
 };
 
 struct pair {

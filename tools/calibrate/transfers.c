@@ -106,7 +106,7 @@ static int buffers_open(struct side *s)
 /* Engine, and the endpoint to the other one, whose address comes by the socket. */
 static int side_open(struct session *n)
 {
-    static const struct pw_engine_upcalls up = { up_recv, up_dead };
+    static const struct pw_engine_upcalls up = { .recv = up_recv, .dead = up_dead };
     struct side *s = &n->side;
     struct pw_pool_config pool = { .size = s->len > RING_LEN ? POOL : POOL_SMALL,
                                    .sharers = 2 };
