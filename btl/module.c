@@ -129,7 +129,8 @@ static int pool_open(struct pw_module *m)
 
 static int engine_open(struct pw_module *m, bool threads)
 {
-    static const struct pw_engine_upcalls up = { .recv = pw_recv, .dead = pw_procs_dead };
+    static const struct pw_engine_upcalls up = { .recv = pw_recv, .dead = pw_procs_dead,
+                                                .caller = pw_procs_caller };
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct pw_engine_config config = {
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,

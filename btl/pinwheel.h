@@ -22,12 +22,16 @@
 #include "params.h"
 #include "pinwheel/pool.h"
 
-/* Open MPI's name for one peer: embeds nothing of its own, so it is ours. */
+/* Open MPI's name for one peer: embeds nothing of its own, so it is ours. All there is
+ * of a rank that we have not talked to: see procs.c. */
 struct mca_btl_base_endpoint_t {
-    struct pw_endpoint *ep;
+    struct pw_endpoint *ep;     /* atomic; NULL until it is used, or the peer calls */
     struct opal_proc_t *proc;
-    bool told;                  /* its death was reported */
     struct mca_btl_base_endpoint_t *next;
+    uint32_t fingerprint;       /* of its address: who calls? */
+    bool near;                  /* of this host */
+    bool refused;               /* it could not be opened, and will not be */
+    bool told;                  /* its death was reported */
 };
 
 /* What register_mem() hands out; the first btl_registration_handle_size bytes
@@ -70,6 +74,7 @@ struct pw_module {
     struct pw_engine *engine;
     struct pw_pool *pool;
     struct mca_btl_base_endpoint_t *endpoints;
+    unsigned n_near;                    /* of them, those of this host */
     mca_btl_base_module_error_cb_fn_t error_cb;
     opal_free_list_t small, large;      /* struct pw_frag */
     opal_free_list_t rdmas;             /* struct pw_rdma */
@@ -114,6 +119,18 @@ int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
 int pw_del_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t **procs,
                  struct mca_btl_base_endpoint_t **peers);
 void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why);
+void pw_procs_caller(void *ctx, uint32_t fingerprint);
+
+/* Any thread. NULL when it cannot be opened, which was told. */
+struct pw_endpoint *pw_peer_open(struct mca_btl_base_endpoint_t *peer);
+
+static inline struct pw_endpoint *pw_peer(struct mca_btl_base_endpoint_t *peer)
+{
+    /* Pairs with the release in peer_open(). */
+    struct pw_endpoint *ep = __atomic_load_n(&peer->ep, __ATOMIC_ACQUIRE);
+
+    return __builtin_expect(ep != NULL, 1) ? ep : pw_peer_open(peer);
+}
 void pw_procs_fini(void);
 
 /* module.c */

@@ -1,13 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* procs.c - which ranks there are, and their death.
+/* procs.c - which ranks there are, their first use, and their death.
  *
  * Start at pw_add_procs(). A rank's address was published to all jobs of the
  * user, because ranks of two mpiruns may meet later (MPI_Comm_connect) and Open
  * MPI calls those remote even on the same host: the NICs decide who is near.
+ *
+ * A rank that we never talk to costs a struct mca_btl_base_endpoint_t and nothing else.
+ * Whatever is asked of it first opens it (pw_peer()), or its own call does
+ * (pw_procs_caller()); its address is fetched again for that, from Open MPI, which keeps
+ * it anyway.
+ *
+ * peers_lock guards the list and the opening. Who holds it never waits for progress,
+ * in which the call of a peer waits for it.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
 
 #include "pinwheel.h"
+
+static pthread_mutex_t peers_lock = PTHREAD_MUTEX_INITIALIZER;
 
 int pw_procs_publish(void)
 {
@@ -28,37 +40,85 @@ static const char *proc_host(struct opal_proc_t *proc)
     return host ? host : "an unknown host";
 }
 
-static struct mca_btl_base_endpoint_t *endpoint_open(struct pw_module *m,
-                                                     struct opal_proc_t *proc)
+/* One that died ends its own job in Open MPI; ranks of another job that was joined go on,
+ * and only what they still have with it fails. */
+static void peer_lost(struct pw_module *m, struct mca_btl_base_endpoint_t *peer,
+                      const char *what, const char *why)
 {
-    struct mca_btl_base_endpoint_t *peer;
-    char why[PW_NIC_WHY_MAX];
-    uint8_t *address = NULL;
-    size_t len = 0;
-    int rc, err;
+    bool ours = peer->proc->proc_name.jobid == opal_proc_local_get()->proc_name.jobid;
 
-    OPAL_MODEX_RECV(rc, &mca_btl_pinwheel_component.btl_version, &proc->proc_name,
-                    &address, &len);
-    if (OPAL_SUCCESS != rc || !address)
-        return NULL;    /* that rank runs without pinwheel */
-    if (!pw_engine_reachable(m->engine, address, len)) {
-        free(address);
-        return NULL;
-    }
-    peer = calloc(1, sizeof(*peer));
-    if (peer) {
-        peer->proc = proc;
-        err = pw_endpoint_open(m->engine, address, len, peer, &peer->ep, why);
-        if (err) {
-            pw_say(false, "rank %s on %s cannot be reached: %s",
-                   OPAL_NAME_PRINT(proc->proc_name), proc_host(proc),
-                   *why ? why : strerror(-err));
-            free(peer);
-            peer = NULL;
+    if (peer->told)
+        return;
+    peer->told = true;
+    pw_say(false, "rank %s on %s %s: %s%s", OPAL_NAME_PRINT(peer->proc->proc_name),
+           proc_host(peer->proc), what, why,
+           ours ? "" : ". It was of another job: this one goes on; what still waits for "
+                       "it will wait in vain");
+    if (ours && m->error_cb)
+        m->error_cb(&m->super, MCA_BTL_ERROR_FLAGS_FATAL, peer->proc, (char *)(uintptr_t)why);
+}
+
+/* What that rank published; to be freed. NULL: it runs without pinwheel. */
+static uint8_t *proc_address(struct opal_proc_t *proc, size_t *len)
+{
+    uint8_t *address = NULL;
+    int rc;
+
+    *len = 0;
+    OPAL_MODEX_RECV(rc, &mca_btl_pinwheel_component.btl_version, &proc->proc_name, &address,
+                    len);
+    return OPAL_SUCCESS == rc ? address : NULL;
+}
+
+static struct mca_btl_base_endpoint_t *peer_new(struct pw_module *m,
+                                                struct opal_proc_t *proc)
+{
+    struct mca_btl_base_endpoint_t *peer = NULL;
+    size_t len;
+    uint8_t *address = proc_address(proc, &len);
+
+    if (address && pw_engine_reachable(m->engine, address, len)) {
+        peer = calloc(1, sizeof(*peer));
+        if (peer) {
+            peer->proc = proc;
+            peer->fingerprint = pw_engine_fingerprint(m->engine, address, len,
+                                                      &peer->near);
         }
     }
     free(address);
     return peer;
+}
+
+static void peer_list(struct pw_module *m, struct mca_btl_base_endpoint_t *peer)
+{
+    pthread_mutex_lock(&peers_lock);
+    peer->next = m->endpoints;
+    m->endpoints = peer;
+    m->n_near += peer->near;
+    pw_engine_neighbours(m->engine, m->n_near);
+    pthread_mutex_unlock(&peers_lock);
+}
+
+static bool peer_unlist(struct pw_module *m, struct mca_btl_base_endpoint_t *peer)
+{
+    struct mca_btl_base_endpoint_t **at = &m->endpoints;
+
+    pthread_mutex_lock(&peers_lock);
+    while (*at && *at != peer)
+        at = &(*at)->next;
+    if (*at) {
+        *at = peer->next;
+        m->n_near -= peer->near;
+        pw_engine_neighbours(m->engine, m->n_near);
+    }
+    pthread_mutex_unlock(&peers_lock);
+    return *at != NULL;
+}
+
+static void peer_close(struct mca_btl_base_endpoint_t *peer)
+{
+    pw_endpoint_close(peer->ep);
+    free(peer);
 }
 
 int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t **procs,
@@ -72,26 +132,15 @@ int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
 
         if (procs[i] == opal_proc_local_get())
             continue;
-        peer = endpoint_open(m, procs[i]);
+        peer = peer_new(m, procs[i]);
         peers[i] = peer;
         if (!peer)
             continue;
-        peer->next = m->endpoints;
-        m->endpoints = peer;
+        peer_list(m, peer);
         if (reachable)
             opal_bitmap_set_bit(reachable, (int)i);
     }
     return OPAL_SUCCESS;
-}
-
-static bool endpoint_unlist(struct pw_module *m, struct mca_btl_base_endpoint_t *peer)
-{
-    for (struct mca_btl_base_endpoint_t **at = &m->endpoints; *at; at = &(*at)->next)
-        if (*at == peer) {
-            *at = peer->next;
-            return true;
-        }
-    return false;
 }
 
 /* bml/r2 may come again with the same pointer, and must find it in peers[]
@@ -103,31 +152,75 @@ int pw_del_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
 
     (void)procs;
     for (size_t i = 0; i < n; i++)
-        if (peers[i] && endpoint_unlist(m, peers[i])) {
-            pw_endpoint_close(peers[i]->ep);
-            free(peers[i]);
-        }
+        if (peers[i] && peer_unlist(m, peers[i]))
+            peer_close(peers[i]);
     return OPAL_SUCCESS;
 }
 
-/* A peer that left in good order is nobody's error. One that died ends its own
- * job in Open MPI; ranks of another job that was joined go on, and only what
- * they still have with it fails. */
-void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why)
+/* ---- first use ---- */
+
+/* Under peers_lock. 0, or why not: once, from then on -EPIPE. */
+static int peer_open(struct pw_module *m, struct mca_btl_base_endpoint_t *peer,
+                     char why[PW_NIC_WHY_MAX])
+{
+    struct pw_endpoint *ep;
+    uint8_t *address;
+    size_t len;
+    int err = -ENOMEM;
+
+    why[0] = '\0';
+    if (peer->ep || peer->refused)
+        return peer->ep ? 0 : -EPIPE;
+    address = proc_address(peer->proc, &len);
+    if (address)
+        err = pw_endpoint_open(m->engine, address, len, peer, &ep, why);
+    free(address);
+    peer->refused = err != 0;
+    if (!err)   /* pairs with the acquire in pw_peer() */
+        __atomic_store_n(&peer->ep, ep, __ATOMIC_RELEASE);
+    else if (!*why)
+        snprintf(why, PW_NIC_WHY_MAX, "%s", strerror(-err));
+    return err;
+}
+
+struct pw_endpoint *pw_peer_open(struct mca_btl_base_endpoint_t *peer)
+{
+    struct pw_module *m = &pw_module;
+    char why[PW_NIC_WHY_MAX];
+    int err;
+
+    pthread_mutex_lock(&peers_lock);
+    err = peer_open(m, peer, why);
+    pthread_mutex_unlock(&peers_lock);
+    if (err && *why)
+        peer_lost(m, peer, "cannot be reached", why);
+    return err ? NULL : peer->ep;
+}
+
+/* One at a time: who is told that a rank is lost may end the job, or come back here. */
+void pw_procs_caller(void *ctx, uint32_t fingerprint)
 {
     struct pw_module *m = ctx;
-    struct mca_btl_base_endpoint_t *peer = cookie;
-    bool ours = peer->proc->proc_name.jobid == opal_proc_local_get()->proc_name.jobid;
+    struct mca_btl_base_endpoint_t *peer;
+    char why[PW_NIC_WHY_MAX] = "";
+    int err = 0;
 
-    if (!cause || peer->told)
-        return;
-    peer->told = true;
-    pw_say(false, "rank %s on %s is lost: %s%s", OPAL_NAME_PRINT(peer->proc->proc_name),
-           proc_host(peer->proc), why,
-           ours ? "" : ". It was of another job: this one goes on; what still waits for "
-                       "it will wait in vain");
-    if (ours && m->error_cb)
-        m->error_cb(&m->super, MCA_BTL_ERROR_FLAGS_FATAL, peer->proc, (char *)why);
+    pthread_mutex_lock(&peers_lock);
+    for (peer = m->endpoints; peer; peer = peer->next)
+        if (peer->fingerprint == fingerprint && !peer->ep && !peer->refused)
+            break;
+    if (peer)
+        err = peer_open(m, peer, why);
+    pthread_mutex_unlock(&peers_lock);
+    if (err)
+        peer_lost(m, peer, "has called and cannot be reached", why);
+}
+
+/* A peer that left in good order is nobody's error. */
+void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why)
+{
+    if (cause)
+        peer_lost(ctx, cookie, "is lost", why);
 }
 
 void pw_procs_fini(void)
@@ -136,8 +229,8 @@ void pw_procs_fini(void)
 
     while (m->endpoints) {
         struct mca_btl_base_endpoint_t *peer = m->endpoints;
-        m->endpoints = peer->next;
-        pw_endpoint_close(peer->ep);
-        free(peer);
+
+        peer_unlist(m, peer);
+        peer_close(peer);
     }
 }

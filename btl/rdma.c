@@ -154,18 +154,20 @@ int pw_put(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
            int flags, int order, mca_btl_base_rdma_completion_fn_t done, void *context,
            void *data)
 {
+    struct pw_endpoint *ep;
     struct pw_rdma *r;
 
     (void)flags;
     (void)order;
     if (!endpoint || !remote_handle) {
         memmove((void *)(uintptr_t)remote, local, size);
-    } else if (pw_endpoint_put_now(endpoint->ep, local, remote, size,
-                                   &remote_handle->key)) {
+    } else if (!(ep = pw_peer(endpoint))) {
+        return OPAL_ERR_UNREACH;
+    } else if (pw_endpoint_put_now(ep, local, remote, size, &remote_handle->key)) {
         r = rdma_new(endpoint, local, local_handle, done, context, data);
         if (!r)
             return OPAL_ERR_OUT_OF_RESOURCE;
-        return rdma_settle(r, pw_endpoint_put(endpoint->ep, local, remote, size,
+        return rdma_settle(r, pw_endpoint_put(ep, local, remote, size,
                                               &remote_handle->key, rdma_done, r));
     }
     if (done)
@@ -180,18 +182,20 @@ int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
            int flags, int order, mca_btl_base_rdma_completion_fn_t done, void *context,
            void *data)
 {
+    struct pw_endpoint *ep;
     struct pw_rdma *r;
 
     (void)flags;
     (void)order;
     if (!endpoint || !remote_handle) {
         memmove(local, (void *)(uintptr_t)remote, size);
-    } else if (pw_endpoint_get_now(endpoint->ep, local, remote, size,
-                                   &remote_handle->key)) {
+    } else if (!(ep = pw_peer(endpoint))) {
+        return OPAL_ERR_UNREACH;
+    } else if (pw_endpoint_get_now(ep, local, remote, size, &remote_handle->key)) {
         r = rdma_new(endpoint, local, local_handle, done, context, data);
         if (!r)
             return OPAL_ERR_OUT_OF_RESOURCE;
-        return rdma_settle(r, pw_endpoint_get(endpoint->ep, local, remote, size,
+        return rdma_settle(r, pw_endpoint_get(ep, local, remote, size,
                                               &remote_handle->key, rdma_done, r));
     }
     if (done)
@@ -227,12 +231,15 @@ static int atomic(struct mca_btl_base_endpoint_t *endpoint, struct pw_atomic *wh
                   uint64_t remote, struct mca_btl_base_registration_handle_t *key,
                   struct pw_rdma *r)
 {
+    struct pw_endpoint *ep;
     int err;
 
     if (!endpoint || !key)
         err = pw_atomic_apply(what, (void *)(uintptr_t)remote, &r->result);
+    else if (!(ep = pw_peer(endpoint)))
+        err = -EPIPE;
     else
-        err = pw_endpoint_atomic(endpoint->ep, what, remote, &r->result, &key->key,
+        err = pw_endpoint_atomic(ep, what, remote, &r->result, &key->key,
                                  rdma_done, r);
     return rdma_settle(r, err);
 }

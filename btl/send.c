@@ -155,6 +155,7 @@ int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *e
 {
     struct pw_frag *f = (struct pw_frag *)des;
     struct pw_message *message = &f->message;
+    struct pw_endpoint *ep;
     int err;
 
     message->n = (int)des->des_segment_count;
@@ -162,7 +163,10 @@ int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *e
         message->iov[i] = (struct pw_iov){ f->segments[i].seg_addr.pval,
                                            f->segments[i].seg_len };
     f->endpoint = endpoint;
-    err = pw_endpoint_send(endpoint->ep, tag, message->iov, message->n);
+    ep = pw_peer(endpoint);
+    if (OPAL_UNLIKELY(!ep))
+        return OPAL_ERR_UNREACH;
+    err = pw_endpoint_send(ep, tag, message->iov, message->n);
     if (OPAL_LIKELY(!err)) {
         /* 1: sent, and the PML does without its callback unless it insists. */
         if (des->des_flags & MCA_BTL_DES_SEND_ALWAYS_CALLBACK)
@@ -174,11 +178,12 @@ int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *e
     if (err != -EAGAIN)
         return pw_opal_error(err);
     message->done = message_done;
-    pw_endpoint_queue(endpoint->ep, tag, message);
+    pw_endpoint_queue(ep, tag, message);
     return OPAL_SUCCESS;
 }
 
 static int sendi_packed(struct pw_module *m, struct mca_btl_base_endpoint_t *endpoint,
+                        struct pw_endpoint *ep,
                         struct opal_convertor_t *convertor, const void *header,
                         size_t header_size, size_t payload_size, uint8_t tag)
 {
@@ -191,7 +196,7 @@ static int sendi_packed(struct pw_module *m, struct mca_btl_base_endpoint_t *end
     memcpy(f->bytes, header, header_size);
     iov = (struct pw_iov){ f->bytes, header_size + payload_size };
     err = convertor_pack(convertor, f->bytes + header_size, payload_size) == payload_size
-              ? pw_endpoint_send(endpoint->ep, tag, &iov, 1) : -EINVAL;
+              ? pw_endpoint_send(ep, tag, &iov, 1) : -EINVAL;
     pw_free(&m->super, &f->base);
     return err;
 }
@@ -205,18 +210,21 @@ int pw_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *
              mca_btl_base_descriptor_t **descriptor)
 {
     struct pw_iov iov[2] = { { header, header_size }, { NULL, payload_size } };
-    int err;
+    struct pw_endpoint *ep = pw_peer(endpoint);
+    int err = -EPIPE;
 
     (void)order;
     (void)flags;
     /* With no payload the convertor is not set up: do not look at it. */
-    if (payload_size && OPAL_UNLIKELY(opal_convertor_need_buffers(convertor))) {
-        err = sendi_packed((struct pw_module *)btl, endpoint, convertor, header,
+    if (OPAL_UNLIKELY(!ep)) {
+        /* it was told */
+    } else if (payload_size && OPAL_UNLIKELY(opal_convertor_need_buffers(convertor))) {
+        err = sendi_packed((struct pw_module *)btl, endpoint, ep, convertor, header,
                            header_size, payload_size, tag);
     } else {
         if (payload_size)
             opal_convertor_get_current_pointer(convertor, (void **)&iov[1].base);
-        err = pw_endpoint_send(endpoint->ep, tag, iov, 2);
+        err = pw_endpoint_send(ep, tag, iov, 2);
     }
     if (OPAL_LIKELY(!err))
         return OPAL_SUCCESS;

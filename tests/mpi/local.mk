@@ -11,6 +11,7 @@ mpi_programs = \
 	tests/mpi/colls \
 	tests/mpi/connect \
 	tests/mpi/datatypes \
+	tests/mpi/firstuse \
 	tests/mpi/heapfork \
 	tests/mpi/hold \
 	tests/mpi/idle \
@@ -55,6 +56,9 @@ tests_mpi_colls_LDADD = $(mpi_libs)
 tests_mpi_connect_SOURCES = tests/mpi/connect.c
 tests_mpi_connect_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_connect_LDADD = $(mpi_libs)
+tests_mpi_firstuse_SOURCES = tests/mpi/firstuse.c
+tests_mpi_firstuse_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_firstuse_LDADD = $(mpi_libs)
 tests_mpi_datatypes_SOURCES = tests/mpi/datatypes.c
 tests_mpi_datatypes_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_datatypes_LDADD = $(mpi_libs)
@@ -99,10 +103,12 @@ tests_mpi_winwhose_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_winwhose_LDADD = $(OMPI_LIBS)
 tests_mpi_deny_SOURCES = tests/mpi/deny.c
 
-mpi_tests += tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths tests/mpi/params \
+mpi_tests += tests/mpi/cache tests/mpi/contact tests/mpi/programs tests/mpi/jobs \
+	tests/mpi/deaths tests/mpi/params \
 	tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
 	tests/mpi/windows
-EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/programs tests/mpi/jobs tests/mpi/deaths \
+EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/contact tests/mpi/programs \
+	tests/mpi/jobs tests/mpi/deaths \
 	tests/mpi/params tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
 	tests/mpi/windows
 
