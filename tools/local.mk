@@ -48,8 +48,10 @@ pwbench_tests = \
 	tools/pwbench_variant.h \
 	tools/sizes.c tools/sizes.h
 tools_pwbench_SOURCES = $(pwbench_tests) \
+	tools/cma.c tools/cma.h \
 	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
+	tools/pair.c tools/pair.h \
 	$(matrix) \
 	tools/pwbench.c \
 	tools/pwbench_cli_compare.c \

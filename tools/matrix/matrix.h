@@ -3,7 +3,7 @@
  *
  * options.c    the command line
  * run.c        every pair over every transport, and what goes wrong
- * point.c      one point: two processes, pinned, with a time limit
+ * point.c      one point, by two processes that tools/pair.c pins and ends
  * link.h       what a transport is; transports.c lists them
  * stream.c     pipe, UNIX socket, TCP
  * slots.c      shared memory and bells: what the other five stand on
@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "tools/pair.h"
+
 /* From the Makefile; a build by hand, as for another MPI library, has none. */
 #ifndef PINWHEEL_VERSION
 #define PINWHEEL_VERSION "(version unknown)"
@@ -34,7 +36,7 @@
 enum {
     PW_TRANSPORTS_MAX = 16,
     PW_SHARES_MAX = 10,
-    PW_WHY = 200,               /* room for a reason */
+    PW_WHY = PW_PAIR_WHY,       /* room for a reason */
     PW_TEXT = 160,              /* room for a name of the host's */
     PW_CORES_MAX = 1024,
     PW_WORD_BYTES = 8,          /* what latency is measured with */

@@ -2,11 +2,10 @@
 /* onecopy.c - the receiver takes a message from where the sender wrote it: by
  * process_vm_readv (CMA), or by a copy from memory that it has mapped too. Both
  * sides spin, so that the copy is what differs. */
-#include <errno.h>
 #include <string.h>
-#include <sys/uio.h>
 
 #include "slots.h"
+#include "tools/cma.h"
 
 static int mapped_open(const struct pw_link *with, struct pw_link **out)
 {
@@ -31,12 +30,7 @@ static int cma_open(const struct pw_link *with, struct pw_link **out)
 /* Message or word, both processes have it at the same address. */
 static int cma_read(struct pw_link *l, void *to, void *from, size_t len)
 {
-    struct iovec local = { to, len }, remote = { from, len };
-    ssize_t n = process_vm_readv(l->peer, &local, 1, &remote, 1, 0);
-
-    if (n == (ssize_t)len)
-        return 0;
-    return n < 0 ? -errno : -EIO;
+    return pw_cma_read(l->peer, to, from, len);
 }
 
 static int cma_enter(struct pw_link *l)
@@ -47,11 +41,8 @@ static int cma_enter(struct pw_link *l)
 
     if (!err)
         err = cma_read(l, &word, s->own_word, sizeof word);
-    if (err == -EPERM || err == -EACCES)
-        pw_link_fails(l, err, "process_vm_readv is forbidden: %s (a container's seccomp "
-                      "filter or kernel.yama.ptrace_scope can do that)", strerror(-err));
-    else if (err)
-        pw_link_fails(l, err, "process_vm_readv: %s", strerror(-err));
+    if (err)
+        pw_cma_why(err, l->why, PW_WHY);
     return err;
 }
 
