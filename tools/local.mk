@@ -37,6 +37,7 @@ pwbench_tests = \
 	tools/pwbench_cli.c tools/pwbench_cli.h \
 	tools/pwbench_cli_single.c \
 	tools/pwbench_compute.c \
+	tools/pwbench_figures.c tools/pwbench_figures.h \
 	tools/pwbench_group.c \
 	tools/pwbench_init.c \
 	tools/pwbench_memory.c \

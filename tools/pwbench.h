@@ -5,6 +5,7 @@
  * pwbench_cli.c      reading options; _cli_single and _cli_compare too
  * pwbench_mpich.c    instead of pwbench.c in the program for MPICH
  * pwbench_names.c    what tests, buffers and windows are called
+ * pwbench_figures.c  how many iterations, and what their time comes to
  * pwbench_single.c   one test, under mpirun
  * pwbench_tests.c    the tests between two ranks: what is timed
  * pwbench_group.c    the tests of all ranks together, and their checks

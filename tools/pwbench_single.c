@@ -7,39 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "pwbench_figures.h"
 #include "pwbench_tests.h"
-
-enum { LARGE = 8192, ITERATIONS_MIN = 4 };
-
-struct counts {
-    long iterations, warmup;
-};
-
-/* As in the OSU micro-benchmarks. */
-static struct counts default_counts(const struct pw_single_options *o, size_t size)
-{
-    static const struct counts by_test[3][2] = {    /* [test][large] */
-        { { 10000, 100 }, { 1000, 10 } },
-        { { 100, 10 }, { 20, 2 } },                 /* of windows */
-        { { 1000, 100 }, { 100, 10 } },             /* collectives */
-    };
-    const struct pw_test_info *t = &pw_test_info[o->test];
-    int row = t->windowed ? 1 : t->kind == PW_COLLECTIVE ? 2 : 0;
-    struct counts c = by_test[row][size > LARGE];
-
-    if (o->iterations)
-        c.iterations = o->iterations;
-    if (o->warmup >= 0)
-        c.warmup = o->warmup;
-    return c;
-}
 
 /* Warm up, and find how many iterations fit the time. The first half of the
  * warm-up meets page faults and connection set-up, so the second half counts. */
-static long choose_iterations(struct pw_bench *b, size_t size, struct counts c)
+static long choose_iterations(struct pw_bench *b, size_t size, struct pw_counts c)
 {
-    const struct pw_single_options *o = b->o;
-    long half = c.warmup / 2, timed = c.warmup - half, n = c.iterations;
+    long half = c.warmup / 2, timed = c.warmup - half, n;
     double start, each;
 
     pw_bench_iterate(b, size, half);
@@ -47,13 +22,7 @@ static long choose_iterations(struct pw_bench *b, size_t size, struct counts c)
     pw_bench_iterate(b, size, timed);
     each = timed ? (MPI_Wtime() - start) / (double)timed : 0;
 
-    if (o->seconds > 0 && each > 0 && (double)n * each > o->seconds) {
-        n = (long)(o->seconds / each);
-        if (n < ITERATIONS_MIN)
-            n = ITERATIONS_MIN;
-        if (n > c.iterations)
-            n = c.iterations;
-    }
+    n = pw_counts_fit(b->o, c, each);
     MPI_Bcast(&n, 1, MPI_LONG, 0, MPI_COMM_WORLD);
     return n;
 }
@@ -81,7 +50,7 @@ static double mean_over_ranks(const struct pw_bench *b, double each)
 /* Seconds for an iteration. Valid on rank 0. */
 static double measure(struct pw_bench *b, size_t size)
 {
-    long n = choose_iterations(b, size, default_counts(b->o, size));
+    long n = choose_iterations(b, size, pw_counts_for(b->o, size));
     int batches = n < b->o->batches ? (int)n : b->o->batches;
     double *each = calloc((size_t)batches, sizeof *each), result;
 
@@ -89,7 +58,7 @@ static double measure(struct pw_bench *b, size_t size)
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
     MPI_Barrier(MPI_COMM_WORLD);
     for (int i = 0; i < batches; i++) {
-        long these = n * (i + 1) / batches - n * i / batches;
+        long these = pw_batch_start(n, i + 1, batches) - pw_batch_start(n, i, batches);
 
         each[i] = pw_bench_iterate(b, size, these) / (double)these;
     }
@@ -116,12 +85,6 @@ static double choose_compute(struct pw_bench *b, int i, double *alone)
     return compute;
 }
 
-/* Three digits that count for small values, two decimals for the rest. */
-static int decimals(double value)
-{
-    return value < 1 ? 4 : value < 10 ? 3 : 2;
-}
-
 /* False when data was wrong on any rank. */
 static bool data_is_right(struct pw_bench *b, size_t size)
 {
@@ -142,9 +105,9 @@ static void run_size(struct pw_bench *b, int i)
 
     if (b->rank != 0)
         return;
-    printf("%-10zu%18.*f", size, decimals(value), value);
+    printf("%-10zu%18.*f", size, pw_decimals(value), value);
     if (overlap)
-        printf("%18.*f%18.*f", decimals(compute), compute, decimals(alone), alone);
+        printf("%18.*f%18.*f", pw_decimals(compute), compute, pw_decimals(alone), alone);
     putchar('\n');
     fflush(stdout);
 }

@@ -12,6 +12,8 @@
 
 #include <stdint.h>
 
+#include "pwbench_figures.h"
+
 enum { TAG_DATA = 1, TAG_ACK = 2 };
 
 static void iterate_latency(struct pw_bench *b, int size, long n)
@@ -172,16 +174,5 @@ double pw_bench_value(const struct pw_bench *b, size_t size, double seconds)
 {
     double messages = (double)b->o->window * (b->o->pairs ? b->ranks / 2 : 1);
 
-    switch (b->o->test) {
-    case PW_LATENCY:
-        return seconds * 1e6 / 2;
-    case PW_BW:
-        return messages * (double)size / seconds / 1e6;
-    case PW_BIBW:
-        return 2 * messages * (double)size / seconds / 1e6;
-    case PW_RATE:
-        return messages / seconds / 1e6;
-    default:
-        return seconds * 1e6;
-    }
+    return pw_figure(b->o->test, messages, size, seconds);
 }
