@@ -25,12 +25,22 @@ matrix = \
 	tools/matrix/transports.c \
 	tools/matrix/write.c
 
+# pwbench limit: the same messages as a test's, between two processes without MPI.
+limit = \
+	tools/limit/check.c \
+	tools/limit/lane.h \
+	tools/limit/limit.h \
+	tools/limit/main.c \
+	tools/limit/run.c \
+	tools/limit/ways.c
+
 EXTRA_DIST += tools/pwbench_mpich.c tools/instructions/instructions \
 	tools/instructions/profile.awk
 
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
 pwbench_tests = \
+	tools/cores.c tools/cores.h \
 	tools/pwbench.h \
 	tools/pwbench_calibrate.c \
 	tools/pwbench_check.c \
@@ -50,9 +60,9 @@ pwbench_tests = \
 	tools/sizes.c tools/sizes.h
 tools_pwbench_SOURCES = $(pwbench_tests) \
 	tools/cma.c tools/cma.h \
-	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
 	tools/pair.c tools/pair.h \
+	$(limit) \
 	$(matrix) \
 	tools/pwbench.c \
 	tools/pwbench_cli_compare.c \

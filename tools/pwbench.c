@@ -15,6 +15,7 @@ const char pw_help[] =
     "       pwbench compare [OPTION]...\n"
     "       pwbench regcache [OPTION]...\n"
     "       pwbench matrix [OPTION]...\n"
+    "       pwbench limit TEST [OPTION]...\n"
     "       pwbench calibrate [OPTION]...\n"
     "\n"
     "Measures MPI. TEST is one of, between two ranks,\n"
@@ -69,6 +70,8 @@ const char pw_help[] =
     "  --rounds N           medians are over N rounds (5)\n"
     "  --seconds S          about so long for each size in each round (0.1)\n"
     "  --bind core|none     each rank on a core of its own (core where there are enough)\n"
+    "  --limit              latency, bw, bibw, rate: also what the machine itself needs,\n"
+    "                       without MPI, and the subject's ratio to that\n"
     "  --quick              latency and bw of 8,4K,64K,1M, 3 rounds of 0.03 s\n"
     "  --timeout S          end an mpirun that takes longer (60)\n"
     "  --mpirun PATH        the mpirun of Open MPI (the one built with)\n"
@@ -83,6 +86,11 @@ const char pw_help[] =
     "  --monitor NAME       of pinwheel's cache: auto, hooks, uffd or none (hooks)\n"
     "  --timeout S          end a program that takes longer for a point (60)\n"
     "  --drivers DIR        take the programs that use the caches from DIR\n"
+    "\n"
+    "pwbench limit measures what the machine itself needs for the messages of latency, bw,\n"
+    "bibw or rate, between two processes without MPI. Its options are those of a TEST from\n"
+    "--sizes to --window, --check, and\n"
+    "  --cores A,B          the hardware threads on which they run (the first two)\n"
     "\n"
     "pwbench matrix measures every pair of cores without MPI; see pwbench matrix --help.\n"
     "pwbench calibrate measures what moving bytes costs on this host, for pinwheel's jobs;\n"
@@ -136,6 +144,7 @@ static const struct command {
     { "regcache", main_regcache },
     { "matrix", pw_matrix_main },
     { "calibrate", pw_calibrate_main },
+    { "limit", pw_limit_main },
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 

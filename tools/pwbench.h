@@ -20,6 +20,7 @@
  * pwbench_peers.c    the transports and their mpirun options
  * pwbench_variant.c  a transport with parameters of its own
  * pwbench_regcache.c registration caches against each other
+ * limit/             what the machine itself needs, without MPI
  * pwbench_launch.c   run a program with a time limit
  * pwbench_table.c    medians and the table
  * pwbench_csv.c      the table as a file, and back
@@ -84,6 +85,9 @@ int pw_test_find(const char *name, size_t len);
 enum pw_buffers { PW_MALLOC, PW_ALLOC_MEM, PW_BUFFERS };
 extern const char *const pw_buffers_name[PW_BUFFERS];
 
+/* Does pwbench limit know what the machine needs for it? */
+bool pw_test_has_limit(enum pw_test test);
+
 /* The name of the buffers, "-" for a test without. */
 const char *pw_test_buffers(enum pw_test test, enum pw_buffers buffers);
 
@@ -128,6 +132,7 @@ struct pw_compare_options {
     int n_peers;                    /* 0: those that suit each test */
     struct pw_variant peer[PW_PEERS_MAX];
     int rounds;
+    bool limit;                     /* what the machine itself needs, too */
     bool bind;                      /* each rank on a core of its own, where they suffice */
     double seconds;                 /* as in pw_single_options */
     double timeout;                 /* of one mpirun, seconds */
@@ -152,5 +157,8 @@ int pw_regcache_run(const struct pw_regcache_options *o);
 
 /* pwbench_calibrate.c: becomes the program that measures this host. An exit code. */
 int pw_calibrate_main(int argc, char **argv);
+
+/* limit/: what the machine itself needs, without MPI. An exit code. */
+int pw_limit_main(int argc, char **argv);
 
 #endif

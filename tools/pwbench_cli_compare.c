@@ -109,6 +109,19 @@ static void compare_check_ranks(const struct pw_compare_options *o)
     }
 }
 
+/* Is there something that has a limit, and are there cores for it? */
+static void compare_check_limit(const struct pw_compare_options *o)
+{
+    bool any = false;
+
+    for (int t = 0; t < PW_TESTS; t++)
+        any = any || (o->test[t] && pw_test_has_limit((enum pw_test)t));
+    if (!any || (o->ranks && o->ranks != 2))
+        pw_usage_error("--limit is for latency, bw, bibw and rate between 2 ranks");
+    if (pw_cores_usable() < 2)
+        pw_usage_error("--limit needs two cores, and pwbench may use one");
+}
+
 /* Is there something to draw? */
 static void compare_check_plot(const struct pw_compare_options *o)
 {
@@ -143,6 +156,8 @@ static void compare_check(const struct pw_compare_options *o)
         if (o->test[t] && pw_test_info[t].kind != PW_ONE_SIDED)
             pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas", subject->name);
     compare_check_ranks(o);
+    if (o->limit)
+        compare_check_limit(o);
     if (o->plot)
         compare_check_plot(o);
     if (getenv("OMPI_COMM_WORLD_RANK") || getenv("PMI_RANK"))
@@ -165,6 +180,7 @@ int pw_compare_main(int argc, char **argv)
         { "rounds", required_argument, NULL, OPT_ROUNDS },
         { "seconds", required_argument, NULL, OPT_SECONDS },
         { "bind", required_argument, NULL, OPT_BIND },
+        { "limit", no_argument, NULL, OPT_LIMIT },
         { "quick", no_argument, NULL, OPT_QUICK },
         { "timeout", required_argument, NULL, OPT_TIMEOUT },
         { "mpirun", required_argument, NULL, OPT_MPIRUN },
@@ -197,6 +213,7 @@ int pw_compare_main(int argc, char **argv)
         case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
         case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
         case OPT_BIND: o.bind = parse_bind(optarg); break;
+        case OPT_LIMIT: o.limit = true; break;
         case OPT_TIMEOUT: o.timeout = pw_parse_seconds("timeout", optarg); break;
         case OPT_MPIRUN: o.mpirun = optarg; break;
         case OPT_MPICH: o.mpich_pwbench = *optarg ? optarg : NULL; break;

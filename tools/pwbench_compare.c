@@ -33,7 +33,7 @@ struct runner {
 
 struct compare {
     const struct pw_compare_options *o;
-    struct runner runner[PW_COLUMNS_MAX];   /* 0 is the subject */
+    struct runner runner[PW_COLUMNS_MAX + 1];   /* 0 is the subject, the limit the last */
     int n_runners;
     struct pw_table table;
     double *samples;            /* [runner][size][round] */
@@ -145,8 +145,17 @@ static bool values_parse(const char *out, const struct pw_sizes *sizes, double *
     return n == sizes->n;
 }
 
+/* The line of the heading that tells where the ranks are. */
+static void cores_parse(const char *out, int core[2])
+{
+    const char *line = strstr(out, "# Cores: ");
+
+    if (!line || sscanf(line, "# Cores: %d %d", &core[0], &core[1]) != 2)
+        core[0] = core[1] = -1;
+}
+
 /* 0 with all values; -EINTR when asked to stop; else -EIO and a reason. */
-static int run_once(struct compare *c, const struct runner *runner, const struct pw_job *job,
+static int run_once(struct compare *c, const struct runner *runner, struct pw_job *job,
                     double *values, char reason[REASON_MAX])
 {
     struct pw_command *command = &c->command;
@@ -171,6 +180,8 @@ static int run_once(struct compare *c, const struct runner *runner, const struct
     } else if (!values_parse(r.out, &job->sizes, values)) {
         err = -EIO;
         snprintf(reason, REASON_MAX, "its output has not the sizes that were asked for");
+    } else if (job->verify && runner == &c->runner[0]) {
+        cores_parse(r.out, job->core);
     }
     pw_launch_free(&r);
     return err;
@@ -183,6 +194,8 @@ static bool takes_part(const struct compare *c, int i, enum pw_test test)
     const struct pw_transport *t = c->runner[i].variant.transport;
     enum pw_kind kind = pw_test_info[test].kind;
 
+    if (t->machine)
+        return !c->runner[i].out[kind] && pw_test_has_limit(test);
     if (c->runner[i].out[kind] || (t->one_sided_only && kind != PW_ONE_SIDED))
         return false;
     return i == 0 || c->o->n_peers > 0 || t->usual[kind];
@@ -272,6 +285,7 @@ static void job_init(struct pw_job *job, const struct pw_compare_options *o,
     memset(job, 0, sizeof *job);
     job->test = test;
     job->buffers = buffers;
+    job->core[0] = job->core[1] = -1;
     job->ranks = o->ranks ? o->ranks : collective ? 8 : 2;
     job->sizes = o->sizes;
     if (collective && !o->sizes_given)
@@ -294,11 +308,11 @@ static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buff
             return false;
     }
     for (int s = 0; s < job.sizes.n; s++) {
-        struct pw_row row = { test, buffers, job.sizes.at[s], job.ranks, { 0 } };
+        struct pw_row row = { test, buffers, job.sizes.at[s], job.ranks, { 0 }, NAN };
 
         for (int i = 0; i < c->n_runners; i++)
-            row.value[i] = takes_part(c, i, test)
-                         ? pw_median(samples_of(c, i, s), c->o->rounds) : NAN;
+            *(i < c->table.n_columns ? &row.value[i] : &row.limit) =
+                takes_part(c, i, test) ? pw_median(samples_of(c, i, s), c->o->rounds) : NAN;
         if (pw_table_add(&c->table, &row)) {
             fprintf(stderr, "pwbench: no memory for the table\n");
             return false;
@@ -315,6 +329,13 @@ static void add_runner(struct compare *c, const struct pw_variant *v)
     c->runner[c->n_runners].variant = *v;
     memcpy(c->table.column[c->n_runners++], v->name, sizeof v->name);
     c->table.n_columns = c->n_runners;
+}
+
+/* No column among the peers. */
+static void add_limit(struct compare *c)
+{
+    pw_variant_plain(&pw_transport_limit, &c->runner[c->n_runners++].variant);
+    c->table.has_limit = true;
 }
 
 /* Is t measured without being asked for, in some test that is wanted? */
@@ -345,6 +366,9 @@ static int compare_open(struct compare *c, const struct pw_compare_options *o)
         pw_variant_plain(t, &v);
         add_runner(c, &v);
     }
+
+    if (o->limit)
+        add_limit(c);
 
     c->samples = calloc((size_t)c->n_runners * PW_SIZES_MAX, (size_t)o->rounds *
                         sizeof *c->samples);
@@ -437,6 +461,9 @@ int pw_compare_run(const struct pw_compare_options *o)
     if (exit_code == 0)
         printf("Data was verified at every size. ratio: time of %s over time of the best "
                "peer; below 1, %s is faster.\n", o->subject.name, o->subject.name);
+    if (exit_code == 0 && o->limit)
+        printf("limit: the same messages between two processes on the same cores, without "
+               "MPI; ratio: time of %s over that.\n", o->subject.name);
     fflush(stdout);
     if (!pw_launch_signal() && outputs_write(&out, o, &c.table))
         exit_code = PW_BENCH_FAILED;

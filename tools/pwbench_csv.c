@@ -2,7 +2,8 @@
 /* pwbench_csv.c - the results of pwbench compare as a file. See pwbench_csv.h.
  *
  * A line has eight fields that every run has, the fifth of which is the subject, and
- * one more for each peer. No field holds a comma.
+ * one more for each peer; and two for the limit in a run that measured it. No field holds
+ * a comma.
  */
 #include "pwbench_csv.h"
 
@@ -16,12 +17,14 @@
 #include "pwbench_peers.h"
 
 enum { TEST, BYTES, BUFFERS, RANKS, SUBJECT, BEST, BEST_NAME, RATIO, FIRST_PEER };
-enum { FIELDS_MAX = FIRST_PEER + PW_PEERS_MAX };
+enum { LIMIT_FIELDS = 2, FIELDS_MAX = FIRST_PEER + PW_PEERS_MAX + LIMIT_FIELDS };
 
 static const char *const heading[FIRST_PEER] = {
     [TEST] = "test", [BYTES] = "bytes", [BUFFERS] = "buffers", [RANKS] = "ranks",
     [BEST] = "best_peer", [BEST_NAME] = "best_peer_name", [RATIO] = "ratio",
 };
+
+static const char *const limit_heading[LIMIT_FIELDS] = { "limit", "limit_ratio" };
 
 /* An empty field where nothing was measured. */
 static void write_value(double value, FILE *to)
@@ -38,6 +41,8 @@ int pw_csv_write(const struct pw_table *table, FILE *to)
         fprintf(to, "%s%s", f ? "," : "", f == SUBJECT ? table->column[0] : heading[f]);
     for (int c = 1; c < table->n_columns; c++)
         fprintf(to, ",%s", table->column[c]);
+    for (int f = 0; table->has_limit && f < LIMIT_FIELDS; f++)
+        fprintf(to, ",%s", limit_heading[f]);
     fputc('\n', to);
 
     for (int i = 0; i < table->n_rows; i++) {
@@ -52,6 +57,10 @@ int pw_csv_write(const struct pw_table *table, FILE *to)
         write_value(pw_row_ratio(table, row), to);
         for (int c = 1; c < table->n_columns; c++)
             write_value(row->value[c], to);
+        if (table->has_limit) {
+            write_value(row->limit, to);
+            write_value(pw_row_limit_ratio(table, row), to);
+        }
         fputc('\n', to);
     }
     errno = 0;
@@ -81,6 +90,13 @@ static bool read_heading(struct pw_table *table, char *line)
     int n = split(line, field);
 
     if (n < FIRST_PEER || n > FIELDS_MAX)
+        return false;
+    table->has_limit = n >= FIRST_PEER + LIMIT_FIELDS &&
+                       !strcmp(field[n - 2], limit_heading[0]) &&
+                       !strcmp(field[n - 1], limit_heading[1]);
+    if (table->has_limit)
+        n -= LIMIT_FIELDS;
+    if (n > FIRST_PEER + PW_PEERS_MAX)
         return false;
     for (int f = 0; f < n; f++) {
         if (f != SUBJECT && f < FIRST_PEER) {
@@ -131,11 +147,11 @@ static bool read_buffers(const char *text, enum pw_test test, enum pw_buffers *o
 
 static bool read_row(const struct pw_table *table, char *line, struct pw_row *row)
 {
+    int test, limit = FIRST_PEER + table->n_columns - 1;
     unsigned long long bytes, ranks;
     char *field[FIELDS_MAX];
-    int test;
 
-    if (split(line, field) != FIRST_PEER + table->n_columns - 1)
+    if (split(line, field) != limit + (table->has_limit ? LIMIT_FIELDS : 0))
         return false;
     test = pw_test_find(field[TEST], strlen(field[TEST]));
     if (test < 0 || !read_whole(field[BYTES], LLONG_MAX, &bytes) ||
@@ -148,7 +164,7 @@ static bool read_row(const struct pw_table *table, char *line, struct pw_row *ro
     for (int c = 0; c < table->n_columns; c++)
         if (!read_value(field[c ? FIRST_PEER + c - 1 : SUBJECT], &row->value[c]))
             return false;
-    return true;
+    return !table->has_limit || read_value(field[limit], &row->limit);
 }
 
 static int read_line(struct pw_table *table, char *text, bool first)

@@ -18,6 +18,7 @@ struct panel {
     int ranks;
     size_t low, high;               /* bytes */
     bool has[PW_COLUMNS_MAX];       /* a point of that transport? */
+    bool has_limit;
 };
 
 /* A transport has its colour in every plot. These can be told apart by people who see
@@ -90,6 +91,7 @@ static int panels_find(const struct pw_table *table, struct panel panel[PANELS_M
             if (!p)
                 return n;
             p->has[c] = true;
+            p->has_limit = p->has_limit || (table->has_limit && row->limit > 0);
             p->low = row->bytes < p->low ? row->bytes : p->low;
             p->high = row->bytes > p->high ? row->bytes : p->high;
         }
@@ -111,6 +113,10 @@ static void write_data(const struct pw_table *table, const struct panel *p, int 
                 fprintf(to, " %.6g", row->value[c]);
             else
                 fputs(" NaN", to);
+        if (table->has_limit && row->limit > 0)
+            fprintf(to, " %.6g", row->limit);
+        else if (table->has_limit)
+            fputs(" NaN", to);
         fputc('\n', to);
     }
     fputs("END\n", to);
@@ -185,8 +191,11 @@ static void write_panel(const struct pw_table *table, const struct panel *p, int
         write_line(table, n, c, true, to);
         between = ", \\\n     ";
     }
+    if (p->has_limit)
+        fprintf(to, "%s$panel%d using 1:%d with lines lc rgb '#000000' lw 1.5 dt 2 "
+                "title 'limit'", between, n, table->n_columns + 2);
     if (p->has[0]) {
-        fputs(between, to);
+        fputs(", \\\n     ", to);
         write_line(table, n, 0, false, to);
     }
     fputs("\n\n", to);

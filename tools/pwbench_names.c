@@ -55,6 +55,11 @@ int pw_test_find(const char *name, size_t len)
     return -1;
 }
 
+bool pw_test_has_limit(enum pw_test test)
+{
+    return test == PW_LATENCY || test == PW_BW || test == PW_BIBW || test == PW_RATE;
+}
+
 const char *pw_test_buffers(enum pw_test test, enum pw_buffers buffers)
 {
     return pw_test_info[test].buffers ? pw_buffers_name[buffers] : "-";

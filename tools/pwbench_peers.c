@@ -57,6 +57,8 @@ static const struct pw_transport transports[] = {
                  [PW_STARTUP] = true } },
 };
 
+const struct pw_transport pw_transport_limit = { .name = "limit", .machine = true };
+
 const struct pw_transport *pw_transport_at(int n)
 {
     return (size_t)n < sizeof transports / sizeof *transports ? &transports[n] : NULL;
@@ -198,6 +200,21 @@ static void push_mpich(struct pw_command *c, int *n, size_t *used,
     push(c, n, o->mpich_pwbench);
 }
 
+/* Without any mpirun, on the cores where it put the ranks. */
+static void push_limit(struct pw_command *c, int *n)
+{
+    push(c, n, c->self);
+    push(c, n, "limit");
+}
+
+static void push_cores(struct pw_command *c, int *n, size_t *used, const struct pw_job *job)
+{
+    if (job->core[0] < 0)
+        return;
+    push(c, n, "--cores");
+    pushf(c, n, used, "%d,%d", job->core[0], job->core[1]);
+}
+
 static enum pw_window_kind window_kind(const struct pw_compare_options *o,
                                        const struct pw_transport *t, enum pw_test test)
 {
@@ -301,7 +318,9 @@ int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
         return err;
     if (t->ours && c->components[0])
         c->env[0] = c->components;
-    if (t->mpich)
+    if (t->machine)
+        push_limit(c, &n);
+    else if (t->mpich)
         push_mpich(c, &n, &used, o, job);
     else
         push_openmpi(c, &n, &used, o, v, job);
@@ -309,5 +328,7 @@ int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
     if (job->verify && v->n_settings)
         push_require(c, &n, &used, v);
     push_effort(c, &n, &used, o, job);
+    if (t->machine)
+        push_cores(c, &n, &used, job);
     return 0;
 }

@@ -13,6 +13,7 @@ struct pw_transport {
     bool one_sided_only;
     bool usual[PW_KINDS];   /* measured by default in tests of that kind? */
     bool mpich;             /* runs under MPICH, with a pwbench built for it */
+    bool machine;           /* none: what the machine itself needs */
     bool ours;              /* the plugin, perhaps from a build tree */
     bool window_fixed;      /* knows no window but this: */
     enum pw_window_kind window_kind;
@@ -30,6 +31,7 @@ struct pw_job {
     bool verify;                    /* with --check; spend little time on measuring */
     double compute[PW_SIZES_MAX];   /* overlap: us at each size */
     bool compute_of_peer;           /* not of the subject */
+    int core[2];                    /* where the ranks are; -1: not known */
 };
 
 struct pw_command {
@@ -45,6 +47,9 @@ const struct pw_transport *pw_transport_find(const char *name, size_t len);
 
 /* The table, n-th entry; NULL behind the last. */
 const struct pw_transport *pw_transport_at(int n);
+
+/* What pwbench limit measures, which is in no list. */
+extern const struct pw_transport pw_transport_limit;
 
 /* All names, comma-separated, for people. */
 const char *pw_transport_names(void);

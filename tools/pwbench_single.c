@@ -7,8 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cores.h"
 #include "pwbench_figures.h"
 #include "pwbench_tests.h"
+
+enum { TAG_CORE = 9 };
 
 /* Warm up, and find how many iterations fit the time. The first half of the
  * warm-up meets page faults and connection set-up, so the second half counts. */
@@ -112,7 +115,14 @@ static void run_size(struct pw_bench *b, int i)
     fflush(stdout);
 }
 
-static void print_heading(const struct pw_bench *b)
+/* Where both are, when each is bound to a core. */
+static void print_cores(const struct pw_bench *b, const int core[2])
+{
+    if (b->ranks == 2 && core[0] >= 0 && core[1] >= 0)
+        printf("# Cores: %d %d\n", core[0], core[1]);
+}
+
+static void print_heading(const struct pw_bench *b, const int core[2])
 {
     const struct pw_single_options *o = b->o;
     const struct pw_test_info *t = &pw_test_info[o->test];
@@ -125,6 +135,7 @@ static void print_heading(const struct pw_bench *b)
            o->check ? ", data verified" : "");
     if (b->ranks != 2)
         printf("# Ranks: %d%s\n", b->ranks, o->pairs ? ", in pairs" : "");
+    print_cores(b, core);
     printf("%-10s%18s", "# Size", t->column);
     if (o->test == PW_OVERLAP)
         printf("%18s%18s", "Compute (us)", "Messages (us)");
@@ -132,18 +143,31 @@ static void print_heading(const struct pw_bench *b)
     fflush(stdout);
 }
 
+/* A hardware thread of each of the first two ranks' cores, or -1. Valid on rank 0. */
+static void find_cores(const struct pw_bench *b, int core[2])
+{
+    int mine = pw_cores_usable() == 1 ? pw_core_at(0) : -1;
+
+    core[0] = core[1] = mine;
+    if (b->rank == 1)
+        MPI_Send(&mine, 1, MPI_INT, 0, TAG_CORE, MPI_COMM_WORLD);
+    else if (b->rank == 0 && b->ranks > 1)
+        MPI_Recv(&core[1], 1, MPI_INT, 1, TAG_CORE, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+}
+
 static int run_sizes(const struct pw_single_options *o)
 {
     struct pw_bench b;
-    int exit_code = 0;
+    int core[2], exit_code = 0;
 
     if (pw_bench_open(&b, o)) {
         fprintf(stderr, "pwbench: no memory for buffers of %zu bytes; use smaller --sizes\n",
                 b.room);
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
     }
+    find_cores(&b, core);
     if (b.rank == 0)
-        print_heading(&b);
+        print_heading(&b, core);
     for (int i = 0; i < o->sizes.n && !exit_code; i++) {
         if (o->check && !data_is_right(&b, o->sizes.at[i]))
             exit_code = PW_BENCH_FAILED;

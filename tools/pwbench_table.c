@@ -60,6 +60,14 @@ double pw_row_ratio(const struct pw_table *table, const struct pw_row *row)
                                         : row->value[0] / row->value[best];
 }
 
+double pw_row_limit_ratio(const struct pw_table *table, const struct pw_row *row)
+{
+    if (!table->has_limit || isnan(row->limit) || isnan(row->value[0]))
+        return NAN;
+    return pw_test_info[row->test].rate ? row->limit / row->value[0]
+                                        : row->value[0] / row->limit;
+}
+
 int pw_table_add(struct pw_table *table, const struct pw_row *row)
 {
     struct pw_row *rows = realloc(table->rows, ((size_t)table->n_rows + 1) * sizeof *rows);
@@ -79,12 +87,26 @@ static int width_of(const struct pw_table *table, int column)
     return len > 9 ? len : 9;
 }
 
+static int widest_peer(const struct pw_table *table)
+{
+    int widest = 9;
+
+    for (int c = 1; c < table->n_columns; c++)
+        if (width_of(table, c) > widest)
+            widest = width_of(table, c);
+    return widest;
+}
+
 void pw_table_print_heading(const struct pw_table *table, FILE *to)
 {
     fprintf(to, "%-9s %8s  %-9s %5s %-4s", "test", "bytes", "buffers", "ranks", "unit");
     for (int c = 0; c < table->n_columns; c++)
         fprintf(to, " %*s", width_of(table, c), table->column[c]);
-    fprintf(to, " %7s  %s\n", "ratio", "best peer");
+    fprintf(to, " %7s  ", "ratio");
+    if (table->has_limit)
+        fprintf(to, "%-*s %9s %7s\n", widest_peer(table), "best peer", "limit", "ratio");
+    else
+        fputs("best peer\n", to);
 }
 
 static void print_value(double value, int width, FILE *to)
@@ -93,6 +115,14 @@ static void print_value(double value, int width, FILE *to)
         fprintf(to, " %*s", width, "-");
     else
         fprintf(to, " %*.*f", width, value < 10 ? 3 : value < 1000 ? 2 : 0, value);
+}
+
+static void print_ratio(double ratio, FILE *to)
+{
+    if (isnan(ratio))
+        fprintf(to, " %7s", "-");
+    else
+        fprintf(to, " %7.2f", ratio);
 }
 
 void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, FILE *to)
@@ -104,10 +134,14 @@ void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, 
             pw_test_buffers(row->test, row->buffers), row->ranks, info->unit);
     for (int c = 0; c < table->n_columns; c++)
         print_value(row->value[c], width_of(table, c), to);
-    if (best)
-        fprintf(to, " %7.2f  %s\n", pw_row_ratio(table, row), table->column[best]);
-    else
-        fprintf(to, " %7s  -\n", "-");
+    print_ratio(best ? pw_row_ratio(table, row) : NAN, to);
+    fprintf(to, "  %-*s", table->has_limit ? widest_peer(table) : 0,
+            best ? table->column[best] : "-");
+    if (table->has_limit) {
+        print_value(row->limit, 9, to);
+        print_ratio(pw_row_limit_ratio(table, row), to);
+    }
+    fputc('\n', to);
     fflush(to);
 }
 

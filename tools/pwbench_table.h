@@ -15,11 +15,13 @@ struct pw_row {
     size_t bytes;
     int ranks;
     double value[PW_COLUMNS_MAX];   /* in the test's unit; NAN where not measured */
+    double limit;                   /* what the machine itself needs; where the table has it */
 };
 
 /* Column 0 is the subject, the others are peers. */
 struct pw_table {
     int n_columns, n_rows;
+    bool has_limit;
     char column[PW_COLUMNS_MAX][PW_VARIANT_NAME];
     struct pw_row *rows;
 };
@@ -34,6 +36,10 @@ int pw_row_best_peer(const struct pw_table *table, const struct pw_row *row);
 /* Time of the subject over time of the best peer, for rates the time per byte;
  * NAN without either. */
 double pw_row_ratio(const struct pw_table *table, const struct pw_row *row);
+
+/* Time of the subject over what the machine itself needs, in the same way; NAN where the
+ * table or the row has no limit. */
+double pw_row_limit_ratio(const struct pw_table *table, const struct pw_row *row);
 
 /* Copies row. 0, or -ENOMEM. */
 int pw_table_add(struct pw_table *table, const struct pw_row *row);

@@ -23,7 +23,8 @@ tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
 
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
-	tests/tools/plot tests/tools/instructions tests/tools/calibrate tests/tools/matrix \
+	tests/tools/plot tests/tools/limit tests/tools/instructions tests/tools/calibrate \
+	tests/tools/matrix \
 	tests/tools/pwinfo tests/tools/regcache
 EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
 

@@ -136,8 +136,8 @@ Test(table, tests_without_buffers_have_a_dash)
 Test(table, csv_is_read_as_it_was_written)
 {
     static const struct pw_row rows[] = {
-        { PW_LATENCY, PW_ALLOC_MEM, 4096, 2, { 0.75, NAN, 1.5 } },
-        { PW_BARRIER, PW_MALLOC, 0, 8, { 12345.5, 0, NAN } },
+        { PW_LATENCY, PW_ALLOC_MEM, 4096, 2, { 0.75, NAN, 1.5 }, 0 },
+        { PW_BARRIER, PW_MALLOC, 0, 8, { 12345.5, 0, NAN }, 0 },
     };
     struct pw_table table = { .n_columns = 3, .column = { "ucx", "pinwheel", "mpich" } };
     struct pw_table again;
@@ -163,6 +163,49 @@ Test(table, csv_is_read_as_it_was_written)
     free(twice);
     pw_table_fini(&table);
     pw_table_fini(&again);
+}
+
+Test(table, a_limit_is_read_as_it_was_written)
+{
+    static const struct pw_row row = { PW_LATENCY, PW_MALLOC, 8, 2, { 3 }, 2 };
+    static const struct pw_row none = { PW_BARRIER, PW_MALLOC, 0, 2, { 3 }, NAN };
+    struct pw_table table = { .n_columns = 1, .has_limit = true, .column = { "pinwheel" } };
+    struct pw_table again;
+    char *text = NULL;
+    size_t len;
+    int line;
+    FILE *f = open_memstream(&text, &len);
+
+    cr_assert(eq(int, pw_table_add(&table, &row), 0));
+    cr_assert(eq(int, pw_table_add(&table, &none), 0));
+    cr_assert(eq(int, pw_csv_write(&table, f), 0));
+    fclose(f);
+    cr_expect(eq(str, text, "test,bytes,buffers,ranks,pinwheel,best_peer,best_peer_name,"
+                            "ratio,limit,limit_ratio\nlatency,8,malloc,2,3,,,,2,1.5\n"
+                            "barrier,0,-,2,3,,,,,\n"));
+
+    f = fmemopen(text, len, "r");
+    cr_assert(eq(int, pw_csv_read(&again, f, &line), 0));
+    fclose(f);
+    cr_expect(again.has_limit);
+    cr_expect(eq(int, again.n_columns, 1));
+    cr_expect(epsilon_eq(dbl, again.rows[0].limit, 2, 1e-9));
+    cr_expect(isnan(again.rows[1].limit));
+    free(text);
+    pw_table_fini(&table);
+    pw_table_fini(&again);
+}
+
+Test(table, a_rates_limit_is_over_it)
+{
+    struct pw_table table = { .n_columns = 1, .has_limit = true };
+    struct pw_row latency = { .test = PW_LATENCY, .value = { 3 }, .limit = 2 };
+    struct pw_row bw = { .test = PW_BW, .value = { 10 }, .limit = 20 };
+
+    cr_expect(epsilon_eq(dbl, pw_row_limit_ratio(&table, &latency), 1.5, 1e-9));
+    cr_expect(epsilon_eq(dbl, pw_row_limit_ratio(&table, &bw), 2, 1e-9));
+    table.has_limit = false;
+    cr_expect(isnan(pw_row_limit_ratio(&table, &bw)));
 }
 
 /* ---- plots ---- */
@@ -195,9 +238,9 @@ Test(plot, without_a_test_over_sizes_there_is_nothing_to_draw)
 Test(plot, a_panel_holds_one_test_of_so_many_ranks)
 {
     static const struct pw_row rows[] = {
-        { PW_BW, PW_MALLOC, 8, 2, { 1, 2, NAN } },
-        { PW_BW, PW_MALLOC, 8, 4, { 3, 4, NAN } },
-        { PW_BW, PW_MALLOC, 64, 4, { 5, 6, NAN } },
+        { PW_BW, PW_MALLOC, 8, 2, { 1, 2, NAN }, 0 },
+        { PW_BW, PW_MALLOC, 8, 4, { 3, 4, NAN }, 0 },
+        { PW_BW, PW_MALLOC, 64, 4, { 5, 6, NAN }, 0 },
     };
     struct pw_table table = three;
     char *text;
