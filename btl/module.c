@@ -246,6 +246,7 @@ void pw_module_close(void)
         bool pinned = nics_pin(m);
 
         pw_tell_counts(m->engine);
+        pw_tell_nodes(m->pool);
         pw_procs_fini();
         pw_engine_close(m->engine);
         if (pinned)

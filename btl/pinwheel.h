@@ -99,6 +99,7 @@ void pw_tell(int level, const char *format, ...)
  * of the host, and always when the one asked for cannot be had. */
 void pw_tell_memory(struct pw_engine *e);
 void pw_tell_counts(struct pw_engine *e);
+void pw_tell_nodes(struct pw_pool *pool);       /* where there are several */
 
 /* costs.c: costs and chunk of config. */
 void pw_costs_load(struct pw_engine_config *config);

@@ -100,6 +100,17 @@ void pw_tell_counts(struct pw_engine *e)
             (unsigned long long)n.cache.refused);
 }
 
+void pw_tell_nodes(struct pw_pool *pool)
+{
+    char list[64];
+
+    if (opal_output_get_verbosity(opal_btl_base_framework.framework_output) < 10)
+        return;
+    pw_pool_nodes(pool, list, sizeof list);
+    if (*list)
+        pw_tell(10, "the pool's memory lies on NUMA node %s", list);
+}
+
 int pw_opal_error(int err)
 {
     switch (err) {

@@ -24,6 +24,7 @@ libpwregcache_la_SOURCES = \
 	regcache/maps.c regcache/maps.h \
 	regcache/miss.c \
 	regcache/monitor.c regcache/monitors.h \
+	regcache/nodes.c \
 	regcache/none.c \
 	regcache/owner.h \
 	regcache/pages.c regcache/pages.h \

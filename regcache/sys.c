@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int real_memfd_create(const char *name, unsigned flags)
@@ -29,6 +30,13 @@ static int real_ofd_lock(int fd, short type, off_t start, off_t len)
     };
 
     return fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* libnuma's; the C library has none. */
+static long real_move_pages(int pid, unsigned long count, void **pages, const int *nodes,
+                            int *status, int flags)
+{
+    return syscall(SYS_move_pages, pid, count, pages, nodes, status, flags);
 }
 
 static int real_getrlimit(int resource, struct rlimit *out)
@@ -70,6 +78,7 @@ const struct pw_sys pw_sys_real = {
     .ofd_lock = real_ofd_lock,
     .mmap = mmap,
     .madvise = madvise,
+    .move_pages = real_move_pages,
     .getrlimit = real_getrlimit,
     .read_text = real_read_text,
     .ram = real_ram,

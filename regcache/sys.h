@@ -40,6 +40,8 @@ struct pw_sys {
     int (*ofd_lock)(int fd, short type, off_t start, off_t len);
     void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
     int (*madvise)(void *addr, size_t len, int advice);
+    long (*move_pages)(int pid, unsigned long count, void **pages, const int *nodes,
+                       int *status, int flags);
     int (*getrlimit)(int resource, struct rlimit *out);
 
     /* The start of a small file as a string. 0, or -errno of open or read. */

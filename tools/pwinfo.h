@@ -80,6 +80,7 @@ struct pw_facts {
 
     int pool_error;                     /* 0, else pool is not filled */
     struct pw_pool_info pool;
+    char pool_nodes[PW_NAME];           /* "0,1"; "" unknown, or there is one */
     struct pw_fact_hugepages huge_2m, huge_1g;
     char thp[PW_NAME], thp_shmem[PW_NAME];
     long long memlock;                  /* bytes; -1 without limit, -2 unknown */

@@ -128,9 +128,24 @@ static void memlock(struct pw_facts *f)
                  "do not need it");
 }
 
+/* Of 8 hugepages: with interleaving one would say nothing. */
+static void pool_nodes(char list[PW_NAME])
+{
+    const struct pw_pool_config config = { .size = (size_t)16 << 20 };
+    struct pw_pool *pool;
+
+    if (pw_pool_open(&config, &pool))
+        return;
+    pw_pool_alloc(pool, pw_pool_size(pool), 0);
+    pw_pool_nodes(pool, list, PW_NAME);
+    pw_pool_close(pool);
+}
+
 static void memory(struct pw_facts *f)
 {
     f->pool_error = pw_pool_probe(&f->pool);
+    if (f->numa_nodes > 1)
+        pool_nodes(f->pool_nodes);
     hugepages(&f->huge_2m, "2048kB");
     hugepages(&f->huge_1g, "1048576kB");
     chosen_word("/sys/kernel/mm/transparent_hugepage/enabled", f->thp);

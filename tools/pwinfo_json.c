@@ -65,6 +65,7 @@ static void json_memory(struct pw_json *j, const struct pw_facts *f)
     pw_json_bool(j, "ok", f->pool_error == 0);
     text(j, "pages", f->pool_error ? "" : pw_pages_name(f->pool.pages));
     text(j, "why", f->pool_error ? strerror(-f->pool_error) : f->pool.why);
+    text(j, "numa_nodes", f->pool_nodes);
     pw_json_close(j, '}');
 
     pw_json_open(j, "hugepages", '{');

@@ -98,7 +98,8 @@ static void print_memory(const struct pw_facts *f, FILE *to)
     if (f->pool_error) {
         fprintf(to, "cannot be made: %s\n", strerror(-f->pool_error));
     } else {
-        fprintf(to, "%s\n", pw_pages_name(f->pool.pages));
+        fprintf(to, "%s%s%s\n", pw_pages_name(f->pool.pages),
+                f->pool_nodes[0] ? ", on NUMA node " : "", f->pool_nodes);
         reason(to, f->pool.why);
     }
     print_hugepages(to, "2 MiB hugepages", &f->huge_2m);

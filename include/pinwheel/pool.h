@@ -110,6 +110,12 @@ static inline bool pw_pool_contains(const struct pw_pool *pool, const void *addr
 
 void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out);
 
+/* The NUMA nodes that memory handed out so far lies on, as "0" or "0,2", in at most room
+ * bytes (> 0). "" on a machine with one node, and where the kernel does not tell
+ * (move_pages(2)). A heap's memory that came by touch (heap.h) is left out. Takes some
+ * microseconds for each 2 MiB. */
+void pw_pool_nodes(struct pw_pool *pool, char *list, size_t room);
+
 /* "2 MiB hugepages", "transparent hugepages", "4 KiB pages", "auto". */
 const char *pw_pages_name(enum pw_pages pages);
 

@@ -97,6 +97,19 @@ static int fake_madvise(void *addr, size_t len, int advice)
     return refused(call) ? -1 : pw_sys_real.madvise(addr, len, advice);
 }
 
+static long fake_move_pages(int pid, unsigned long count, void **pages, const int *nodes,
+                            int *status, int flags)
+{
+    (void)pid;
+    (void)nodes;
+    (void)flags;
+    if (refused(FAKE_MOVE_PAGES))
+        return -1;
+    for (unsigned long i = 0; i < count; i++)
+        status[i] = (uintptr_t)pages[i] >> 12 & 1 ? 5 : 3;
+    return 0;
+}
+
 static int fake_getrlimit(int resource, struct rlimit *out)
 {
     out->rlim_max = RLIM_INFINITY;
@@ -109,6 +122,10 @@ static int fake_read_text(const char *path, char *text, size_t size)
     bool is_free = strstr(path, "free_hugepages");
     int count = is_free ? fake.free_pages : fake.resv_pages;
 
+    if (fake.nodes && strstr(path, "/node/online")) {
+        snprintf(text, size, "%s", fake.nodes);
+        return 0;
+    }
     if (count < 0)
         return -ENOENT;
     if (is_free && fake.free_text)
@@ -131,6 +148,7 @@ const struct pw_sys fake_sys = {
     .add_seals = fake_add_seals,
     .mmap = fake_mmap,
     .madvise = fake_madvise,
+    .move_pages = fake_move_pages,
     .getrlimit = fake_getrlimit,
     .read_text = fake_read_text,
     .ram = fake_ram,

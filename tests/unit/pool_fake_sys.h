@@ -13,7 +13,8 @@
 
 enum fake_call {
     FAKE_MEMFD, FAKE_MEMFD_HUGE, FAKE_OPEN, FAKE_FTRUNCATE, FAKE_FALLOCATE, FAKE_SEALS,
-    FAKE_MMAP, FAKE_POPULATE, FAKE_COLLAPSE, FAKE_DONTDUMP, FAKE_CALLS
+    FAKE_MMAP, FAKE_POPULATE, FAKE_COLLAPSE, FAKE_DONTDUMP, FAKE_MOVE_PAGES,
+    FAKE_CALLS
 };
 
 #define FAKE_ALWAYS 0
@@ -21,6 +22,7 @@ enum fake_call {
 struct fake_sys {
     int free_pages, resv_pages;     /* -1: no such file */
     const char *free_text;          /* instead of free_pages, when not NULL */
+    const char *nodes;              /* online; pages are on 3 and 5 in turn */
     uint64_t ram;
     rlim_t fsize, as;
 

@@ -658,3 +658,48 @@ Test(pool_refused, reasons_that_do_not_fit_are_left_out)
     pw_why_add(&why, "x");
     cr_expect(eq(sz, strlen(why.text), 255));
 }
+
+/* ---- NUMA nodes ---- */
+
+static const char *nodes_of(struct pw_pool *pool, size_t room)
+{
+    static char list[64];
+
+    memset(list, 'x', sizeof list);
+    pw_pool_nodes(pool, list, room);
+    return list;
+}
+
+Test(pool_refused, the_nodes_of_what_was_handed_out_are_told)
+{
+    struct pw_pool *pool = open_ok(&small_4k);
+
+    fake.nodes = "0-7\n";
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), ""), "there is no memory yet");
+    pw_pool_alloc(pool, 4096, 0);
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), "3"));
+    pw_pool_alloc(pool, 4 * MIB, 0);
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), "3,5"));
+    cr_expect(eq(str, (char *)nodes_of(pool, 2), "3"), "as far as there is room");
+    cr_expect(eq(str, (char *)nodes_of(pool, 1), ""));
+    pw_pool_close(pool);
+}
+
+/* As in a container. */
+Test(pool_refused, no_node_is_told_where_the_kernel_does_not_tell)
+{
+    struct pw_pool *pool = open_ok(&small_4k);
+
+    pw_pool_alloc(pool, 4096, 0);
+    fake.nodes = "0,3\n";
+    fake_fail(FAKE_MOVE_PAGES, 1, EPERM);
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), ""));
+    cr_expect(eq(int, fake.calls[FAKE_MOVE_PAGES], 1));
+    fake.nodes = "0\n";
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), ""));
+    fake.nodes = NULL;
+    fake.resv_pages = -1;
+    cr_expect(eq(str, (char *)nodes_of(pool, 64), ""), "no such file");
+    cr_expect(eq(int, fake.calls[FAKE_MOVE_PAGES], 1), "with one node nobody is asked");
+    pw_pool_close(pool);
+}
