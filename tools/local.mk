@@ -71,6 +71,7 @@ tools_pwbench_SOURCES = $(pwbench_tests) \
 	tools/pwbench_from.c \
 	tools/pwbench_gnuplot.c \
 	tools/pwbench_launch.c tools/pwbench_launch.h \
+	tools/pwbench_osu.c tools/pwbench_osu.h \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_plot.c tools/pwbench_plot.h \
 	tools/pwbench_regcache.c \

@@ -70,6 +70,8 @@ const char pw_help[] =
     "  --rounds N           medians are over N rounds (5)\n"
     "  --seconds S          about so long for each size in each round (0.1)\n"
     "  --bind core|none     each rank on a core of its own (core where there are enough)\n"
+    "  --osu DIR            instead of the tests above run the programs of the OSU\n"
+    "                       micro-benchmarks 7.x that were built in DIR, where there is one\n"
     "  --limit              latency, bw, bibw, rate: also what the machine itself needs,\n"
     "                       without MPI, and the subject's ratio to that\n"
     "  --quick              latency and bw of 8,4K,64K,1M, 3 rounds of 0.03 s\n"

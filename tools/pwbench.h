@@ -18,6 +18,7 @@
  * pwbench_compare.c  transports against each other; no MPI in this process
  * pwbench_from.c     the results of an earlier run again
  * pwbench_peers.c    the transports and their mpirun options
+ * pwbench_osu.c      the OSU micro-benchmarks in the place of our tests
  * pwbench_variant.c  a transport with parameters of its own
  * pwbench_regcache.c registration caches against each other
  * limit/             what the machine itself needs, without MPI
@@ -132,6 +133,7 @@ struct pw_compare_options {
     int n_peers;                    /* 0: those that suit each test */
     struct pw_variant peer[PW_PEERS_MAX];
     int rounds;
+    const char *osu;                /* directory of OSU's programs; NULL: our own tests */
     bool limit;                     /* what the machine itself needs, too */
     bool bind;                      /* each rank on a core of its own, where they suffice */
     double seconds;                 /* as in pw_single_options */

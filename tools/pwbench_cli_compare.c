@@ -6,6 +6,7 @@
 
 #include "cores.h"
 #include "pwbench_cli.h"
+#include "pwbench_osu.h"
 #include "pwbench_peers.h"
 
 static void parse_transport(const char *option, const char *text, size_t len,
@@ -122,6 +123,30 @@ static void compare_check_limit(const struct pw_compare_options *o)
         pw_usage_error("--limit needs two cores, and pwbench may use one");
 }
 
+/* Is there a program for any of the tests, and can they run as asked for? */
+static void compare_check_osu(const struct pw_compare_options *o, bool mpich)
+{
+    bool any = false;
+    size_t odd;
+
+    for (int t = 0; t < PW_TESTS; t++) {
+        char *program = o->test[t] ? pw_osu_find(o->osu, (enum pw_test)t) : NULL;
+
+        any = any || program;
+        free(program);
+    }
+    if (!any)
+        pw_usage_error("--osu: %s has no program of the OSU micro-benchmarks for any of these "
+                       "tests, such as osu_latency", o->osu);
+    if (o->buffers_given && !o->buffers[PW_MALLOC])
+        pw_usage_error("--osu: its programs take their buffers from malloc");
+    if (mpich)
+        pw_usage_error("--osu: its programs are Open MPI's, which mpich cannot run");
+    if (pw_osu_odd_size(&o->sizes, &odd))
+        pw_usage_error("--osu: its programs double the smallest of the --sizes, from 1 on, and "
+                       "so do not come to %zu", odd);
+}
+
 /* Is there something to draw? */
 static void compare_check_plot(const struct pw_compare_options *o)
 {
@@ -158,6 +183,8 @@ static void compare_check(const struct pw_compare_options *o)
     compare_check_ranks(o);
     if (o->limit)
         compare_check_limit(o);
+    if (o->osu)
+        compare_check_osu(o, mpich);
     if (o->plot)
         compare_check_plot(o);
     if (getenv("OMPI_COMM_WORLD_RANK") || getenv("PMI_RANK"))
@@ -180,6 +207,7 @@ int pw_compare_main(int argc, char **argv)
         { "rounds", required_argument, NULL, OPT_ROUNDS },
         { "seconds", required_argument, NULL, OPT_SECONDS },
         { "bind", required_argument, NULL, OPT_BIND },
+        { "osu", required_argument, NULL, OPT_OSU },
         { "limit", no_argument, NULL, OPT_LIMIT },
         { "quick", no_argument, NULL, OPT_QUICK },
         { "timeout", required_argument, NULL, OPT_TIMEOUT },
@@ -213,6 +241,7 @@ int pw_compare_main(int argc, char **argv)
         case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
         case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
         case OPT_BIND: o.bind = parse_bind(optarg); break;
+        case OPT_OSU: o.osu = optarg; break;
         case OPT_LIMIT: o.limit = true; break;
         case OPT_TIMEOUT: o.timeout = pw_parse_seconds("timeout", optarg); break;
         case OPT_MPIRUN: o.mpirun = optarg; break;

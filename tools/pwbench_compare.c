@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 
 #include "pwbench_csv.h"
 #include "pwbench_launch.h"
+#include "pwbench_osu.h"
 #include "pwbench_peers.h"
 #include "pwbench_plot.h"
 #include "pwbench_table.h"
@@ -36,6 +38,7 @@ struct compare {
     struct runner runner[PW_COLUMNS_MAX + 1];   /* 0 is the subject, the limit the last */
     int n_runners;
     struct pw_table table;
+    char *osu;                  /* the program for the test that is run, or NULL */
     double *samples;            /* [runner][size][round] */
     struct pw_command command;  /* the last one run */
 };
@@ -159,6 +162,7 @@ static int run_once(struct compare *c, const struct runner *runner, struct pw_jo
                     double *values, char reason[REASON_MAX])
 {
     struct pw_command *command = &c->command;
+    bool osu = job->osu && !job->verify && !runner->variant.transport->machine;
     struct pw_launch_result r;
     int err;
 
@@ -177,7 +181,8 @@ static int run_once(struct compare *c, const struct runner *runner, struct pw_jo
         err = -EIO;
     if (err) {
         reason_from(&r, c->o->timeout, reason);
-    } else if (!values_parse(r.out, &job->sizes, values)) {
+    } else if (!(osu ? pw_osu_parse(job->test, r.out, &job->sizes, values)
+                     : values_parse(r.out, &job->sizes, values))) {
         err = -EIO;
         snprintf(reason, REASON_MAX, "its output has not the sizes that were asked for");
     } else if (job->verify && runner == &c->runner[0]) {
@@ -196,6 +201,8 @@ static bool takes_part(const struct compare *c, int i, enum pw_test test)
 
     if (t->machine)
         return !c->runner[i].out[kind] && pw_test_has_limit(test);
+    if (c->osu && t->mpich)
+        return false;
     if (c->runner[i].out[kind] || (t->one_sided_only && kind != PW_ONE_SIDED))
         return false;
     return i == 0 || c->o->n_peers > 0 || t->usual[kind];
@@ -294,11 +301,50 @@ static void job_init(struct pw_job *job, const struct pw_compare_options *o,
         job->sizes = (struct pw_sizes){ 1, { info->size } };
 }
 
+/* Why OSU's program for that cannot be run. */
+__attribute__((format(printf, 2, 3)))
+static char *own_instead(const struct pw_job *job, const char *format, ...)
+{
+    const struct pw_test_info *info = &pw_test_info[job->test];
+    va_list args;
+
+    fflush(stdout);
+    fprintf(stderr, "pwbench: %s%s%s is pwbench's own: ", info->name, info->buffers ? ", " : "",
+            info->buffers ? pw_buffers_name[job->buffers] : "");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return NULL;
+}
+
+/* OSU's program for the job, to be freed; NULL where there is none, which is told. */
+static char *osu_program(const struct pw_compare_options *o, const struct pw_job *job)
+{
+    const char *name = pw_osu_name(job->test);
+    bool pairs = pw_test_info[job->test].kind == PW_PAIR && job->test != PW_RATE;
+    char *program;
+
+    if (!o->osu)
+        return NULL;
+    if (!name)
+        return own_instead(job, "OSU has no counterpart");
+    if (job->buffers != PW_MALLOC)
+        return own_instead(job, "%s takes its buffers from malloc", name);
+    if (pairs && job->ranks != 2)
+        return own_instead(job, "%s runs between 2 ranks, not %d", name, job->ranks);
+    program = pw_osu_find(o->osu, job->test);
+    return program ? program : own_instead(job, "there is no %s in %s", name, o->osu);
+}
+
 static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buffers)
 {
     struct pw_job job;
 
     job_init(&job, c->o, test, buffers);
+    free(c->osu);
+    c->osu = osu_program(c->o, &job);
+    job.osu = c->osu;
     for (int round = -1; round < c->o->rounds; round++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\r%s %s: %s %d of %d \r", pw_test_info[test].name,
@@ -308,7 +354,8 @@ static bool run_group(struct compare *c, enum pw_test test, enum pw_buffers buff
             return false;
     }
     for (int s = 0; s < job.sizes.n; s++) {
-        struct pw_row row = { test, buffers, job.sizes.at[s], job.ranks, { 0 }, NAN };
+        struct pw_row row = { test, buffers, job.sizes.at[s], job.ranks, { 0 },
+                              job.osu != NULL, NAN };
 
         for (int i = 0; i < c->n_runners; i++)
             *(i < c->table.n_columns ? &row.value[i] : &row.limit) =
@@ -341,7 +388,7 @@ static void add_limit(struct compare *c)
 /* Is t measured without being asked for, in some test that is wanted? */
 static bool usual_somewhere(const struct pw_compare_options *o, const struct pw_transport *t)
 {
-    if (t->mpich && !o->mpich_pwbench)
+    if (t->mpich && (o->osu || !o->mpich_pwbench))
         return false;
     for (int test = 0; test < PW_TESTS; test++)
         if (o->test[test] && t->usual[pw_test_info[test].kind])
@@ -357,6 +404,7 @@ static int compare_open(struct compare *c, const struct pw_compare_options *o)
 
     memset(c, 0, sizeof *c);
     c->o = o;
+    c->table.has_osu = o->osu != NULL;
     add_runner(c, &o->subject);
     for (int i = 0; i < o->n_peers; i++)
         add_runner(c, &o->peer[i]);
@@ -381,6 +429,8 @@ static bool wanted(const struct pw_compare_options *o, int test, int buffers)
 
     if (!o->test[test])
         return false;
+    if (o->osu && !o->buffers_given)
+        return buffers == PW_MALLOC;
     if (!info->buffers)
         return buffers == PW_MALLOC;
     /* One-sided access is to memory made for it, unless asked otherwise. */
@@ -459,8 +509,9 @@ int pw_compare_run(const struct pw_compare_options *o)
     if (run_all(&c))
         exit_code = 0;
     if (exit_code == 0)
-        printf("Data was verified at every size. ratio: time of %s over time of the best "
-               "peer; below 1, %s is faster.\n", o->subject.name, o->subject.name);
+        printf("Data was verified at every size%s. ratio: time of %s over time of the best "
+               "peer; below 1, %s is faster.\n", o->osu ? ", by pwbench's own tests" : "",
+               o->subject.name, o->subject.name);
     if (exit_code == 0 && o->limit)
         printf("limit: the same messages between two processes on the same cores, without "
                "MPI; ratio: time of %s over that.\n", o->subject.name);
@@ -468,6 +519,7 @@ int pw_compare_run(const struct pw_compare_options *o)
     if (!pw_launch_signal() && outputs_write(&out, o, &c.table))
         exit_code = PW_BENCH_FAILED;
     pw_table_fini(&c.table);
+    free(c.osu);
     free(c.samples);
 
 close_outputs:

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pwbench_osu.h"
 #include "pwbench_peers.h"
 
 enum { TEST, BYTES, BUFFERS, RANKS, SUBJECT, BEST, BEST_NAME, RATIO, FIRST_PEER };
@@ -49,7 +50,7 @@ int pw_csv_write(const struct pw_table *table, FILE *to)
         const struct pw_row *row = &table->rows[i];
         int best = pw_row_best_peer(table, row);
 
-        fprintf(to, "%s,%zu,%s,%d", pw_test_info[row->test].name, row->bytes,
+        fprintf(to, "%s,%zu,%s,%d", pw_row_name(row), row->bytes,
                 pw_test_buffers(row->test, row->buffers), row->ranks);
         write_value(row->value[0], to);
         write_value(best ? row->value[best] : NAN, to);
@@ -135,6 +136,14 @@ static bool read_whole(const char *text, unsigned long long max, unsigned long l
     return !*end && !errno && *out <= max;
 }
 
+static int read_test(const char *text, bool *osu)
+{
+    int test = pw_osu_test(text);
+
+    *osu = test >= 0;
+    return *osu ? test : pw_test_find(text, strlen(text));
+}
+
 static bool read_buffers(const char *text, enum pw_test test, enum pw_buffers *out)
 {
     for (int b = 0; b < PW_BUFFERS; b++)
@@ -150,15 +159,17 @@ static bool read_row(const struct pw_table *table, char *line, struct pw_row *ro
     int test, limit = FIRST_PEER + table->n_columns - 1;
     unsigned long long bytes, ranks;
     char *field[FIELDS_MAX];
+    bool osu;
 
     if (split(line, field) != limit + (table->has_limit ? LIMIT_FIELDS : 0))
         return false;
-    test = pw_test_find(field[TEST], strlen(field[TEST]));
+    test = read_test(field[TEST], &osu);
     if (test < 0 || !read_whole(field[BYTES], LLONG_MAX, &bytes) ||
         !read_whole(field[RANKS], INT_MAX, &ranks) || ranks == 0)
         return false;
 
-    *row = (struct pw_row){ .test = (enum pw_test)test, .bytes = bytes, .ranks = (int)ranks };
+    *row = (struct pw_row){ .test = (enum pw_test)test, .bytes = bytes, .ranks = (int)ranks,
+                            .osu = osu };
     if (!read_buffers(field[BUFFERS], row->test, &row->buffers))
         return false;
     for (int c = 0; c < table->n_columns; c++)
@@ -175,6 +186,7 @@ static int read_line(struct pw_table *table, char *text, bool first)
         return read_heading(table, text) ? 0 : -EINVAL;
     if (!read_row(table, text, &row))
         return -EINVAL;
+    table->has_osu = table->has_osu || row.osu;
     return pw_table_add(table, &row);
 }
 

@@ -15,6 +15,8 @@ enum { PANELS_MAX = PW_TESTS * PW_BUFFERS, WIDTH = 560, HEIGHT = 400 };
 struct panel {
     enum pw_test test;
     enum pw_buffers buffers;
+    bool osu;
+    const char *name;
     int ranks;
     size_t low, high;               /* bytes */
     bool has[PW_COLUMNS_MAX];       /* a point of that transport? */
@@ -59,7 +61,8 @@ static bool has_place(const struct pw_row *row, int column)
 
 static bool in_panel(const struct panel *p, const struct pw_row *row)
 {
-    return row->test == p->test && row->buffers == p->buffers && row->ranks == p->ranks;
+    return row->test == p->test && row->buffers == p->buffers && row->ranks == p->ranks &&
+           row->osu == p->osu;
 }
 
 static struct panel *panel_of(struct panel *panel, int *n, const struct pw_row *row)
@@ -70,6 +73,7 @@ static struct panel *panel_of(struct panel *panel, int *n, const struct pw_row *
     if (*n == PANELS_MAX)
         return NULL;
     panel[*n] = (struct panel){ .test = row->test, .buffers = row->buffers,
+                                .osu = row->osu, .name = pw_row_name(row),
                                 .ranks = row->ranks, .low = row->bytes,
                                 .high = row->bytes };
     return &panel[(*n)++];
@@ -177,7 +181,7 @@ static void write_panel(const struct pw_table *table, const struct panel *p, int
     const struct pw_test_info *info = &pw_test_info[p->test];
     const char *between = "plot ";
 
-    fprintf(to, "set title '%s, %s", info->name,
+    fprintf(to, "set title '%s, %s", p->name,
             p->buffers == PW_ALLOC_MEM ? "MPI_Alloc_mem" : pw_buffers_name[p->buffers]);
     if (p->ranks != 2)
         fprintf(to, ", %d ranks", p->ranks);

@@ -152,6 +152,11 @@ static bool bound(const struct pw_compare_options *o, const struct pw_job *job)
 }
 
 /* Unbound ranks may be more than cores; told so, Open MPI's yield when they wait. */
+static bool by_osu(const struct pw_job *job)
+{
+    return job->osu && !job->verify;
+}
+
 static void push_openmpi(struct pw_command *c, int *n, size_t *used,
                          const struct pw_compare_options *o, const struct pw_variant *v,
                          const struct pw_job *job)
@@ -183,7 +188,7 @@ static void push_openmpi(struct pw_command *c, int *n, size_t *used,
         push(c, n, v->setting[i].name);
         push(c, n, v->setting[i].value);
     }
-    push(c, n, c->self);
+    push(c, n, by_osu(job) ? job->osu : c->self);
 }
 
 /* MPICH takes any number of ranks, and binds none unless told to. */
@@ -221,6 +226,28 @@ static enum pw_window_kind window_kind(const struct pw_compare_options *o,
     if (o->window_kind >= 0 && !t->window_fixed)
         return (enum pw_window_kind)o->window_kind;
     return test == PW_CAS ? t->cas_window_kind : t->window_kind;
+}
+
+/* As many iterations as it makes by itself. */
+static void push_osu(struct pw_command *c, int *n, size_t *used,
+                     const struct pw_compare_options *o, const struct pw_transport *t,
+                     const struct pw_job *job)
+{
+    const struct pw_test_info *info = &pw_test_info[job->test];
+    size_t least = job->sizes.at[0], most = pw_sizes_largest(&job->sizes);
+
+    for (int i = 1; i < job->sizes.n; i++)
+        least = job->sizes.at[i] < least ? job->sizes.at[i] : least;
+    if (most) {
+        push(c, n, "-m");
+        pushf(c, n, used, "%zu:%zu", least, most);
+    }
+    if (info->kind == PW_ONE_SIDED) {
+        push(c, n, "-w");
+        push(c, n, pw_window_kind_name[window_kind(o, t, job->test)]);
+        push(c, n, "-s");
+        push(c, n, "flush");
+    }
 }
 
 /* What is measured, but not how long. */
@@ -324,6 +351,10 @@ int pw_command_make(struct pw_command *c, const struct pw_compare_options *o,
         push_mpich(c, &n, &used, o, job);
     else
         push_openmpi(c, &n, &used, o, v, job);
+    if (by_osu(job) && !t->machine) {
+        push_osu(c, &n, &used, o, t, job);
+        return 0;
+    }
     push_test(c, &n, &used, o, t, job);
     if (job->verify && v->n_settings)
         push_require(c, &n, &used, v);

@@ -31,6 +31,7 @@ struct pw_job {
     bool verify;                    /* with --check; spend little time on measuring */
     double compute[PW_SIZES_MAX];   /* overlap: us at each size */
     bool compute_of_peer;           /* not of the subject */
+    const char *osu;                /* the program to run, but to verify; NULL: pwbench */
     int core[2];                    /* where the ranks are; -1: not known */
 };
 

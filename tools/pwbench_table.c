@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pwbench_osu.h"
+
+enum { OSU_WIDTH = 15 };         /* osu_put_latency */
+
 static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -20,6 +24,11 @@ double pw_median(double *values, int n)
         return NAN;
     qsort(values, (size_t)n, sizeof *values, compare_doubles);
     return (values[n / 2] + values[(n - 1) / 2]) / 2;
+}
+
+const char *pw_row_name(const struct pw_row *row)
+{
+    return row->osu ? pw_osu_name(row->test) : pw_test_info[row->test].name;
 }
 
 static bool is_own(const struct pw_table *table, int column)
@@ -99,7 +108,7 @@ static int widest_peer(const struct pw_table *table)
 
 void pw_table_print_heading(const struct pw_table *table, FILE *to)
 {
-    fprintf(to, "%-9s %8s  %-9s %5s %-4s", "test", "bytes", "buffers", "ranks", "unit");
+    fprintf(to, "%-*s %8s  %-9s %5s %-4s", table->has_osu ? OSU_WIDTH : 9, "test", "bytes", "buffers", "ranks", "unit");
     for (int c = 0; c < table->n_columns; c++)
         fprintf(to, " %*s", width_of(table, c), table->column[c]);
     fprintf(to, " %7s  ", "ratio");
@@ -130,7 +139,8 @@ void pw_table_print_row(const struct pw_table *table, const struct pw_row *row, 
     const struct pw_test_info *info = &pw_test_info[row->test];
     int best = pw_row_best_peer(table, row);
 
-    fprintf(to, "%-9s %8zu  %-9s %5d %-4s", info->name, row->bytes,
+    fprintf(to, "%-*s %8zu  %-9s %5d %-4s", table->has_osu ? OSU_WIDTH : 9,
+            pw_row_name(row), row->bytes,
             pw_test_buffers(row->test, row->buffers), row->ranks, info->unit);
     for (int c = 0; c < table->n_columns; c++)
         print_value(row->value[c], width_of(table, c), to);

@@ -15,19 +15,23 @@ struct pw_row {
     size_t bytes;
     int ranks;
     double value[PW_COLUMNS_MAX];   /* in the test's unit; NAN where not measured */
+    bool osu;                       /* by OSU's program for that test */
     double limit;                   /* what the machine itself needs; where the table has it */
 };
 
 /* Column 0 is the subject, the others are peers. */
 struct pw_table {
     int n_columns, n_rows;
-    bool has_limit;
+    bool has_limit, has_osu;
     char column[PW_COLUMNS_MAX][PW_VARIANT_NAME];
     struct pw_row *rows;
 };
 
 /* The middle one, or the mean of the middle two; NAN of nothing. Sorts values. */
 double pw_median(double *values, int n);
+
+/* What was run. */
+const char *pw_row_name(const struct pw_row *row);
 
 /* The fastest peer of that row, as a column, or 0 when there is none. The subject's own
  * transport with other parameters is one only where the table has no other peers. */

@@ -14,6 +14,7 @@ tests_tools_units_SOURCES = tests/tools/units.c \
 	tools/pwbench_csv.c tools/pwbench_csv.h \
 	tools/pwbench_gnuplot.c tools/pwbench_plot.h \
 	tools/pwbench_names.c \
+	tools/pwbench_osu.c tools/pwbench_osu.h \
 	tools/pwbench_pattern.c tools/pwbench_pattern.h \
 	tools/pwbench_peers.c tools/pwbench_peers.h \
 	tools/pwbench_table.c tools/pwbench_table.h \
@@ -23,10 +24,11 @@ tests_tools_units_CPPFLAGS = $(AM_CPPFLAGS)
 tests_tools_units_LDADD = $(unit_libs) -lm
 
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
-	tests/tools/plot tests/tools/limit tests/tools/instructions tests/tools/calibrate \
+	tests/tools/plot tests/tools/limit tests/tools/osu tests/tools/instructions tests/tools/calibrate \
 	tests/tools/matrix \
 	tests/tools/pwinfo tests/tools/regcache
-EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/tap.sh
+EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/fake-osu \
+	tests/tools/tap.sh
 
 if BUILD_MODULE
 tools_tests += $(tools_scripts)

@@ -136,8 +136,8 @@ Test(table, tests_without_buffers_have_a_dash)
 Test(table, csv_is_read_as_it_was_written)
 {
     static const struct pw_row rows[] = {
-        { PW_LATENCY, PW_ALLOC_MEM, 4096, 2, { 0.75, NAN, 1.5 }, 0 },
-        { PW_BARRIER, PW_MALLOC, 0, 8, { 12345.5, 0, NAN }, 0 },
+        { PW_LATENCY, PW_ALLOC_MEM, 4096, 2, { 0.75, NAN, 1.5 }, false, 0 },
+        { PW_BARRIER, PW_MALLOC, 0, 8, { 12345.5, 0, NAN }, false, 0 },
     };
     struct pw_table table = { .n_columns = 3, .column = { "ucx", "pinwheel", "mpich" } };
     struct pw_table again;
@@ -167,8 +167,8 @@ Test(table, csv_is_read_as_it_was_written)
 
 Test(table, a_limit_is_read_as_it_was_written)
 {
-    static const struct pw_row row = { PW_LATENCY, PW_MALLOC, 8, 2, { 3 }, 2 };
-    static const struct pw_row none = { PW_BARRIER, PW_MALLOC, 0, 2, { 3 }, NAN };
+    static const struct pw_row row = { PW_LATENCY, PW_MALLOC, 8, 2, { 3 }, false, 2 };
+    static const struct pw_row none = { PW_BARRIER, PW_MALLOC, 0, 2, { 3 }, false, NAN };
     struct pw_table table = { .n_columns = 1, .has_limit = true, .column = { "pinwheel" } };
     struct pw_table again;
     char *text = NULL;
@@ -238,9 +238,9 @@ Test(plot, without_a_test_over_sizes_there_is_nothing_to_draw)
 Test(plot, a_panel_holds_one_test_of_so_many_ranks)
 {
     static const struct pw_row rows[] = {
-        { PW_BW, PW_MALLOC, 8, 2, { 1, 2, NAN }, 0 },
-        { PW_BW, PW_MALLOC, 8, 4, { 3, 4, NAN }, 0 },
-        { PW_BW, PW_MALLOC, 64, 4, { 5, 6, NAN }, 0 },
+        { PW_BW, PW_MALLOC, 8, 2, { 1, 2, NAN }, false, 0 },
+        { PW_BW, PW_MALLOC, 8, 4, { 3, 4, NAN }, false, 0 },
+        { PW_BW, PW_MALLOC, 64, 4, { 5, 6, NAN }, false, 0 },
     };
     struct pw_table table = three;
     char *text;
