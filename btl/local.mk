@@ -31,6 +31,8 @@ libpwcore_la_SOURCES = \
 	btl/core/guard.h \
 	btl/core/idle.c \
 	btl/core/idle.h \
+	btl/core/measure.c \
+	btl/core/measure.h \
 	btl/core/metrics.c \
 	btl/core/metrics.h \
 	btl/core/ops.c \
@@ -40,6 +42,8 @@ libpwcore_la_SOURCES = \
 	btl/core/regions.c \
 	btl/core/rescue.c \
 	btl/core/rescue.h \
+	btl/core/samples.c \
+	btl/core/samples.h \
 	btl/core/serve.c \
 	btl/core/transfer.c
 

@@ -7,6 +7,8 @@
  *     path.c      which path, and which way for a transfer
  *     costs.c     what each way costs, measured before
  *     adapt.c     the same, measured by the transfers themselves
+ *     samples.c   one thing, timed several times
+ *     measure.c   what gets between two processes take, measured by themselves
  *     rescue.c    transfers whose owner does not answer
  *     transfer.c  get, put and atomic, as the asking side
  *     serve.c     the same, as the side whose memory it is

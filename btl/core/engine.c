@@ -4,6 +4,7 @@
  * Start at pw_engine_progress(). Frames come in through engine_recv(), which
  * hands messages to btl/ and everything else to transfer.c and serve.c.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -195,6 +196,20 @@ int pw_engine_progress(struct pw_engine *e)
     pw_idle(e, n);
     pw_progress_leave(e);
     return n;
+}
+
+void pw_engine_redirect(struct pw_engine *e, const struct pw_engine_upcalls *up, void *ctx)
+{
+    while (!pw_progress_enter(e))
+        sched_yield();
+    e->config.up = up;
+    e->config.ctx = ctx;
+    pw_progress_leave(e);
+}
+
+void pw_engine_bulk(struct pw_engine *e, enum pw_bulk bulk)
+{
+    e->config.bulk = bulk;
 }
 
 void pw_engine_flush(struct pw_engine *e)

@@ -105,6 +105,11 @@ int pw_engine_progress(struct pw_engine *e);
 /* Progress until every get, put and atomic of this process is done. */
 void pw_engine_flush(struct pw_engine *e);
 
+/* From now on upcalls go there; and gets of ordinary memory that way. For who measures,
+ * when nobody listens any more. Not from an upcall; waits for another thread's progress. */
+void pw_engine_redirect(struct pw_engine *e, const struct pw_engine_upcalls *up, void *ctx);
+void pw_engine_bulk(struct pw_engine *e, enum pw_bulk bulk);
+
 /* Could there be a path to that address? */
 bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len);
 

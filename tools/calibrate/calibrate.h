@@ -18,8 +18,7 @@
 #include <sys/types.h>
 
 #include "btl/core/costs_file.h"
-
-enum { CALIB_SAMPLES = 64 };
+#include "btl/core/samples.h"
 
 extern char calib_why[PW_CALIB_WHY];
 
@@ -27,18 +26,6 @@ __attribute__((format(printf, 2, 3)))
 int calib_fail(int err, const char *format, ...);
 
 uint64_t calib_now(void);               /* ns */
-
-/* Samples of one thing. It is enough when there are least, and most or budget_ns has
- * been spent since the first. */
-struct calib_samples {
-    uint64_t ns[CALIB_SAMPLES], start;
-    int n;
-};
-bool calib_enough(struct calib_samples *s, int least, uint64_t budget_ns);
-void calib_add(struct calib_samples *s, uint64_t ns);
-/* The lower quartile: what disturbs a measurement makes it longer. At least 1; 0 of
- * none. */
-uint64_t calib_typical(struct calib_samples *s);
 
 /* Bind this process; false: not allowed there. */
 bool calib_bind(int cpu);

@@ -90,9 +90,9 @@ static void prepare(struct copies *c, enum where where, size_t len)
 
 static uint64_t one(struct copies *c, enum where where, size_t len, bool past)
 {
-    struct calib_samples s = { .n = 0 };
+    struct pw_samples s = { .n = 0 };
 
-    while (!calib_enough(&s, LEAST, BUDGET_NS)) {
+    while (!pw_samples_enough(&s, LEAST, BUDGET_NS)) {
         uint64_t start;
 
         prepare(c, where, len);
@@ -101,9 +101,9 @@ static uint64_t one(struct copies *c, enum where where, size_t len, bool past)
             pw_copy_past_cache(c->to, c->from, len);
         else
             pw_copy(c->to, c->from, len);
-        calib_add(&s, calib_now() - start);
+        pw_samples_add(&s, calib_now() - start);
     }
-    return calib_typical(&s);
+    return pw_samples_typical(&s);
 }
 
 static void measure(struct copies *c, struct pw_calibration *out)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* partner.c - the process on the other core; and samples, as all parts take them. */
+/* partner.c - the process on the other core; the clock and the sentence of what failed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
@@ -32,35 +32,6 @@ uint64_t calib_now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-bool calib_enough(struct calib_samples *s, int least, uint64_t budget_ns)
-{
-    if (!s->n && !s->start)
-        s->start = calib_now();
-    return s->n == CALIB_SAMPLES ||
-           (s->n >= least && calib_now() - s->start >= budget_ns);
-}
-
-void calib_add(struct calib_samples *s, uint64_t ns)
-{
-    if (s->n < CALIB_SAMPLES)
-        s->ns[s->n++] = ns;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return x < y ? -1 : x > y;
-}
-
-uint64_t calib_typical(struct calib_samples *s)
-{
-    if (!s->n)
-        return 0;
-    qsort(s->ns, (size_t)s->n, sizeof s->ns[0], by_value);
-    return s->ns[s->n / 4] ? s->ns[s->n / 4] : 1;
 }
 
 bool calib_bind(int cpu)

@@ -112,7 +112,7 @@ static void sleep_and_tell(void *arg)
 
 int calib_wake(int here, int there, struct pw_calibration *c)
 {
-    struct calib_samples s = { .n = 0 };
+    struct pw_samples s = { .n = 0 };
     struct word *w = word_open();
     pid_t pid = -1;
 
@@ -133,9 +133,9 @@ int calib_wake(int here, int there, struct pw_calibration *c)
         futex(&w->turn, FUTEX_WAKE, 1);
         while (!(woken = __atomic_load_n(&w->woken_ns, __ATOMIC_ACQUIRE)))
             ;
-        calib_add(&s, woken > start ? woken - start : 1);
+        pw_samples_add(&s, woken > start ? woken - start : 1);
     }
-    c->wake = calib_typical(&s);
+    c->wake = pw_samples_typical(&s);
     if (!calib_partner_end(pid))
         return calib_fail(-EIO, "the process on CPU %d did not end well", there);
     word_close(w);
@@ -146,7 +146,7 @@ int calib_wake(int here, int there, struct pw_calibration *c)
 
 int calib_map(struct pw_calibration *c)
 {
-    struct calib_samples map = { .n = 0 }, touch = { .n = 0 };
+    struct pw_samples map = { .n = 0 }, touch = { .n = 0 };
     int err = 0;
 
     for (int i = 0; i < MAPS && !err; i++) {
@@ -162,8 +162,8 @@ int calib_map(struct pw_calibration *c)
         if (p != MAP_FAILED) {
             for (size_t at = 0; at < PAGE_2M; at += 4096)
                 *(volatile char *)(p + at) = 1;
-            calib_add(&touch, calib_now() - mapped);
-            calib_add(&map, mapped - start);
+            pw_samples_add(&touch, calib_now() - mapped);
+            pw_samples_add(&map, mapped - start);
             munmap(p, PAGE_2M);
         } else if (!err) {
             err = errno;
@@ -171,7 +171,7 @@ int calib_map(struct pw_calibration *c)
         if (fd >= 0)
             close(fd);
     }
-    c->map = calib_typical(&map);
-    c->touch = calib_typical(&touch);
+    c->map = pw_samples_typical(&map);
+    c->touch = pw_samples_typical(&touch);
     return err ? calib_fail(-err, "2 MiB of shared memory: %s", strerror(err)) : 0;
 }
