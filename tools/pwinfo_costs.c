@@ -37,9 +37,16 @@ static struct source *source_open(const char *path)
     if (err) {
         memset(&s->c, 0, sizeof s->c);
         s->c.costs = pw_costs_default;
-        s->c.chunk = PW_CHUNK;
     }
+    if (!s->c.chunk)
+        s->c.chunk = PW_CHUNK;
     return s;
+}
+
+/* A job measures only what decides its way, and only up to 1 MiB. */
+static bool short_version(const struct source *s)
+{
+    return s->measured && !strcmp(s->c.by, PW_CALIB_BY_JOB);
 }
 
 static const char *size_text(size_t len, char room[32])
@@ -176,14 +183,17 @@ static void print_text(const struct source *s, FILE *to)
     };
 
     if (s->measured)
-        fprintf(to, "costs measured %s on %s, %s, Linux %s\n  in %s\n", c->taken, c->host,
-                c->cpu, c->kernel, s->path);
+        fprintf(to, "costs measured %s by %s on %s, %s, Linux %s\n  in %s\n", c->taken,
+                c->by, c->host, c->cpu, c->kernel, s->path);
     else
         fprintf(to, "built-in costs: nothing measured on this host is used\n  %s: %s\n"
                 "  pwbench calibrate measures this host in some seconds\n",
                 *s->path ? s->path : "no file", s->why);
+    if (short_version(s))
+        fputs("  up to 1 MiB; beyond it as the built-in costs rise. pwbench calibrate "
+              "measures all in\n  some seconds\n", to);
     table(to, "one transfer between two ranks, us", transfers, 4);
-    if (s->measured) {
+    if (s->measured && !short_version(s)) {
         rings(to, c);
         table(to, "one copy, us, by which cache holds the source; past: by stores past the "
               "cache", copies, 6);
@@ -209,6 +219,7 @@ static void json_curve(struct pw_json *j, const char *key, const struct pw_cost_
 static void json_measured(struct pw_json *j, const struct pw_calibration *c)
 {
     pw_json_string(j, "taken", c->taken);
+    pw_json_string(j, "by", c->by);
     pw_json_string(j, "host", c->host);
     pw_json_string(j, "cpu", c->cpu);
     pw_json_string(j, "kernel_release", c->kernel);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* costs_file.c - what pwbench calibrate measured on this host, kept in a file.
+/* costs_file.c - what was measured on this host, kept in a file.
  *
  * Start at `numbers` and `texts`: reading, writing and the checks go by them.
  */
@@ -17,9 +17,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
-#define FIRST_LINE "pinwheel-costs 1"
+enum { VERSION = 2 };
+#define FIRST_LINE "pinwheel-costs 2"
 
 enum { FILE_MAX = 256 << 10, NUMBERS_MAX = PW_CALIB_QUEUES * PW_CALIB_CHUNKS };
 /* An hour: no figure of such a file is longer. */
@@ -44,6 +46,7 @@ static const struct { const char *word; size_t at, n; } numbers[] = {
 };
 static const struct { const char *word; size_t at; } texts[] = {
     TEXT("host", host), TEXT("cpu", cpu), TEXT("kernel-release", kernel), TEXT("taken", taken),
+    TEXT("by", by),
 };
 enum { N_NUMBERS = sizeof numbers / sizeof *numbers, N_TEXTS = sizeof texts / sizeof *texts };
 
@@ -81,6 +84,15 @@ void pw_calib_identify(struct pw_calibration *c)
     plain(c->host);
     plain(c->kernel);
     cpu_model(c->cpu);
+}
+
+void pw_calib_stamp(struct pw_calibration *c)
+{
+    time_t now = time(NULL);
+    struct tm t;
+
+    gmtime_r(&now, &t);
+    strftime(c->taken, sizeof c->taken, "%Y-%m-%dT%H:%M:%SZ", &t);
 }
 
 int pw_calib_path(char out[PW_CALIB_PATH])
@@ -205,17 +217,29 @@ static bool whole(char *text, size_t len)
     return sum == sum_of(text, (size_t)(last + 1 - text));
 }
 
+static int check_first_line(const char *text, char *why)
+{
+    unsigned version;
+
+    if (sscanf(text, "pinwheel-costs %9u", &version) != 1)
+        return refuse(why, -EBADMSG, "it is not a file of pwbench calibrate");
+    if (version > VERSION)
+        return refuse(why, -ENOTSUP, "it is of a newer version of pinwheel");
+    if (strncmp(text, FIRST_LINE "\n", sizeof FIRST_LINE))
+        return refuse(why, -ESTALE, "it is of an older version of pinwheel");
+    return 0;
+}
+
 static int understand(char *text, size_t len, struct pw_calibration *c, char *why)
 {
     struct pw_calibration here;
     uint32_t seen = 0;
     char *next, *line = text;
+    int err = check_first_line(text, why);
 
     memset(c, 0, sizeof *c);
-    if (strncmp(text, "pinwheel-costs ", 15))
-        return refuse(why, -EBADMSG, "it is not a file of pwbench calibrate");
-    if (strncmp(text, FIRST_LINE "\n", sizeof FIRST_LINE))
-        return refuse(why, -ESTALE, "it is of another version of pinwheel");
+    if (err)
+        return err;
     if (!whole(text, len))
         return refuse(why, -EBADMSG, "it is damaged");
     for (line = strchr(line, '\n') + 1; *line; line = next + 1) {
@@ -318,45 +342,151 @@ static int write_all(int fd, const char *text, size_t len)
     return 0;
 }
 
-static int replace(const char *path, const char *text, size_t len)
+/* What is written first, beside its place. The descriptor and its name, or -errno. */
+static int temp_open(const char *path, char temp[PW_CALIB_PATH + 16])
 {
-    char temp[PW_CALIB_PATH + 16];
-    int fd, err;
+    int fd;
 
-    snprintf(temp, sizeof temp, "%s.XXXXXX", path);
+    snprintf(temp, PW_CALIB_PATH + 16, "%s.XXXXXX", path);
     fd = mkostemp(temp, O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The file as text; free() it. 0 or -ENOMEM. */
+static int text_of(const struct pw_calibration *c, char **text, size_t *len)
+{
+    FILE *to = open_memstream(text, len);
+
+    if (!to)
+        return -ENOMEM;
+    print(to, c);
+    fflush(to);
+    fprintf(to, "sum %016" PRIx64 "\n", sum_of(*text, *len));
+    return fclose(to) ? -ENOMEM : 0;
+}
+
+/* All of it in a file of its own, whose name is in temp on 0. */
+static int temp_write(const char *path, const struct pw_calibration *c, bool sync,
+                      char temp[PW_CALIB_PATH + 16])
+{
+    char *text = NULL;
+    size_t len = 0;
+    int err = text_of(c, &text, &len), fd;
+
+    if (err)
+        goto out;
+    make_directories(path);
+    err = fd = temp_open(path, temp);
     if (fd < 0)
-        return -errno;
+        goto out;
     err = write_all(fd, text, len);
-    if (!err && fsync(fd))
+    if (!err && sync && fsync(fd))
         err = -errno;
     close(fd);
-    if (!err && rename(temp, path))
-        err = -errno;
     if (err)
         unlink(temp);
+out:
+    free(text);
     return err;
 }
 
 int pw_calib_write(const char *path, const struct pw_calibration *c, char why[PW_CALIB_WHY])
 {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *to = open_memstream(&text, &len);
-    int err = to ? 0 : -ENOMEM;
+    char temp[PW_CALIB_PATH + 16];
+    int err = temp_write(path, c, true, temp);
 
     why[0] = '\0';
-    if (to) {
-        print(to, c);
-        fflush(to);
-        fprintf(to, "sum %016" PRIx64 "\n", sum_of(text, len));
-        if (fclose(to))
-            err = -ENOMEM;
+    if (!err && rename(temp, path)) {
+        err = -errno;
+        unlink(temp);
     }
-    if (!err) {
-        make_directories(path);
-        err = replace(path, text, len);
+    return err ? refuse(why, err, "%s", strerror(-err)) : 0;
+}
+
+int pw_calib_probe(const char *path, char why[PW_CALIB_WHY])
+{
+    char temp[PW_CALIB_PATH + 16];
+    int fd;
+
+    why[0] = '\0';
+    make_directories(path);
+    fd = temp_open(path, temp);
+    if (fd < 0)
+        return refuse(why, fd, "%s", strerror(-fd));
+    close(fd);
+    unlink(temp);
+    return 0;
+}
+
+/* ---- only where there is none of use ---- */
+
+bool pw_calib_is_replaceable(int err)
+{
+    return err == -ENOENT || err == -EBADMSG || err == -ESTALE;
+}
+
+enum worth { OF_NO_USE, OF_A_JOB, OF_MORE };
+
+static enum worth worth_of(const char *path)
+{
+    struct pw_calibration *c = malloc(sizeof *c);
+    char why[PW_CALIB_WHY];
+    enum worth worth = OF_MORE;
+    int err = c ? pw_calib_read(path, c, why) : -ENOMEM;
+
+    if (pw_calib_is_replaceable(err))
+        worth = OF_NO_USE;
+    else if (!err && !strcmp(c->by, PW_CALIB_BY_JOB))
+        worth = OF_A_JOB;
+    free(c);
+    return worth;
+}
+
+static bool is_file(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* What is of no use goes out of the way. Between our look and our rename somebody may
+ * have put a good one there: so what was taken is looked at, and put back. By then a job
+ * may have put its own there, which stays if what we took was of a job too. */
+static int take_away(const char *path, const char *aside)
+{
+    enum worth worth;
+
+    if (!is_file(path) || worth_of(path) != OF_NO_USE)
+        return -EEXIST;
+    if (rename(path, aside))
+        return errno == ENOENT ? 0 : -errno;
+    worth = worth_of(aside);
+    if (worth == OF_MORE && !rename(aside, path))
+        return -EEXIST;
+    if (worth == OF_A_JOB && link(aside, path) && errno != EEXIST)
+        return -errno;          /* it is kept, though aside */
+    unlink(aside);
+    return worth == OF_NO_USE ? 0 : -EEXIST;
+}
+
+int pw_calib_offer(const char *path, const struct pw_calibration *c, char why[PW_CALIB_WHY])
+{
+    char temp[PW_CALIB_PATH + 16], aside[PW_CALIB_PATH + 24];
+    int err = temp_write(path, c, false, temp);
+
+    why[0] = '\0';
+    if (err)
+        return refuse(why, err, "%s", strerror(-err));
+    snprintf(aside, sizeof aside, "%s.old", temp);
+    /* Unlike rename(2), link(2) replaces nothing. */
+    while (link(temp, path)) {
+        err = errno == EEXIST ? take_away(path, aside) : -errno;
+        if (err)
+            break;
     }
-    free(text);
+    unlink(temp);
+    if (err == -EEXIST)
+        return refuse(why, err, is_file(path) ? "another one has come there meanwhile"
+                                              : "what is there is no plain file");
     return err ? refuse(why, err, "%s", strerror(-err)) : 0;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "btl/core/costs_file.h"
@@ -29,6 +30,7 @@ static void fill_in(void)
     memset(&in, 0, sizeof in);
     pw_calib_identify(&in);
     strcpy(in.taken, "2026-01-02T03:04:05Z");
+    strcpy(in.by, PW_CALIB_BY_TOOL);
     for (int i = 0; i < 4 * PW_COST_POINTS; i++)
         curves[i] = x++ * 1000;
     in.costs.past_extra = 1234;
@@ -192,8 +194,10 @@ Test(costs_file, another_host_or_cpu_or_version_is_told_by_name)
     written();
     refused(-ESTALE, "another CPU, Z80");
     pw_calib_identify(&in);
-    replaced("pinwheel-costs 1\n", "pinwheel-costs 2\n");
-    refused(-ESTALE, "another version");
+    replaced("pinwheel-costs 2\n", "pinwheel-costs 1\n");
+    refused(-ESTALE, "older version");
+    replaced("pinwheel-costs 2\n", "pinwheel-costs 3\n");
+    refused(-ENOTSUP, "newer version");
 }
 
 Test(costs_file, what_is_no_such_file_is_refused)
@@ -231,7 +235,7 @@ Test(costs_file, every_line_must_make_sense)
         { "\nwake 5\n", "\n" }, { "\npair 0 1 45\n", "\npair 0 1\n" },
         { "\nchunk 8192\n", "\nchunk 1023\n" }, { "\nchunk 8192\n", "\nchunk 1048577\n" },
         { "\npast-extra 1234\n", "\npast-extra 1000000000\n" },
-        { "\ntaken 2", "\ntaken\ntaken 2" },
+        { "\ntaken 2", "\ntaken\ntaken 2" }, { "\nby pwbench calibrate\n", "\n" },
     };
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -299,4 +303,210 @@ Test(costs_file, its_place_follows_the_user)
     cr_expect(eq(str, at, want));
     unsetenv("HOME");
     cr_expect(eq(int, pw_calib_path(at), 0), "as the user database says");
+}
+
+/* ---- what a job offers ---- */
+
+static void by_job(void)
+{
+    strcpy(in.by, PW_CALIB_BY_JOB);
+}
+
+static int files(void)
+{
+    char command[128];
+    FILE *p;
+    int n = -1;
+
+    snprintf(command, sizeof command, "find %s -type f | wc -l", dir);
+    p = popen(command, "r");
+    cr_assert(eq(int, fscanf(p, "%d", &n), 1));
+    pclose(p);
+    return n;
+}
+
+static void offered(int err, const char *sentence)
+{
+    cr_expect(eq(int, pw_calib_offer(path, &in, why), err), "%s", why);
+    cr_expect(ne(ptr, strstr(why, sentence), NULL), "%s", why);
+}
+
+static void kept_by(const char *by)
+{
+    cr_assert(eq(int, pw_calib_read(path, &out, why), 0), "%s", why);
+    cr_expect(eq(str, out.by, (char *)by));
+}
+
+Test(costs_file, a_job_gives_what_there_is_none_of)
+{
+    struct stat st;
+
+    by_job();
+    offered(0, "");
+    kept_by(PW_CALIB_BY_JOB);
+    cr_expect(eq(int, files(), 1), "nothing is left beside it");
+    cr_expect(eq(int, stat(path, &st), 0));
+    cr_expect(eq(uint, st.st_mode & 0777, 0600));
+}
+
+Test(costs_file, a_job_replaces_nothing_of_use)
+{
+    struct stat before, after;
+
+    written();
+    cr_assert(eq(int, stat(path, &before), 0));
+    by_job();
+    offered(-EEXIST, "meanwhile");
+    cr_assert(eq(int, stat(path, &after), 0));
+    cr_expect(eq(u64, before.st_ino, after.st_ino));
+    kept_by(PW_CALIB_BY_TOOL);
+    cr_expect(eq(int, files(), 1));
+}
+
+Test(costs_file, a_job_replaces_what_is_damaged_or_of_another_cpu_or_old)
+{
+    written();
+    by_job();
+    spit("hello\n", 6);
+    offered(0, "");
+    kept_by(PW_CALIB_BY_JOB);
+
+    strcpy(in.cpu, "Z80");
+    written();
+    pw_calib_identify(&in);
+    offered(0, "");
+    kept_by(PW_CALIB_BY_JOB);
+
+    replaced("pinwheel-costs 2\n", "pinwheel-costs 1\n");
+    offered(0, "");
+    kept_by(PW_CALIB_BY_JOB);
+    cr_expect(eq(int, files(), 1));
+}
+
+Test(costs_file, what_a_newer_pinwheel_made_is_left_to_it)
+{
+    replaced("pinwheel-costs 2\n", "pinwheel-costs 3\n");
+    by_job();
+    offered(-EEXIST, "meanwhile");
+    refused(-ENOTSUP, "newer");
+}
+
+Test(costs_file, what_is_no_plain_file_is_left_alone)
+{
+    char other[PW_CALIB_PATH];
+    struct stat st;
+
+    written();
+    snprintf(other, sizeof other, "%s/other", dir);
+    cr_assert(eq(int, rename(path, other), 0));
+    by_job();
+    cr_assert(eq(int, mkdir(path, 0700), 0));
+    offered(-EEXIST, "no plain file");
+    rmdir(path);
+    cr_assert(eq(int, mkfifo(path, 0600), 0));
+    offered(-EEXIST, "no plain file");
+    unlink(path);
+    cr_assert(eq(int, symlink("nowhere", path), 0));
+    offered(-EEXIST, "no plain file");
+    cr_expect(eq(int, lstat(path, &st), 0));
+    cr_expect(eq(uint, st.st_mode & S_IFMT, S_IFLNK));
+    cr_expect(eq(int, files(), 1), "the other one");
+}
+
+Test(costs_file, a_place_that_cannot_be_written_is_told_before_and_after)
+{
+    cr_expect(eq(int, pw_calib_probe(path, why), 0), "%s", why);
+    cr_expect(eq(int, files(), 0), "nothing is left of the attempt");
+    cr_expect(eq(int, pw_calib_probe("/proc/pinwheel/costs", why), -ENOENT));
+    cr_expect(ne(int, why[0], 0));
+    cr_expect(eq(int, pw_calib_offer("/proc/pinwheel/costs", &in, why), -ENOENT));
+    cr_expect(ne(int, why[0], 0));
+}
+
+Test(costs_file, which_refusals_let_a_job_make_it_anew)
+{
+    static const int yes[] = { -ENOENT, -EBADMSG, -ESTALE };
+    static const int no[] = { 0, -ENOTSUP, -EACCES, -EISDIR, -ENOMEM, -EIO };
+
+    for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+        cr_expect(pw_calib_is_replaceable(yes[i]), "%d", yes[i]);
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        cr_expect(not(pw_calib_is_replaceable(no[i])), "%d", no[i]);
+}
+
+/* ---- at once ---- */
+
+enum { READERS = 32, ROUNDS = 300 };
+
+/* Until the file says so: each look finds a whole one or none. The exit code. */
+static int look_until_over(void)
+{
+    for (;;) {
+        int err = pw_calib_read(path, &out, why);
+
+        if (err && err != -ENOENT)
+            return 1;
+        if (!err && out.wake == 4711)
+            return 0;
+    }
+}
+
+Test(costs_file, who_reads_while_it_is_written_sees_a_whole_one_or_none, .timeout = 60)
+{
+    pid_t readers[READERS];
+    int status;
+
+    written();
+    for (int i = 0; i < READERS; i++) {
+        readers[i] = fork();
+        if (!readers[i])
+            _exit(look_until_over());
+    }
+    for (int i = 0; i < ROUNDS; i++) {
+        if (i % 3 == 0)
+            unlink(path);
+        by_job();
+        in.n_pairs = i % 2 ? 2 : PW_CALIB_PAIRS;
+        if (i % 3 == 1)
+            written();
+        else
+            pw_calib_offer(path, &in, why);
+    }
+    in.wake = 4711;
+    written();
+    for (int i = 0; i < READERS; i++) {
+        cr_assert(eq(int, waitpid(readers[i], &status, 0), readers[i]));
+        cr_expect(eq(int, status, 0), "reader %d", i);
+    }
+}
+
+/* One writer has a good one, the others offer theirs against a damaged one: what is of
+ * use is never lost. */
+Test(costs_file, however_many_offer_at_once_one_is_kept_and_what_is_good_stays, .timeout = 60)
+{
+    enum { OFFERS = 8 };
+    pid_t jobs[OFFERS];
+    int status;
+
+    for (int round = 0; round < 40; round++) {
+        written();
+        spit("hello\n", 6);
+        by_job();
+        for (int i = 0; i < OFFERS; i++) {
+            jobs[i] = fork();
+            if (!jobs[i]) {
+                int err = pw_calib_offer(path, &in, why);
+
+                _exit(err && err != -EEXIST);
+            }
+        }
+        strcpy(in.by, PW_CALIB_BY_TOOL);
+        written();
+        for (int i = 0; i < OFFERS; i++) {
+            cr_assert(eq(int, waitpid(jobs[i], &status, 0), jobs[i]));
+            cr_expect(eq(int, status, 0), "job %d", i);
+        }
+        kept_by(PW_CALIB_BY_TOOL);
+        cr_expect(eq(int, files(), 1));
+    }
 }

@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calibrate.h"
@@ -101,15 +100,6 @@ static int measure(const struct options *o, const int *cpus, int n, struct pw_ca
                           ? c->copy_none.ns[1] - c->copy_other.ns[1] : 0;
     step("  transfers between two processes");
     return calib_transfers(o->a, o->b, c);
-}
-
-static void stamp(struct pw_calibration *c)
-{
-    time_t now = time(NULL);
-    struct tm t;
-
-    gmtime_r(&now, &t);
-    strftime(c->taken, sizeof c->taken, "%Y-%m-%dT%H:%M:%SZ", &t);
 }
 
 static void print_size(size_t len)
@@ -216,7 +206,8 @@ int main(int argc, char **argv)
         return 1;
     }
     pw_calib_identify(&c);
-    stamp(&c);
+    pw_calib_stamp(&c);
+    strcpy(c.by, PW_CALIB_BY_TOOL);
     printf("measuring %s, %s, on CPUs %d and %d; some 5 s, best on an idle machine\n", c.host,
            c.cpu, o.a, o.b);
     err = measure(&o, cpus, n, &c);
