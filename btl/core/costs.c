@@ -36,3 +36,25 @@ struct pw_cost_curve pw_cost_line(unsigned ns, unsigned mb_s)
         c.ns[i] = ns + pw_cost_len(i) * 1000 / mb_s;
     return c;
 }
+
+void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cost_curve *shape)
+{
+    double factor = (double)curve->ns[points - 1] / (double)shape->ns[points - 1];
+
+    for (int i = points; i < PW_COST_POINTS; i++)
+        curve->ns[i] = (uint64_t)((double)shape->ns[i] * factor);
+}
+
+static bool rises(const struct pw_cost_curve *c)
+{
+    for (int i = 1; i < PW_COST_POINTS; i++)
+        if (c->ns[i] <= c->ns[i - 1])
+            return false;
+    return c->ns[0] > 0;
+}
+
+bool pw_costs_plausible(const struct pw_costs *c)
+{
+    return rises(&c->direct) && rises(&c->push) && rises(&c->stream) &&
+           (!c->kernel.ns[0] || rises(&c->kernel));
+}

@@ -9,6 +9,7 @@
 #ifndef PW_COSTS_H
 #define PW_COSTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,14 @@ uint64_t pw_cost_ns(const struct pw_cost_curve *curve, size_t len);
 /* A curve that is ns per transfer and a straight line; mb_s: 10^6 bytes per second.
  * mb_s 0: not known. */
 struct pw_cost_curve pw_cost_line(unsigned ns, unsigned mb_s);
+
+/* A curve of which the first `points` are known goes on as `shape` does. One that is not
+ * known stays so. */
+void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cost_curve *shape);
+
+/* Does more take longer, on each curve that is known; and is none but the kernel's
+ * unknown? What is otherwise was measured while something disturbed. */
+bool pw_costs_plausible(const struct pw_costs *c);
 
 /* The costs used where nothing was measured; see doc/costs.md for how they were
  * taken. */

@@ -2,6 +2,7 @@
 /* costs.c - what a transfer takes, read off a curve. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <string.h>
 
 #include "btl/core/costs.h"
 
@@ -66,5 +67,36 @@ Test(costs, defaults_are_known_and_rise_with_the_length)
         cr_expect(gt(u64, all[i]->ns[0], 0));
         for (int k = 1; k < PW_COST_POINTS; k++)
             cr_expect(lt(u64, all[i]->ns[k - 1], all[i]->ns[k]), "curve %d, %d", i, k);
+    }
+}
+
+Test(costs, what_was_not_measured_goes_on_as_another_curve_does)
+{
+    const struct pw_cost_curve shape = { { 1, 2, 3, 4, 5, 10, 20, 50 } };
+    struct pw_cost_curve c = { { 10, 20, 30, 40, 100, 7, 7, 7 } }, unknown = { { 0 } };
+
+    pw_cost_extend(&c, 5, &shape);
+    cr_expect(eq(u64, c.ns[4], 100));
+    cr_expect(eq(u64, c.ns[5], 200));
+    cr_expect(eq(u64, c.ns[6], 400));
+    cr_expect(eq(u64, c.ns[7], 1000));
+    pw_cost_extend(&unknown, 5, &shape);
+    cr_expect(eq(u64, pw_cost_ns(&unknown, 1), PW_COST_UNKNOWN));
+}
+
+Test(costs, more_that_takes_less_was_measured_badly)
+{
+    struct pw_costs c = pw_costs_default;
+    struct pw_cost_curve *all[] = { &c.direct, &c.push, &c.stream, &c.kernel };
+
+    cr_expect(pw_costs_plausible(&c));
+    for (int i = 0; i < 4; i++) {
+        struct pw_cost_curve was = *all[i];
+
+        all[i]->ns[3] = all[i]->ns[2];
+        cr_expect(not(pw_costs_plausible(&c)), "curve %d", i);
+        memset(all[i], 0, sizeof *all[i]);
+        cr_expect(eq(int, pw_costs_plausible(&c), i == 3), "only the kernel's may be unknown");
+        *all[i] = was;
     }
 }
