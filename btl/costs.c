@@ -26,16 +26,39 @@ static void tell(const char *text, const char *what)
         pw_tell(1, "costs: %s%s", text, what);
 }
 
+static bool automatic(void)
+{
+    return !strcmp(pw_params.costs, "auto");
+}
+
+/* Who makes it anew: this job, else somebody with pwbench calibrate. */
+static void tell_remedy(char *out, size_t room, int err, const char *path)
+{
+    bool ours = automatic() && pw_calib_is_replaceable(err);
+    const char *why = ours ? pw_calibrate_plan(path) : "";
+
+    if (!why)
+        snprintf(out, room, "this job measures when it ends");
+    else
+        snprintf(out, room, "pwbench calibrate measures this host%s%s%s",
+                 *why ? " (this job does not: " : "", why, *why ? ")" : "");
+}
+
 /* Not found where nobody has measured yet is as it should be; a file that was named, or
  * that is there and of no use, is not. */
 static void tell_refusal(int err, const char *path, const char *why)
 {
-    if (err == -ENOENT && !strcmp(pw_params.costs, "auto"))
-        tell("the built-in ones, for this host has not been measured; pwbench calibrate "
-             "does that in some seconds", "");
+    char remedy[256];
+
+    if (!*path) {
+        tell("the built-in ones, for there is no place for measured ones: ", why);
+        return;
+    }
+    tell_remedy(remedy, sizeof remedy, err, path);
+    if (err == -ENOENT && automatic())
+        tell("the built-in ones, for this host has not been measured; ", remedy);
     else
-        pw_say(true, "%s is not used (%s): the built-in costs are. pwbench calibrate measures "
-               "this host", path, why);
+        pw_say(true, "%s is not used (%s): the built-in costs are. %s", path, why, remedy);
 }
 
 void pw_costs_load(struct pw_engine_config *config)
@@ -50,7 +73,7 @@ void pw_costs_load(struct pw_engine_config *config)
         tell("the built-in ones, as asked for", "");
         return;
     }
-    if (!strcmp(pw_params.costs, "auto"))
+    if (automatic())
         err = pw_calib_path(path);
     else
         snprintf(path, sizeof path, "%s", pw_params.costs);
@@ -60,7 +83,8 @@ void pw_costs_load(struct pw_engine_config *config)
     }
     if (!err) {
         take(config, c);
-        tell("measured on this host, ", c->taken);
+        tell(!strcmp(c->by, PW_CALIB_BY_JOB) ? "measured by a job on this host, "
+                                             : "measured on this host, ", c->taken);
     } else {
         tell_refusal(err, path, why);
     }

@@ -53,6 +53,7 @@ if BUILD_MODULE
 # should somebody copy one file to both names, neither is to use the other's half.
 component_LTLIBRARIES += mca_btl_pinwheel.la
 mca_btl_pinwheel_la_SOURCES = \
+	btl/calibrate.c \
 	btl/compat.h \
 	btl/component.c \
 	btl/module.c \

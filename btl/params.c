@@ -64,6 +64,9 @@ static struct number numbers[] = {
     { "sleep_us", "1000", &pw_params.sleep_us, 1, 1000000, true, false,
       "Longest sleep, in microseconds, of a rank that has waited in vain for a while; 0: "
       "never sleep" },
+    { "calibrate_ms", "50", &pw_params.calibrate_ms, 1, 60000, true, false,
+      "Milliseconds that MPI_Finalize may take to measure what moving bytes costs, in the "
+      "first job on a host without a file of pwbench calibrate; 0: never" },
     { "pin_bytes", "0", &pw_params.pin_bytes, 4096, (size_t)1 << 50, true, false,
       "Bytes that each rank may have pinned for NICs. 0: three quarters of RLIMIT_MEMLOCK, "
       "or where that does not bind a quarter of the host's memory shared among its ranks" },

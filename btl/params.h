@@ -28,6 +28,7 @@ struct pw_params {
     char *bulk_name;
     char *costs;
     enum pw_bulk bulk;              /* from bulk_name, by pw_params_check() */
+    size_t calibrate_ms;
     size_t pin_bytes, pin_regions, pin_host_bytes;
 };
 

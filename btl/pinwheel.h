@@ -11,6 +11,7 @@
  *     windows.c    which of Open MPI's components makes a window
  *     mpool.c      MPI_Alloc_mem
  *     costs.c      with which costs a job begins
+ *     calibrate.c  the first job on a host measures it
  *     report.c     what people and Open MPI are told
  *     compat.h     Open MPI's headers and versions
  */
@@ -98,11 +99,17 @@ void pw_tell(int level, const char *format, ...)
 /* Which monitor is at work and what it does not see, at verbose level; by one rank
  * of the host, and always when the one asked for cannot be had. */
 void pw_tell_memory(struct pw_engine *e);
+/* Once: what moves after the first time is not the program's. */
 void pw_tell_counts(struct pw_engine *e);
 void pw_tell_nodes(struct pw_pool *pool);       /* where there are several */
 
 /* costs.c: costs and chunk of config. */
 void pw_costs_load(struct pw_engine_config *config);
+
+/* calibrate.c: this job is to make that file when it ends; or NULL is not the answer, but
+ * why it does not. Then, at its end, with nobody listening any more. */
+const char *pw_calibrate_plan(const char *path);
+void pw_calibrate(struct pw_module *m);
 
 /* pvars.c */
 int pw_pvars_register(void);

@@ -150,7 +150,9 @@ int pw_del_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
 {
     struct pw_module *m = (struct pw_module *)btl;
 
-    (void)procs;
+    /* Of our own job only when it ends. */
+    if (n && procs[0]->proc_name.jobid == opal_proc_local_get()->proc_name.jobid)
+        pw_calibrate(m);
     for (size_t i = 0; i < n; i++)
         if (peers[i] && peer_unlist(m, peers[i]))
             peer_close(peers[i]);

@@ -79,9 +79,13 @@ void pw_tell_memory(struct pw_engine *e)
 
 void pw_tell_counts(struct pw_engine *e)
 {
+    static bool told;
     struct pw_counts n;
     uint64_t gone = 0;
 
+    if (told)
+        return;
+    told = true;
     pw_engine_counts(e, &n);
     pw_tell(10, "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
             "the kernel %llu, pushed %llu, streamed %llu",
