@@ -214,24 +214,37 @@ int pw_pool_run(const struct pw_pool *pool, size_t size, size_t align,
     return 0;
 }
 
-void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align)
+void *pw_pool_reserve(struct pw_pool *pool, size_t size, size_t align)
 {
     struct pw_pool_place want;
-    size_t offset;
     uint32_t first;
 
     if (pw_pool_run(pool, size, align, &want))
         return NULL;
     first = pool_take(pool, want.pages, want.align);
-    if (first == PW_BOOKS_NONE)
-        return NULL;
+    return first == PW_BOOKS_NONE ? NULL
+                                  : pool->seg.base + ((size_t)first << PW_PAGE_SHIFT);
+}
 
-    offset = (size_t)first << PW_PAGE_SHIFT;
-    if (pw_populate(&pool->populate, offset, (size_t)want.pages << PW_PAGE_SHIFT)) {
-        pool_give(pool, first);
+int pw_pool_back(struct pw_pool *pool, void *ptr, size_t len, bool little)
+{
+    size_t offset = (size_t)((char *)ptr - pool->seg.base);
+
+    if (!len || !pw_pool_contains(pool, ptr, len))
+        return -EINVAL;
+    return little ? pw_populate_little(&pool->populate, offset, len)
+                  : pw_populate(&pool->populate, offset, len);
+}
+
+void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align)
+{
+    void *p = pw_pool_reserve(pool, size, align);
+
+    if (p && pw_pool_back(pool, p, size, false)) {
+        pw_pool_free(pool, p);
         return NULL;
     }
-    return pool->seg.base + offset;
+    return p;
 }
 
 int pw_pool_free(struct pw_pool *pool, void *ptr)

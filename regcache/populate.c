@@ -16,7 +16,8 @@
  * which the second populate completes. One call collapses a whole range: each
  * call first drains the page caches of every CPU.
  *
- * Always true: a set bit in `done' means the unit has memory. Bits are cleared by
+ * Always true: a set bit in `done' means the unit has memory; pages of other units may
+ * have some too (pw_populate_little()). Bits are cleared by
  * pw_populate_drop() alone: freed pages stay with the segment until somebody asks
  * for that, and their reuse costs nothing.
  */
@@ -131,6 +132,15 @@ int pw_populate(struct pw_populate *p, size_t offset, size_t len)
 int pw_populate_used(struct pw_populate *p, size_t offset, size_t len)
 {
     return populate(p, offset, len, false);
+}
+
+int pw_populate_little(struct pw_populate *p, size_t offset, size_t len)
+{
+    size_t from = offset & ~(PW_PAGE - 1), to = (offset + len + PW_PAGE - 1) & ~(PW_PAGE - 1);
+
+    if (p->pages != PW_PAGES_THP)
+        return pw_populate(p, offset, len);
+    return populate_range(p, from, to - from);
 }
 
 size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len)

@@ -36,6 +36,10 @@ int pw_populate(struct pw_populate *p, size_t offset, size_t len);
  * there is no memory for the rest. */
 int pw_populate_used(struct pw_populate *p, size_t offset, size_t len);
 
+/* The same for the 4 KiB pages of the range alone, where there are such: a transparent
+ * hugepage is not made of them, nor are they counted as done. */
+int pw_populate_little(struct pw_populate *p, size_t offset, size_t len);
+
 /* Bytes that pw_populate() would have to get. */
 size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len);
 

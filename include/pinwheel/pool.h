@@ -79,7 +79,17 @@ void pw_pool_close(struct pw_pool *pool);
  * is no such value. Memory given back stays with the pool for the next caller. */
 void *pw_pool_alloc(struct pw_pool *pool, size_t size, size_t align);
 
-/* Give back what pw_pool_alloc() returned; NULL is fine.
+/* The same without memory behind it: none of it may be touched before pw_pool_back()
+ * was called for that part. Given back by pw_pool_free(). */
+void *pw_pool_reserve(struct pw_pool *pool, size_t size, size_t align);
+
+/* Put memory behind [ptr, ptr + len), len > 0, of a live allocation; what is there stays.
+ * little: behind those pages alone, where the pool's kind has small ones; else in the
+ * kind's own units around them, as pw_pool_alloc() does.
+ * 0, or -EINVAL not inside the pool, or -errno: no memory. */
+int pw_pool_back(struct pw_pool *pool, void *ptr, size_t len, bool little);
+
+/* Give back what pw_pool_alloc() or pw_pool_reserve() returned; NULL is fine.
  * 0, or -EINVAL when ptr is not a live allocation (nothing is changed). */
 int pw_pool_free(struct pw_pool *pool, void *ptr);
 

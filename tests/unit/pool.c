@@ -69,6 +69,72 @@ Test(pool, memory_is_handed_out_written_and_taken_back)
     pw_pool_close(pool);
 }
 
+/* What the system has given for it. */
+static size_t memory_of(struct pw_pool *pool)
+{
+    struct stat st;
+
+    cr_assert(eq(int, fstat(pw_pool_fd(pool), &st), 0));
+    return (size_t)st.st_blocks * 512;
+}
+
+Test(pool, what_is_reserved_has_memory_when_it_is_asked_for)
+{
+    struct pw_pool *pool = pool_of(16 * MIB, PW_PAGES_4K);
+    char *p = pw_pool_reserve(pool, 5 * MIB, 0);
+
+    cr_assert(ne(ptr, p, NULL));
+    cr_expect(eq(sz, used(pool), 5 * MIB));
+    cr_expect(eq(sz, memory_of(pool), 0));
+    cr_expect(eq(int, pw_pool_back(pool, p + 10, PAGE, true), 0));
+    cr_expect(eq(sz, memory_of(pool), 2 * PAGE), "the pages that it touches");
+    memset(p, 'x', 2 * PAGE);
+    cr_expect(eq(int, pw_pool_back(pool, p, 3 * MIB, false), 0));
+    cr_expect(eq(sz, memory_of(pool), 3 * MIB));
+    cr_expect(eq(chr, p[2 * PAGE - 1], 'x'), "what is there stays");
+    cr_expect(eq(int, pw_pool_free(pool, p), 0));
+    cr_expect(eq(sz, used(pool), 0));
+    pw_pool_close(pool);
+}
+
+/* A few pages do not become a large one before all is asked for. */
+Test(pool, little_takes_little_of_transparent_hugepages)
+{
+    struct pw_pool *pool;
+    size_t before;
+    char *p;
+
+    if (best() != PW_PAGES_THP)
+        cr_skip_test("no transparent hugepages");
+    pool = pool_of(16 * MIB, PW_PAGES_THP);
+    p = pw_pool_reserve(pool, 4 * MIB, 0);
+    before = memory_of(pool);
+    cr_assert(eq(int, pw_pool_back(pool, p, 2 * PAGE, true), 0));
+    cr_expect(eq(sz, memory_of(pool), before + 2 * PAGE));
+    memset(p, 'x', 2 * PAGE);
+    cr_assert(eq(int, pw_pool_back(pool, p + PAGE, PAGE, false), 0));
+    cr_expect(eq(sz, memory_of(pool), before + 2 * MIB));
+    cr_expect(eq(chr, p[0], 'x'));
+    cr_expect(eq(chr, p[2 * PAGE - 1], 'x'));
+    cr_assert(eq(int, pw_pool_back(pool, p, PAGE, true), 0));
+    cr_expect(eq(sz, memory_of(pool), before + 2 * MIB), "it is there already");
+    pw_pool_close(pool);
+}
+
+Test(pool, only_its_own_can_be_backed)
+{
+    struct pw_pool *pool = pool_of(16 * MIB, PW_PAGES_4K);
+    char *p = pw_pool_reserve(pool, PAGE, 0), *base = pw_pool_base(pool);
+
+    cr_expect(eq(int, pw_pool_back(pool, p, 0, true), -EINVAL));
+    cr_expect(eq(int, pw_pool_back(pool, base - 1, 2, true), -EINVAL));
+    cr_expect(eq(int, pw_pool_back(pool, base + 16 * MIB - 1, 2, false), -EINVAL));
+    cr_expect(eq(int, pw_pool_back(pool, &pool, 8, true), -EINVAL));
+    cr_expect(eq(ptr, pw_pool_reserve(pool, 0, 0), NULL));
+    cr_expect(eq(ptr, pw_pool_reserve(pool, 16 * MIB, 0), NULL), "it is in use");
+    pw_pool_close(pool);
+}
+
 Test(pool, freed_memory_is_handed_out_again)
 {
     struct pw_pool *pool = pool_of(16 * MIB, PW_PAGES_AUTO);

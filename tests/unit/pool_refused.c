@@ -491,6 +491,22 @@ Test(pool_refused, giving_back_memory_spares_the_neighbours)
     pw_segment_destroy(&seg);
 }
 
+Test(pool_refused, no_memory_for_what_was_reserved)
+{
+    struct pw_pool *pool = open_ok(&small_4k);
+    char *p = pw_pool_reserve(pool, MIB, 0);
+
+    cr_assert(ne(ptr, p, NULL));
+    cr_expect(eq(int, fake.calls[FAKE_POPULATE], 0));
+    for (int little = 0; little < 2; little++) {
+        fake_fail(FAKE_POPULATE, 1, ENOMEM);
+        cr_expect(eq(int, pw_pool_back(pool, p, MIB, little), -ENOMEM));
+        cr_expect(eq(int, pw_pool_back(pool, p, MIB, little), 0), "later there is");
+        p = pw_pool_reserve(pool, MIB, 0);
+    }
+    pw_pool_close(pool);
+}
+
 Test(pool_refused, populated_once_is_populated_for_good)
 {
     struct pw_pool *pool = open_ok(&small_4k);
