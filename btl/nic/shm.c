@@ -56,7 +56,7 @@ static size_t shm_queue_best(void)
     return size;
 }
 
-/* Many peers: less for each, for a rank's queues are populated memory. */
+/* Many peers: less for each, for all may come to be used. */
 static size_t shm_queue_choose(const struct pw_nic_config *config)
 {
     unsigned peers = config->local_peers ? config->local_peers : 1;
@@ -69,16 +69,53 @@ static size_t shm_queue_choose(const struct pw_nic_config *config)
     return size;
 }
 
-void *shm_queue_alloc(struct shm_nic *nic, size_t *size)
-{
-    struct pw_pool *pool = nic->config.pool;
-    void *queue;
+/* How much of the ring has memory: at first, and when a burst came. The stow has none
+ * before something is stowed; then it all comes at once, in large pages if there are. */
+enum { SHM_READY_FIRST = SHM_LINE + SHM_HOT, SHM_READY_BURST = 64 << 10,
+       SHM_READY_LARGE = 2 << 20 };
 
-    *size = nic->queue_size;
-    while (!(queue = pw_pool_alloc(pool, shm_queue_bytes(*size), SHM_LINE)) &&
-           !nic->config.queue_bytes && *size > SHM_QUEUE_LEAST)
-        *size /= 2;
-    return queue;
+int shm_queue_make(struct shm_peer *p)
+{
+    struct shm_nic *nic = p->nic;
+    struct pw_pool *pool = nic->config.pool;
+    size_t size = nic->queue_size;
+    struct shm_ring *ring;
+
+    while (!(ring = pw_pool_reserve(pool, shm_queue_bytes(size), SHM_LINE)) &&
+           !nic->config.queue_bytes && size > SHM_QUEUE_LEAST)
+        size /= 2;
+    if (!ring)
+        return -ENOMEM;
+    if (pw_pool_back(pool, ring, SHM_READY_FIRST, true)) {
+        pw_pool_free(pool, ring);
+        return -ENOMEM;
+    }
+    shm_tx_init(&p->tx, ring, size);
+    if (size > SHM_HOT)
+        p->tx.in_ring.ready = SHM_HOT;
+    p->tx.in_stow.ready = 0;
+    return 0;
+}
+
+/* Under tx_lock. */
+static int shm_queue_grow(struct shm_peer *p, bool stows)
+{
+    struct shm_part *ring = &p->tx.in_ring, *stow = &p->tx.in_stow;
+    bool all = stows || ring->ready > SHM_HOT || ring->size <= SHM_READY_BURST;
+    size_t bytes = all ? shm_queue_bytes(ring->size) : SHM_READY_BURST;
+    /* No large page for the line by which it is larger than some. */
+    size_t rest = all && bytes > SHM_READY_LARGE ? bytes % SHM_READY_LARGE : 0;
+    struct pw_pool *pool = p->nic->config.pool;
+    char *queue = (char *)p->tx.ring;
+    int err = pw_pool_back(pool, queue, bytes - rest, !all);
+
+    if (!err && rest)
+        err = pw_pool_back(pool, queue + bytes - rest, rest, true);
+    if (err)
+        return err;
+    ring->ready = all ? ring->size : SHM_READY_BURST - SHM_LINE;
+    stow->ready = all ? stow->size : 0;
+    return 0;
 }
 
 /* Every frame must fit every queue, also one that had to be made smaller. */
@@ -210,6 +247,35 @@ static inline void shm_wake(struct shm_peer *p)
         shm_ring_bell(p->bell);
 }
 
+/* The machine has no memory for what is to be sent: progress takes the peer out. */
+static int shm_starve(struct shm_peer *p)
+{
+    __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
+    __atomic_store_n(&p->starved, true, __ATOMIC_RELAXED);
+    /* Pairs with the acquire in shm_peers_step(). */
+    __atomic_store_n(&p->nic->accusations, true, __ATOMIC_RELEASE);
+    return -EPIPE;
+}
+
+/* A send that came to where the queue has no memory yet. */
+static __attribute__((noinline))
+int shm_send_grown(struct shm_peer *p, uint32_t imm, const struct pw_iov *iov, int n,
+                   size_t len)
+{
+    int err = -ENOBUFS, grown = 0;
+
+    shm_tx_lock(p);
+    while (err == -ENOBUFS && !grown) {
+        grown = shm_queue_grow(p, len > p->tx.ring_most);
+        if (!grown)
+            err = shm_tx_send(&p->tx, imm, iov, n, len);
+    }
+    shm_tx_unlock(p);
+    if (!err)
+        shm_wake(p);
+    return grown ? shm_starve(p) : err == -EPROTO ? shm_accuse(p) : err;
+}
+
 static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                     int n, void *op)
 {
@@ -235,6 +301,8 @@ static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
     shm_tx_unlock(p);
     if (!err)
         shm_wake(p);
+    else if (err == -ENOBUFS)
+        err = shm_send_grown(p, imm, iov, n, len);
     else if (err == -EPROTO)
         err = shm_accuse(p);
     return err;

@@ -109,6 +109,7 @@ struct shm_peer {
     int cause;                  /* of LEAVING */
     enum shm_lie lie;           /* when cause is -EPROTO */
     bool accused;               /* atomic: a send has seen SHM_LIE_HEAD */
+    bool starved;               /* atomic: a send has found no memory for the queue */
     bool bye;                   /* it said that it leaves */
     struct shm_address address;
     int out_fd, in_fd;          /* our call, its call; -1 none */
@@ -138,7 +139,7 @@ struct shm_nic {
     unsigned rounds;            /* of SHM_POLLS since the sockets were looked at */
     uint64_t looked, stirred;   /* ticks: then, and when somebody called last, or we */
     uint32_t look_ticks;        /* SHM_LOOK_NS; 0 not known yet */
-    bool accusations;           /* atomic: some peer is accused */
+    bool accusations;           /* atomic: some peer is accused, or starved */
     uint64_t open_ns, open_ticks;   /* when it was opened, by two clocks */
     char *bounce;               /* config.distrust: the frame that an upcall sees */
 };
@@ -146,8 +147,8 @@ struct shm_nic {
 /* shm.c: wake the owner of that bell if it sleeps. */
 void shm_ring_bell(struct shm_bell *bell);
 
-/* shm.c: memory for one queue, *size bytes of stow; NULL when the pool has none. */
-void *shm_queue_alloc(struct shm_nic *nic, size_t *size);
+/* shm.c: a queue for a peer, with memory for little; -ENOMEM when the pool has none. */
+int shm_queue_make(struct shm_peer *p);
 
 /* shm_barrier.c. look: from progress, now and then. Each NIC of a process has it open
  * for itself. */

@@ -243,6 +243,10 @@ static void shm_report_down(struct shm_nic *nic, struct shm_peer *p)
         snprintf(why, sizeof(why), "the segment of process %d cannot be mapped: is "
                  "the address space limited (ulimit -v)?", (int)p->pid);
         break;
+    case -ENOSPC:
+        snprintf(why, sizeof(why), "there is no memory left for messages to process %d of "
+                 "this host", (int)p->pid);
+        break;
     case -EPROTO:
         snprintf(why, sizeof(why), "process %d of this host %s: nothing more of it is "
                  "believed", (int)p->pid, shm_lie_text(p->lie));
@@ -267,6 +271,8 @@ static int shm_peers_step(struct shm_nic *nic)
 
         if (__atomic_load_n(&p->accused, __ATOMIC_RELAXED) && p->state < SHM_DOWN)
             shm_distrust(p, SHM_LIE_HEAD);
+        if (__atomic_load_n(&p->starved, __ATOMIC_RELAXED))
+            shm_leaving(p, -ENOSPC);
         if (err)
             shm_leaving(p, err == -ECONNREFUSED ? -ECONNRESET : err);
         if (p->state == SHM_LEAVING && (!p->rx.ring || shm_rx_empty(&p->rx))) {

@@ -395,8 +395,6 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     struct shm_nic *n = (struct shm_nic *)nic;
     struct shm_address a;
     struct shm_peer *p;
-    size_t queue_size;
-    void *queue;
     int err;
 
     *out = NULL;
@@ -411,12 +409,11 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
         return -ENOMEM;
     *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
                             .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
-    queue = shm_queue_alloc(n, &queue_size);
-    if (!queue) {
+    err = shm_queue_make(p);
+    if (err) {
         shm_peer_free(p);
-        return -ENOMEM;
+        return err;
     }
-    shm_tx_init(&p->tx, queue, queue_size);
     p->tx.pace.past_extra = shm_ticks(n, n->config.past_extra_ns);
     err = shm_meet(p);
     if (err)

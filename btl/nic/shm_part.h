@@ -23,8 +23,8 @@
 
 enum { SHM_LINE = 64, SHM_WORD = 8 };
 
-/* At most so much of a part is hot. */
-enum { SHM_HOT = 8192 };
+/* At most so much of a part is hot: with what stands before it, two pages. */
+enum { SHM_HOT = 8192 - SHM_LINE };
 
 /* The writer's books of one part. Bytes left out count as written, and those of a jump
  * as read: what the reader has published is then from jump_low up to jump_from until it
@@ -32,6 +32,7 @@ enum { SHM_HOT = 8192 };
  * block_start up to block_end. */
 struct shm_part {
     size_t size;
+    size_t ready;               /* from its beginning there is memory for so much */
     uint64_t tail;              /* bytes written */
     uint64_t seen;              /* bytes read, when last looked */
     uint64_t turn;              /* when tail is there: jump? */
@@ -53,7 +54,7 @@ static inline size_t shm_hot(size_t size)
 
 static inline struct shm_part shm_part_init(size_t size)
 {
-    return (struct shm_part){ .size = size, .turn = shm_hot(size), .block_start = UINT64_MAX };
+    return (struct shm_part){ .size = size, .ready = size, .turn = shm_hot(size), .block_start = UINT64_MAX };
 }
 
 /* Has a reader that published `now` not come to the last jump yet? */
@@ -85,6 +86,14 @@ static inline int shm_part_room(struct shm_part *p, const uint64_t *head, uint64
         return -EPROTO;
     p->seen = now;
     return p->tail + need - now <= p->size ? 0 : -EAGAIN;
+}
+
+/* Do so many bytes, `skip` further on, end where there is memory, with a line behind? */
+static inline bool shm_part_ready(const struct shm_part *p, size_t skip, size_t bytes)
+{
+    size_t at = (p->tail + skip) & (p->size - 1);
+
+    return p->ready == p->size || at + bytes + SHM_LINE <= p->ready;
 }
 
 /* How much may be unread at a jump, in eighths of what is hot: soon after the writer has
@@ -162,6 +171,8 @@ static inline uint64_t shm_part_limit(const struct shm_part *p, uint64_t from)
         limit = p->seen + p->size + SHM_LINE;
     if (limit > p->turn)
         limit = p->turn;
+    if (p->ready < p->size && limit > lap_end - p->size + p->ready)
+        limit = lap_end - p->size + p->ready;
     return limit < p->block_start ? limit : p->block_start;
 }
 

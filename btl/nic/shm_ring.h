@@ -139,13 +139,15 @@ int shm_tx_place_anew(struct shm_tx *tx, uint64_t len)
     if (p->skip)
         p->bytes = shm_after(0, len);
     err = shm_part_room(p, &tx->ring->head, p->skip + p->bytes + SHM_LINE);
+    if (!err && !shm_part_ready(p, p->skip, p->bytes))
+        err = -ENOBUFS;
     p->limit = err ? 0 : shm_part_limit(p, p->tail + p->skip);
     return err;
 }
 
 /* Where a frame goes in the ring whose word and what follows it are `len` bytes: *skip
  * is left out before, and it takes *bytes. Counts the cleared word behind them. 0,
- * -EAGAIN or -EPROTO. */
+ * -EAGAIN, -ENOBUFS or -EPROTO. */
 static inline __attribute__((always_inline))
 int shm_tx_place(struct shm_tx *tx, uint64_t len, uint64_t *skip, uint64_t *bytes)
 {
@@ -244,6 +246,8 @@ int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n
                                backlog);
     int err = shm_part_room(p, &tx->ring->stow_head, gap + bytes);
 
+    if (p->ready < p->size)
+        err = -ENOBUFS;
     if (!err)
         err = shm_tx_place(tx, 2 * SHM_WORD, &skip, &line);
     if (err) {
@@ -267,7 +271,8 @@ static inline uint64_t shm_ring_pad(const struct pw_iov *iov, int n, size_t len)
     return last >= SHM_LINE ? -(SHM_WORD + len - last) & (SHM_HALF - 1) : 0;
 }
 
-/* 0, -EAGAIN no room, -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
+/* 0, -EAGAIN no room, -ENOBUFS no memory behind it yet (in_ring.ready, in_stow.ready),
+ * -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
  * is the sum of the n > 0 pieces. */
 static inline __attribute__((always_inline))
 int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n, size_t len)

@@ -51,6 +51,12 @@ unit_tests += tests/unit/callers
 tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)
 tests_unit_callers_LDADD = $(unit_libs)
 
+# How much memory a queue of shm takes.
+unit_tests += tests/unit/queue
+tests_unit_queue_SOURCES = tests/unit/queue.c \
+	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
+tests_unit_queue_LDADD = $(unit_libs)
+
 # What ways of moving bytes cost.
 unit_tests += tests/unit/costs tests/unit/costs_file tests/unit/adapt tests/unit/rescue
 tests_unit_costs_file_SOURCES = tests/unit/costs_file.c
