@@ -35,7 +35,7 @@ limit = \
 	tools/limit/ways.c
 
 EXTRA_DIST += tools/pwbench_mpich.c tools/instructions/instructions \
-	tools/instructions/profile.awk
+	tools/instructions/profile.awk tools/peers/peers
 
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
@@ -137,6 +137,12 @@ noinst_PROGRAMS += tools/instructions/turns
 tools_instructions_turns_SOURCES = tools/instructions/turns.c
 tools_instructions_turns_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
 tools_instructions_turns_LDADD = $(OMPI_LIBS)
+
+# tools/peers/peers counts the memory that a rank takes for its peers; run from here only.
+noinst_PROGRAMS += tools/peers/usage
+tools_peers_usage_SOURCES = tools/peers/usage.c
+tools_peers_usage_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
+tools_peers_usage_LDADD = $(OMPI_LIBS)
 
 bin_PROGRAMS += tools/pwinfo
 tools_pwinfo_SOURCES = \
