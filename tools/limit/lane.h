@@ -16,35 +16,44 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "pinwheel/copy.h"
+
 enum {
     LANE_LINE = 64,
     LANE_HEAD = 24,                 /* the word and the 16 bytes */
     LANE_PIECE_MAX = 64 * 1024,
-    LANE_BYTES = 2 * (LANE_PIECE_MAX + LANE_LINE),
+    LANE_BYTES = 8 * LANE_PIECE_MAX,
+    LANE_PAGE = 4096,
     LANE_SLOTS = 128,               /* at most: more would leave the first cache */
 };
 
-struct lane {
-    _Alignas(LANE_LINE) _Atomic uint64_t read;
-    _Alignas(LANE_LINE) char slot[LANE_BYTES];
+struct lane_head {
+    _Alignas(LANE_LINE) _Atomic uint64_t word;
+    uint64_t about, len;
+    char bytes[LANE_LINE - LANE_HEAD];
 };
 
-struct lane_head {
-    _Atomic uint64_t word;
-    uint64_t about, len;
+/* Bytes that do not fit beside their head lie in the body, where they begin at a line, as
+ * the caller's buffer does: a copy whose target is a line further in its page than its
+ * source is slow. */
+struct lane {
+    _Alignas(LANE_LINE) _Atomic uint64_t read;
+    struct lane_head head[LANE_SLOTS];
+    _Alignas(LANE_PAGE) char body[LANE_BYTES];
 };
 
 /* Each side's view: how slots are laid out, and how far it is. */
 struct lane_shape {
-    size_t stride, offset;          /* from slot to slot; of the bytes in a slot */
-    uint64_t slots;
+    size_t stride;                  /* from slot to slot in the body; 0: beside the head */
+    size_t slots;
 };
 
 struct lane_out {
     struct lane *lane;
     struct lane_shape shape;
+    bool past;                      /* stores past the cache */
     uint64_t n, read;               /* written; known to be read */
-    size_t next;                    /* the slot of the next */
+    size_t next;                    /* slot */
 };
 
 struct lane_in {
@@ -54,25 +63,39 @@ struct lane_in {
     size_t next;
 };
 
-/* For pieces of at most so many bytes. Bytes that need more lines anyway begin with one. */
+/* For pieces of at most so many bytes. */
 static inline struct lane_shape lane_shape(size_t piece)
 {
-    size_t offset = LANE_HEAD + piece <= LANE_LINE ? LANE_HEAD : LANE_LINE;
-    size_t stride = (offset + piece + LANE_LINE - 1) / LANE_LINE * LANE_LINE;
-    size_t slots = LANE_BYTES / stride;
+    size_t stride = (piece + LANE_LINE - 1) / LANE_LINE * LANE_LINE, slots;
 
-    return (struct lane_shape){ stride, offset, slots < LANE_SLOTS ? slots : LANE_SLOTS };
+    if (LANE_HEAD + piece <= LANE_LINE)
+        return (struct lane_shape){ 0, LANE_SLOTS };
+    slots = LANE_BYTES / stride;
+    return (struct lane_shape){ stride, slots < LANE_SLOTS ? slots : LANE_SLOTS };
 }
 
-static inline struct lane_head *lane_head(struct lane *l, size_t at)
+static inline char *lane_bytes(struct lane *l, const struct lane_shape *shape, size_t slot)
 {
-    return (struct lane_head *)(void *)(l->slot + at);
+    return shape->stride ? l->body + slot * shape->stride : l->head[slot].bytes;
+}
+
+/* The lines are asked for all at once: one after the other, each store would wait for its
+ * line to come from the reader's cache. */
+static inline void lane_fill(const struct lane_out *o, char *to, const char *from, size_t len)
+{
+    if (o->past) {
+        pw_copy_past_cache(to, from, len);
+        return;
+    }
+    for (size_t at = 0; at < len; at += LANE_LINE)
+        pw_fetch_for_writing(to + at);
+    pw_copy(to, from, len);
 }
 
 /* False: no room. */
 static inline bool lane_put(struct lane_out *o, const char *from, size_t len)
 {
-    struct lane_head *h = lane_head(o->lane, o->next);
+    struct lane_head *h = &o->lane->head[o->next];
 
     if (o->n - o->read == o->shape.slots) {
         /* Pairs with the release in lane_get(): what was read may be overwritten. */
@@ -80,13 +103,12 @@ static inline bool lane_put(struct lane_out *o, const char *from, size_t len)
         if (o->n - o->read == o->shape.slots)
             return false;
     }
-    memcpy((char *)h + o->shape.offset, from, len);
+    lane_fill(o, lane_bytes(o->lane, &o->shape, o->next), from, len);
     h->about = o->n;
     h->len = len;
     /* Pairs with the acquire in lane_get(). */
     atomic_store_explicit(&h->word, ++o->n, memory_order_release);
-    o->next += o->shape.stride;
-    if (o->next == o->shape.slots * o->shape.stride)
+    if (++o->next == o->shape.slots)
         o->next = 0;
     return true;
 }
@@ -94,18 +116,17 @@ static inline bool lane_put(struct lane_out *o, const char *from, size_t len)
 /* False: nothing there. */
 static inline bool lane_get(struct lane_in *i, char *to)
 {
-    struct lane_head *h = lane_head(i->lane, i->next);
+    struct lane_head *h = &i->lane->head[i->next];
 
     if (atomic_load_explicit(&h->word, memory_order_acquire) != i->n + 1)
         return false;
-    memcpy(to, (char *)h + i->shape.offset, h->len);
+    memcpy(to, lane_bytes(i->lane, &i->shape, i->next), h->len);
     i->n++;
     if (i->n - i->told >= (i->shape.slots + 3) / 4) {
         i->told = i->n;
         atomic_store_explicit(&i->lane->read, i->n, memory_order_release);
     }
-    i->next += i->shape.stride;
-    if (i->next == i->shape.slots * i->shape.stride)
+    if (++i->next == i->shape.slots)
         i->next = 0;
     return true;
 }

@@ -24,7 +24,7 @@
 #include "tools/pair.h"
 #include "tools/pwbench.h"
 
-enum { LIMIT_BATCHES_MAX = 1000, LIMIT_WAY_TEXT = 40 };
+enum { LIMIT_BATCHES_MAX = 1000, LIMIT_WAY_TEXT = 64 };
 
 struct limit_options {
     struct pw_single_options test;
@@ -98,6 +98,7 @@ struct limit_side {
 struct limit_way {
     const char *name;
     bool pieces;        /* messages go in pieces: name is of one that goes as a whole */
+    bool past;          /* by stores past the cache */
     bool lent;          /* the other side reads what is sent where it lies */
     bool mapped;        /* for which it must be mapped */
     bool kernel;
@@ -107,7 +108,7 @@ struct limit_way {
 };
 
 extern const struct limit_way limit_ways[];
-enum { LIMIT_WAYS = 3 };
+enum { LIMIT_WAYS = 4 };
 
 /* ---- check.c: 0, or -EBADMSG and a sentence in s->why ---- */
 
