@@ -251,6 +251,7 @@ static inline void shm_wake(struct shm_peer *p)
 static int shm_starve(struct shm_peer *p)
 {
     __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
+    shm_detour(p);
     __atomic_store_n(&p->starved, true, __ATOMIC_RELAXED);
     /* Pairs with the acquire in shm_peers_step(). */
     __atomic_store_n(&p->nic->accusations, true, __ATOMIC_RELEASE);
@@ -276,15 +277,14 @@ int shm_send_grown(struct shm_peer *p, uint32_t imm, const struct pw_iov *iov, i
     return grown ? shm_starve(p) : err == -EPROTO ? shm_accuse(p) : err;
 }
 
-static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
-                    int n, void *op)
+/* Any frame, in any state of the peer. */
+static __attribute__((noinline))
+int shm_send_any(struct shm_peer *p, uint32_t imm, const struct pw_iov *iov, int n)
 {
-    struct shm_peer *p = (struct shm_peer *)peer;
     static const struct pw_iov nothing;
     size_t len;
     int err;
 
-    (void)op;
     if (__builtin_expect(n == 0, 0)) {
         iov = &nothing;
         n = 1;
@@ -294,7 +294,7 @@ static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
         len += iov[i].len;
     if (__builtin_expect(__atomic_load_n(&p->down, __ATOMIC_RELAXED), 0))
         return -EPIPE;
-    if (__builtin_expect(len > p->tx.ring_most, 0) && len > peer->nic->info.frame_max)
+    if (__builtin_expect(len > p->tx.ring_most, 0) && len > p->nic->nic.info.frame_max)
         return -EMSGSIZE;
     shm_tx_lock(p);
     err = shm_tx_send(&p->tx, imm, iov, n, len);
@@ -306,6 +306,21 @@ static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
     else if (err == -EPROTO)
         err = shm_accuse(p);
     return err;
+}
+
+/* What most frames are is done here; whatever is left to do otherwise, there. */
+static int shm_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
+                    int n, void *op)
+{
+    struct shm_peer *p = (struct shm_peer *)peer;
+
+    (void)op;
+    if (__builtin_expect(n != 2 || __atomic_load_n(&p->detour, __ATOMIC_RELAXED) ||
+                         !shm_tx_short(&p->tx, imm, iov), 0))
+        return shm_send_any(p, imm, iov, n);
+    if (__builtin_expect(__atomic_load_n(p->sleeping, __ATOMIC_RELAXED), 0))
+        shm_ring_bell(p->bell);
+    return 0;
 }
 
 static int shm_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data,
@@ -354,33 +369,36 @@ static const void *shm_own(struct shm_nic *nic, const void *data, size_t len)
  * of 150 in pwbench latency --sizes 8. Inlined whatever its size, for there are two
  * of it: 1 ns. */
 static inline __attribute__((always_inline))
-int shm_deliver(struct shm_nic *nic, struct shm_peer *p, const bool own)
+int shm_deliver(struct shm_nic *nic, struct shm_peer *p, uint64_t word, const bool own)
 {
-    int most = p->busy ? SHM_BATCH : 1;
+    int most = p->busy ? SHM_BATCH : 1, n = 0;
     const void *data;
     uint32_t imm;
     size_t len;
-    int n = 0, got;
 
-    while ((got = shm_rx_peek(&p->rx, &imm, &data, &len)) > 0) {
+    p->busy = true;
+    do {
+        if (__builtin_expect(shm_rx_frame(&p->rx, word, &imm, &data, &len) < 0, 0)) {
+            shm_distrust(p, SHM_LIE_FRAME);
+            return n;
+        }
         if (own)
             data = shm_own(nic, data, len);
         nic->config.up->recv(nic->config.ctx, p->cookie, imm, data, len);
         shm_rx_done(&p->rx);
         if (++n >= most)
-            break;
-    }
-    p->busy = got > 0;
-    if (__builtin_expect(got < 0, 0))
-        shm_distrust(p, SHM_LIE_FRAME);
+            return n;
+        word = shm_rx_word(&p->rx);
+    } while (word);
+    p->busy = false;
     return n;
 }
 
 /* With config.distrust. Kept out of the way of the other. */
 static __attribute__((noinline)) int shm_deliver_own(struct shm_nic *nic,
-                                                     struct shm_peer *p)
+                                                     struct shm_peer *p, uint64_t word)
 {
-    return shm_deliver(nic, p, true);
+    return shm_deliver(nic, p, word, true);
 }
 
 /* After the last frame of a burst, or the only one: off the path of its answer. */
@@ -398,13 +416,13 @@ static int shm_progress(struct pw_nic *nic)
     /* connect() in an upcall may move the array: index it anew each time. */
     for (unsigned i = 0; i < n->n_peers; i++) {
         struct shm_peer *p = n->peers[i];
-        if (__builtin_expect(p->rx.ring != NULL, 1)) {
-            if (__builtin_expect(!shm_rx_empty(&p->rx), 0))
-                events += __builtin_expect(n->config.distrust, 0) ?
-                          shm_deliver_own(n, p) : shm_deliver(n, p, false);
-            else
-                shm_rest(p);
-        }
+        uint64_t word = shm_rx_word(&p->rx);
+
+        if (__builtin_expect(!word, 1))
+            shm_rest(p);
+        else
+            events += __builtin_expect(n->config.distrust, 0) ?
+                      shm_deliver_own(n, p, word) : shm_deliver(n, p, word, false);
     }
     if (__builtin_expect(++n->polls >= SHM_POLLS, 0))
         events += shm_look(n);
@@ -414,7 +432,7 @@ static int shm_progress(struct pw_nic *nic)
 static bool shm_anything(struct shm_nic *nic)
 {
     for (unsigned i = 0; i < nic->n_peers; i++)
-        if (nic->peers[i]->rx.ring && !shm_rx_empty(&nic->peers[i]->rx))
+        if (!shm_rx_empty(&nic->peers[i]->rx))
             return true;
     return false;
 }

@@ -95,6 +95,7 @@ struct shm_peer {
     struct shm_tx tx;           /* under tx_lock when the NIC has threads */
     int tx_lock;
     bool down;                  /* atomic: sends answer -EPIPE */
+    bool detour;                /* atomic, shm_detour(): not by the shortest way */
 
     bool heard;                 /* atomic: its hello came, what follows is set */
     bool fenced_wake;           /* atomic: fence before looking at its bell */
@@ -103,6 +104,7 @@ struct shm_peer {
     bool busy;                  /* the last look found a frame */
     char *base;                 /* its segment, as we map it */
     struct shm_bell *bell;      /* in its segment */
+    const uint32_t *sleeping;   /* in its bell; before it is heard, a word that is 0 */
     uint64_t remote_base, remote_size;  /* its segment, as it addresses it */
 
     enum shm_link_state state;
@@ -143,6 +145,15 @@ struct shm_nic {
     uint64_t open_ns, open_ticks;   /* when it was opened, by two clocks */
     char *bounce;               /* config.distrust: the frame that an upcall sees */
 };
+
+/* Sends have more to look at than the frame. After each change of what is asked here. */
+static inline void shm_detour(struct shm_peer *p)
+{
+    __atomic_store_n(&p->detour,
+                     p->nic->config.threads ||
+                     __atomic_load_n(&p->down, __ATOMIC_RELAXED) ||
+                     __atomic_load_n(&p->fenced_wake, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+}
 
 /* shm.c: wake the owner of that bell if it sleeps. */
 void shm_ring_bell(struct shm_bell *bell);

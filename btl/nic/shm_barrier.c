@@ -80,9 +80,11 @@ void shm_barrier_look(struct shm_nic *nic)
         return;
     nic->awaits_barrier = false;
     if (shm_barrier_reaches_us(nic))
-        for (unsigned i = 0; i < nic->n_peers; i++)
+        for (unsigned i = 0; i < nic->n_peers; i++) {
             __atomic_store_n(&nic->peers[i]->fenced_wake, nic->peers[i]->wants_fence,
                              __ATOMIC_RELAXED);
+            shm_detour(nic->peers[i]);
+        }
 }
 
 void shm_barrier_close(struct shm_nic *nic)

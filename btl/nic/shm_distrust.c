@@ -48,6 +48,7 @@ bool shm_sealed(int segment)
 int shm_accuse(struct shm_peer *p)
 {
     __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
+    shm_detour(p);
     __atomic_store_n(&p->accused, true, __ATOMIC_RELAXED);
     /* Pairs with the acquire in shm_peers_step(). */
     __atomic_store_n(&p->nic->accusations, true, __ATOMIC_RELEASE);
@@ -62,7 +63,7 @@ void shm_distrust(struct shm_peer *p, enum shm_lie lie)
         p->cause = -EPROTO;
         p->lie = lie;
     }
-    p->rx.ring = NULL;
+    shm_rx_none(&p->rx);
 }
 
 const char *shm_lie_text(enum shm_lie lie)

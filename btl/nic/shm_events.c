@@ -110,6 +110,7 @@ void shm_leaving(struct shm_peer *p, int cause)
     p->cause = cause;
     p->nic->n_leaving++;
     __atomic_store_n(&p->down, true, __ATOMIC_RELEASE);
+    shm_detour(p);
 }
 
 /* Read what a peer's socket holds. true when its end is closed. A close while
@@ -275,7 +276,7 @@ static int shm_peers_step(struct shm_nic *nic)
             shm_leaving(p, -ENOSPC);
         if (err)
             shm_leaving(p, err == -ECONNREFUSED ? -ECONNRESET : err);
-        if (p->state == SHM_LEAVING && (!p->rx.ring || shm_rx_empty(&p->rx))) {
+        if (p->state == SHM_LEAVING && shm_rx_empty(&p->rx)) {
             shm_report_down(nic, p);
             events++;
         }

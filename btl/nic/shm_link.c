@@ -300,6 +300,8 @@ int shm_hear(struct shm_peer *p, struct shm_stranger *s)
         p->bell = (struct shm_bell *)(void *)(p->base + s->hello.bell);
         p->wants_fence = s->hello.fenced_wake;
         p->fenced_wake = p->wants_fence || !shm_barrier_reaches_us(p->nic);
+        shm_detour(p);
+        p->sleeping = &p->bell->sleeping;
         p->in_fd = s->fd;
         p->pid = s->pid;
         p->bye = s->bye;
@@ -392,6 +394,7 @@ static int shm_meet(struct shm_peer *p)
 int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
                 struct pw_nic_peer **out)
 {
+    static const uint32_t awake;
     struct shm_nic *n = (struct shm_nic *)nic;
     struct shm_address a;
     struct shm_peer *p;
@@ -408,7 +411,10 @@ int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
     if (!p)
         return -ENOMEM;
     *p = (struct shm_peer){ .peer.nic = nic, .nic = n, .cookie = cookie, .address = a,
-                            .state = SHM_CALLING, .out_fd = -1, .in_fd = -1 };
+                            .state = SHM_CALLING, .out_fd = -1, .in_fd = -1,
+                            .sleeping = &awake };
+    shm_rx_none(&p->rx);
+    shm_detour(p);
     err = shm_queue_make(p);
     if (err) {
         shm_peer_free(p);

@@ -73,6 +73,7 @@ struct shm_tx {
 
 /* The reader's own books. */
 struct shm_rx {
+    const uint64_t *at;                 /* the next frame's word */
     struct shm_ring *ring;
     char *stow;
     size_t size;                        /* of either part */
@@ -121,10 +122,25 @@ static inline void shm_tx_init(struct shm_tx *tx, void *memory, size_t size)
     *shm_word(tx->ring, size, 0) = 0;
 }
 
+static inline void shm_rx_go(struct shm_rx *rx, uint64_t pos)
+{
+    rx->pos = pos;
+    rx->at = shm_word(rx->ring, rx->size, pos);
+}
+
 static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t size)
 {
     *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size };
     rx->stow = rx->ring->data + size;
+    shm_rx_go(rx, 0);
+}
+
+/* A queue in which nothing ever is, for as long as there is none. */
+static inline void shm_rx_none(struct shm_rx *rx)
+{
+    static const uint64_t nothing;
+
+    *rx = (struct shm_rx){ .at = &nothing };
 }
 
 static __attribute__((noinline, unused))
@@ -174,7 +190,7 @@ static inline void shm_tx_publish(struct shm_tx *tx, uint64_t skip, uint64_t byt
     uint64_t *next = shm_word(tx->ring, p->size, p->tail + skip + bytes);
 
     __atomic_store_n(next, 0, __ATOMIC_RELAXED);
-    /* Pairs with the acquire in shm_rx_peek(). */
+    /* Pairs with the acquire in shm_rx_word(). */
     __atomic_store_n(word, (uint64_t)imm << 32 | low, __ATOMIC_RELEASE);
     if (__builtin_expect(skip != 0, 0))
         __atomic_store_n(shm_word(tx->ring, p->size, p->tail),
@@ -295,6 +311,28 @@ int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n
     return 0;
 }
 
+/* The same for two short pieces, a header and less than a line, when nothing special is
+ * due. True: sent. It calls nothing, so it keeps nothing on the stack. */
+static inline __attribute__((always_inline))
+bool shm_tx_short(struct shm_tx *tx, uint32_t imm, const struct pw_iov iov[2])
+{
+    size_t first = iov[0].len, second = iov[1].len;
+    struct shm_part *p = &tx->in_ring;
+    uint64_t end;
+    char *to;
+
+    if (__builtin_expect((first - 1 >= SHM_LINE) | (second >= SHM_LINE), 0))
+        return false;
+    end = shm_after(p->tail, SHM_WORD + first + second);
+    if (__builtin_expect(end + 2 * SHM_LINE > p->limit, 0))
+        return false;
+    to = (char *)shm_word(tx->ring, p->size, p->tail) + SHM_WORD;
+    pw_copy_small(to, iov[0].base, first);
+    pw_copy_small(to + first, iov[1].base, second);
+    shm_tx_publish(tx, 0, end - p->tail, imm, (uint32_t)(first + second + 1));
+    return true;
+}
+
 /* The bytes will be read, but not before somebody has looked at their header: have them
  * come meanwhile. */
 static inline void shm_rx_fetch(const char *from, ptrdiff_t len)
@@ -340,53 +378,58 @@ static inline int shm_rx_direct(struct shm_rx *rx, const uint64_t *at, uint32_t 
     return 1;
 }
 
+/* The next frame's word; 0: there is none. Pairs with the release in shm_tx_publish(). */
+static inline uint64_t shm_rx_word(const struct shm_rx *rx)
+{
+    return __atomic_load_n(rx->at, __ATOMIC_ACQUIRE);
+}
+
 /* A word that is not of a frame in the ring, or not of a frame at all. */
 static __attribute__((noinline, unused))
-int shm_rx_peek_odd(struct shm_rx *rx, uint64_t word, uint32_t *imm, const void **data,
-                    size_t *len)
+int shm_rx_frame_odd(struct shm_rx *rx, uint64_t word, uint32_t *imm, const void **data,
+                     size_t *len)
 {
-    const uint64_t *at;
-
     if ((uint32_t)word == SHM_WRAP) {
         uint64_t skip = word >> 32;
 
         if (skip & (SHM_HALF - 1) || skip > rx->size - (rx->pos & (rx->size - 1)))
             return -EPROTO;
-        rx->pos += skip;
-        /* Pairs with the release in shm_tx_publish(). */
-        word = __atomic_load_n(shm_word(rx->ring, rx->size, rx->pos), __ATOMIC_ACQUIRE);
+        shm_rx_go(rx, rx->pos + skip);
+        word = shm_rx_word(rx);
     }
-    at = shm_word(rx->ring, rx->size, rx->pos);
     *imm = (uint32_t)(word >> 32);
     *len = (size_t)((uint32_t)word & ~SHM_STOWED) - 1;
     if ((uint32_t)word & SHM_STOWED)
-        return shm_rx_stowed(rx, at, *len, data);
+        return shm_rx_stowed(rx, rx->at, *len, data);
     return (uint32_t)word & SHM_ODD ? -EPROTO
-                                    : shm_rx_direct(rx, at, (uint32_t)word, data, len);
+                                    : shm_rx_direct(rx, rx->at, (uint32_t)word, data, len);
 }
 
-/* The next frame, in place. 1 there is one (finish with shm_rx_done()), 0 none,
- * -EPROTO when what is there cannot be a frame. Each word of the writer's is read
- * once, and what was read is checked: a writer that changes it meanwhile leads us
- * nowhere outside of its queue. */
+static inline bool shm_rx_empty(const struct shm_rx *rx)
+{
+    return !shm_rx_word(rx);
+}
+
+/* The frame of that word, in place. 1 (finish with shm_rx_done()), or -EPROTO when what is
+ * there cannot be a frame. Each word of the writer's is read once, and what was read is
+ * checked: a writer that changes it meanwhile leads us nowhere outside of its queue. */
 static inline __attribute__((always_inline))
-int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data, size_t *len)
+int shm_rx_frame(struct shm_rx *rx, uint64_t word, uint32_t *imm, const void **data,
+                 size_t *len)
 {
-    const uint64_t *at = shm_word(rx->ring, rx->size, rx->pos);
-    /* Pairs with the release in shm_tx_publish(). */
-    uint64_t word = __atomic_load_n(at, __ATOMIC_ACQUIRE);
-
-    if (__builtin_expect(!word, 1))
-        return 0;
     if (__builtin_expect((uint32_t)word & SHM_ODD, 0))
-        return shm_rx_peek_odd(rx, word, imm, data, len);
+        return shm_rx_frame_odd(rx, word, imm, data, len);
     *imm = (uint32_t)(word >> 32);
-    return shm_rx_direct(rx, at, (uint32_t)word, data, len);
+    return shm_rx_direct(rx, rx->at, (uint32_t)word, data, len);
 }
 
-static inline bool shm_rx_empty(struct shm_rx *rx)
+/* Both. 0: none. */
+static inline int shm_rx_peek(struct shm_rx *rx, uint32_t *imm, const void **data,
+                              size_t *len)
 {
-    return !__atomic_load_n(shm_word(rx->ring, rx->size, rx->pos), __ATOMIC_ACQUIRE);
+    uint64_t word = shm_rx_word(rx);
+
+    return word ? shm_rx_frame(rx, word, imm, data, len) : 0;
 }
 
 /* Pairs with the acquire in shm_part_read(). */
@@ -408,7 +451,7 @@ static inline void shm_rx_rest(struct shm_rx *rx)
 /* Through with the frame that peek gave: its bytes may be written again. */
 static inline void shm_rx_done(struct shm_rx *rx)
 {
-    rx->pos = rx->next;
+    shm_rx_go(rx, rx->next);
     if (__builtin_expect(rx->pos - rx->published >= rx->size / 8, 0))
         shm_rx_publish(&rx->ring->head, &rx->published, rx->pos);
     if (__builtin_expect(rx->stow_next == rx->stow_pos, 1))

@@ -594,7 +594,7 @@ static void expect_refused(struct rig *r, uint64_t word)
 {
     *shm_word(r->rx.ring, r->rx.size, 0) = word;
     cr_expect(eq(int, peek(r), -EPROTO), "word %llx", (unsigned long long)word);
-    r->rx.pos = 0;
+    shm_rx_go(&r->rx, 0);
 }
 
 Test(ring, a_word_that_can_be_no_frame_is_refused)
@@ -638,7 +638,7 @@ Test(ring, a_frame_that_does_not_end_before_the_ring_is_refused)
 
     rig_open(&r, STOW);
     last = r.rx.size - SHM_LINE;
-    r.rx.pos = 7 * r.rx.size + last;
+    shm_rx_go(&r.rx, 7 * r.rx.size + last);
     *shm_word(r.rx.ring, r.rx.size, last) = SHM_LINE - SHM_WORD + 1;
     cr_expect(eq(int, peek(&r), 1), "up to its end");
     *shm_word(r.rx.ring, r.rx.size, last) = SHM_LINE - SHM_WORD + 2;

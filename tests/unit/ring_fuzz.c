@@ -143,10 +143,10 @@ static void read_lies(size_t size)
         } else if (got < 0) {
             cr_assert(eq(int, got, -EPROTO));
             shm_rx_init(&rx, r.mine, size);     /* as the next peer's */
-            rx.pos = n % 1000 * SHM_LINE;
+            shm_rx_go(&rx, n % 1000 * SHM_LINE);
             lies++;
         } else {
-            rx.pos += SHM_HALF;
+            shm_rx_go(&rx, rx.pos + SHM_HALF);
         }
         __atomic_store_n(&r.at, rx.stow_pos, __ATOMIC_RELAXED);
         if (n % 512 == 0)
