@@ -11,6 +11,10 @@
 
 #define PW_EAGER_LIMIT 16384        /* headers included */
 #define PW_RGET_MIN 65537
+
+/* With more ranks on the host than cores, where every answer waits for a core. */
+#define PW_EAGER_LIMIT_CROWDED 16448
+#define PW_RGET_MIN_CROWDED 16384
 #define PW_CHUNK 16384              /* where nothing was measured */
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "opal/util/proc.h"
+#include "limits.h"
 #include "pinwheel.h"
 #include "pinwheel/process_pool.h"
 
@@ -82,6 +83,14 @@ struct pw_module pw_module = {
     },
 };
 
+/* 0: not known. */
+static unsigned host_cores(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cores > 0 ? (unsigned)cores : 0;
+}
+
 static unsigned local_ranks(void)
 {
     return opal_process_info.num_local_peers + 1u;
@@ -131,13 +140,12 @@ static int engine_open(struct pw_module *m, bool threads)
 {
     static const struct pw_engine_upcalls up = { .recv = pw_recv, .dead = pw_procs_dead,
                                                 .caller = pw_procs_caller };
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct pw_engine_config config = {
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
-        .bulk = pw_params.bulk, .cores = cores > 0 ? (unsigned)cores : 0,
+        .bulk = pw_params.bulk, .cores = host_cores(),
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
         .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
         .pin_host_bytes = pw_params.pin_host_bytes,
@@ -201,11 +209,19 @@ static void tell_trust(void)
             "read where they lie");
 }
 
+static size_t eager_limit(void)
+{
+    if (pw_params.eager_limit)
+        return pw_params.eager_limit;
+    return host_cores() && local_ranks() > host_cores() ? PW_EAGER_LIMIT_CROWDED
+                                                        : PW_EAGER_LIMIT;
+}
+
 /* A message must fit a frame, whatever was asked for. */
 static void set_limits(struct pw_module *m)
 {
     size_t most = pw_engine_message_max(m->engine);
-    size_t eager = pw_params.eager_limit, frag = pw_params.max_send_size;
+    size_t eager = eager_limit(), frag = pw_params.max_send_size;
 
     if (eager > most || frag > most)
         pw_tell(1, "eager_limit and max_send_size are cut to %zu, a quarter of the queue",

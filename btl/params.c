@@ -46,15 +46,17 @@ static struct number numbers[] = {
       "Bytes of the queue from one rank to another of the host, a power of two; a quarter "
       "of it is the largest fragment. 0: twice a core's second cache, 1 to 4 MiB, less "
       "with several peers: 4 MiB for all, as long as that is 128 KiB for each" },
-    { "eager_limit", PW_TEXT(PW_EAGER_LIMIT), &pw_params.eager_limit, 256, (size_t)1 << 20, false, false,
+    { "eager_limit", "0", &pw_params.eager_limit, 256, (size_t)1 << 20, true, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
-      "has asked for them" },
+      "has asked for them. 0: " PW_TEXT(PW_EAGER_LIMIT) ", or "
+      PW_TEXT(PW_EAGER_LIMIT_CROWDED) " with more ranks on the host than cores" },
     { "max_send_size", "32704", &pw_params.max_send_size, 1024, (size_t)1 << 20, false,
       false,
       "Bytes of a fragment of a longer message that is sent in pieces" },
-    { "rget_min", PW_TEXT(PW_RGET_MIN), &pw_params.rget_min, 1, SIZE_MAX, false, false,
+    { "rget_min", "0", &pw_params.rget_min, 1, SIZE_MAX, true, false,
       "Messages of at least this many bytes in memory outside the pool are fetched by the "
-      "receiver in one transfer instead of sent in fragments" },
+      "receiver in one transfer instead of sent in fragments. 0: " PW_TEXT(PW_RGET_MIN)
+      ", or " PW_TEXT(PW_RGET_MIN_CROWDED) " with more ranks on the host than cores" },
     { "chunk", "0", &pw_params.chunk, 1024, (size_t)1 << 20, true, false,
       "Bytes of one piece of such a transfer when it goes through the queue. 0: what "
       "pwbench calibrate found best on this host, else 16384" },

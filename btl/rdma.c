@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 
+#include "limits.h"
 #include "pinwheel.h"
 #include "pinwheel/atomic.h"
 
@@ -41,10 +42,17 @@ void pw_rdma_fini(void)
 
 /* NULL makes the PML send in fragments: right for a message in ordinary memory
  * that is too short to pay for a request and an answer. */
+static size_t rget_min(const struct pw_module *m)
+{
+    if (pw_params.rget_min)
+        return pw_params.rget_min;
+    return pw_engine_crowded(m->engine) ? PW_RGET_MIN_CROWDED : PW_RGET_MIN;
+}
+
 static bool fragments_are_better(struct pw_module *m, const void *base, size_t size,
                                  uint32_t flags)
 {
-    return flags == MCA_BTL_REG_FLAG_REMOTE_READ && size < pw_params.rget_min &&
+    return flags == MCA_BTL_REG_FLAG_REMOTE_READ && size < rget_min(m) &&
            !pw_pool_contains(m->pool, base, size);
 }
 

@@ -129,6 +129,10 @@ static void ways(FILE *to, const struct pw_costs *c)
     fprintf(to, "  up to %-9s in fragments, one copy on each side\n",
             size_text(PW_RGET_MIN - 1, text));
     bulk_ways(to, c);
+    fprintf(to, " with more ranks than cores\n  up to %-9s sent at once; ",
+            size_text(PW_EAGER_LIMIT_CROWDED, text));
+    fputs("above it fetched, in one transfer; by the kernel where\n"
+          "                  waiting for the other rank's core would take longer\n", to);
     fputs("  A job begins with these and goes on with what its own transfers take\n"
           "  (btl_pinwheel_bulk fixes it). A sender that computes and does not answer:\n"
           "  by the kernel.\n", to);

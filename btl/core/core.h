@@ -191,6 +191,8 @@ struct pw_engine {
     unsigned n_local;               /* endpoints on this host */
     unsigned n_near;                /* atomic: peers on this host, as was told */
     bool crowded;                   /* with us, more than there are cores */
+    struct pw_costs crowded_costs;  /* then: config.costs, but the peer helps only when it
+                                     * has a core */
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
     unsigned each_call;             /* atomic, enum pw_each: not only when asked */
@@ -294,6 +296,13 @@ static inline void pw_progress_leave(struct pw_engine *e)
 }
 /* the upcalls that NICs get */
 extern const struct pw_nic_upcalls pw_engine_nic_upcalls;
+
+/* What transfers are expected to take. */
+static inline const struct pw_costs *pw_costs_now(const struct pw_engine *e)
+{
+    return __atomic_load_n(&e->crowded, __ATOMIC_RELAXED) ? &e->crowded_costs
+                                                          : &e->config.costs;
+}
 
 /* serve.c */
 void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len);

@@ -45,6 +45,18 @@ void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cos
         curve->ns[i] = (uint64_t)((double)shape->ns[i] * factor);
 }
 
+static void later(struct pw_cost_curve *curve, unsigned ns)
+{
+    for (int i = 0; i < PW_COST_POINTS && curve->ns[0]; i++)
+        curve->ns[i] += ns;
+}
+
+void pw_costs_later(struct pw_costs *costs, unsigned ns)
+{
+    later(&costs->stream, ns);
+    later(&costs->push, ns);
+}
+
 static bool rises(const struct pw_cost_curve *c)
 {
     for (int i = 1; i < PW_COST_POINTS; i++)

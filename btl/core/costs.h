@@ -48,6 +48,9 @@ void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cos
  * unknown? What is otherwise was measured while something disturbed. */
 bool pw_costs_plausible(const struct pw_costs *c);
 
+/* What needs the peer's help (stream, push) takes so much longer. */
+void pw_costs_later(struct pw_costs *costs, unsigned ns);
+
 /* The costs used where nothing was measured; see doc/costs.md for how they were
  * taken. */
 extern const struct pw_costs pw_costs_default;

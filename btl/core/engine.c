@@ -13,6 +13,10 @@
 #include "idle.h"
 #include "path.h"
 
+/* With more ranks than cores, how long it takes until the peer has one and helps. A guess:
+ * it decides where a job begins, what transfers then take decides the rest. */
+enum { PW_TURN_NS = 20000 };
+
 /* Is this thread in an upcall of progress? */
 static bool in_upcall(const struct pw_engine *e)
 {
@@ -109,6 +113,8 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     e->config = *config;
     if (!e->config.backends)
         e->config.backends = pw_nic_backends;
+    e->crowded_costs = e->config.costs;
+    pw_costs_later(&e->crowded_costs, PW_TURN_NS);
     pthread_mutex_init(&e->progress, NULL);
     pthread_mutex_init(&e->lock, NULL);
     err = names_check(&e->config, why);
@@ -149,6 +155,11 @@ void pw_engine_close(struct pw_engine *e)
     pthread_mutex_destroy(&e->progress);
     pthread_mutex_destroy(&e->lock);
     free(e);
+}
+
+bool pw_engine_crowded(const struct pw_engine *e)
+{
+    return __atomic_load_n(&e->crowded, __ATOMIC_RELAXED);
 }
 
 size_t pw_engine_message_max(const struct pw_engine *e)

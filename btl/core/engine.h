@@ -97,6 +97,9 @@ int pw_engine_address(struct pw_engine *e, void *out, size_t room);
 /* The largest message, in bytes. */
 size_t pw_engine_message_max(const struct pw_engine *e);
 
+/* Are there more ranks on this host than cores? May change when peers come and go. */
+bool pw_engine_crowded(const struct pw_engine *e);
+
 /* Returns the number of things that happened. Gives way or sleeps when there
  * have been none for a while, see idle.h. Returns 0 at once when another thread
  * is in it, or when called from an upcall. */

@@ -124,7 +124,7 @@ static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
 /* Of memory that the kernel reaches: the cheaper way as was measured before. */
 static enum pw_way bulk_expect(const struct pw_engine *e, size_t len)
 {
-    const struct pw_costs *c = &e->config.costs;
+    const struct pw_costs *c = pw_costs_now(e);
 
     if (e->config.bulk != PW_BULK_AUTO)
         return e->config.bulk == PW_BULK_KERNEL ? PW_WAY_KERNEL : PW_WAY_STREAM;
@@ -141,7 +141,7 @@ static enum pw_way bulk_choose(struct pw_endpoint *ep, size_t len)
     if (e->config.bulk != PW_BULK_AUTO)
         return bulk_expect(e, len);
     pw_lock(e);
-    carrier = pw_adapt_choose(&ep->adapt, &e->config.costs, len);
+    carrier = pw_adapt_choose(&ep->adapt, pw_costs_now(e), len);
     pw_unlock(e);
     return carrier == PW_CARRY_KERNEL ? PW_WAY_KERNEL : PW_WAY_STREAM;
 }
@@ -158,7 +158,7 @@ static void bulk_note(struct pw_endpoint *ep, enum pw_carrier carrier, size_t le
             started_ns = ep->streamed_ns;
         ep->streamed_ns = now;
     }
-    pw_adapt_note(&ep->adapt, &ep->e->config.costs, carrier, len, now - started_ns);
+    pw_adapt_note(&ep->adapt, pw_costs_now(ep->e), carrier, len, now - started_ns);
     pw_unlock(ep->e);
 }
 

@@ -70,6 +70,21 @@ Test(costs, defaults_are_known_and_rise_with_the_length)
     }
 }
 
+Test(costs, a_peer_that_must_help_may_be_waited_for)
+{
+    struct pw_costs c = { .direct = pw_cost_line(10, 1000), .stream = pw_cost_line(20, 1000),
+                          .kernel = pw_cost_line(30, 1000) };
+    const struct pw_costs was = c;
+
+    pw_costs_later(&c, 5000);
+    for (size_t len = 1; len < (size_t)1 << 26; len *= 3)
+        cr_expect(eq(u64, pw_cost_ns(&c.stream, len), pw_cost_ns(&was.stream, len) + 5000),
+                  "%zu bytes", len);
+    cr_expect(zero(memcmp(&c.direct, &was.direct, sizeof c.direct)));
+    cr_expect(zero(memcmp(&c.kernel, &was.kernel, sizeof c.kernel)));
+    cr_expect(eq(u64, pw_cost_ns(&c.push, 4096), PW_COST_UNKNOWN), "not known, still");
+}
+
 Test(costs, what_was_not_measured_goes_on_as_another_curve_does)
 {
     const struct pw_cost_curve shape = { { 1, 2, 3, 4, 5, 10, 20, 50 } };

@@ -152,14 +152,12 @@ static void expect_refused(const char *name, const char *text)
 
 Test(params, a_size_out_of_range_is_refused)
 {
-    expect_refused("eager_limit", "0");
     expect_refused("eager_limit", "255");
     expect_refused("eager_limit", "1g");
     expect_refused("max_send_size", "1023");
     expect_refused("chunk", "1023");
     expect_refused("queue_size", "4095");
     expect_refused("queue_size", "128m");
-    expect_refused("rget_min", "0");
     expect_refused("sleep_us", "1000001");
     expect_refused("pin_bytes", "4095");
     expect_refused("pin_regions", "17m");

@@ -330,6 +330,15 @@ Test(transfer, the_kernel_copies_what_costs_more_in_frames)
     cr_expect(eq(u64, carry(&kernel, false, 10000).kernel_bytes, 10000));
 }
 
+Test(transfer, with_more_ranks_than_cores_the_kernel_copies_less_too)
+{
+    const struct way crowded = { .plan = { .keyed = true, .cores = 1 },
+                                 .flags = PW_NIC_PROMPT, .reach = PW_REACH_KERNEL };
+
+    cr_expect(eq(u64, carry(&crowded, true, 100).kernel_bytes, 100));
+    cr_expect(eq(u64, carry(&crowded, false, 100).kernel_bytes, 100));
+}
+
 Test(transfer, a_passive_owners_memory_goes_through_the_kernel)
 {
     struct pair_outcome done = { 0 };
