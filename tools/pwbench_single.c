@@ -11,8 +11,6 @@
 #include "pwbench_figures.h"
 #include "pwbench_tests.h"
 
-enum { TAG_CORE = 9 };
-
 /* Warm up, and find how many iterations fit the time. The first half of the
  * warm-up meets page faults and connection set-up, so the second half counts. */
 static long choose_iterations(struct pw_bench *b, size_t size, struct pw_counts c)
@@ -146,13 +144,12 @@ static void print_heading(const struct pw_bench *b, const int core[2])
 /* A hardware thread of each of the first two ranks' cores, or -1. Valid on rank 0. */
 static void find_cores(const struct pw_bench *b, int core[2])
 {
-    int mine = pw_cores_usable() == 1 ? pw_core_at(0) : -1;
+    int mine[2] = { -1, -1 };
 
-    core[0] = core[1] = mine;
-    if (b->rank == 1)
-        MPI_Send(&mine, 1, MPI_INT, 0, TAG_CORE, MPI_COMM_WORLD);
-    else if (b->rank == 0 && b->ranks > 1)
-        MPI_Recv(&core[1], 1, MPI_INT, 1, TAG_CORE, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    core[0] = core[1] = -1;
+    if (b->rank < 2 && pw_cores_usable() == 1)
+        mine[b->rank] = pw_core_at(0);
+    MPI_Reduce(mine, core, 2, MPI_INT, MPI_MAX, 0, MPI_COMM_WORLD);
 }
 
 static int run_sizes(const struct pw_single_options *o)
