@@ -24,7 +24,8 @@
  *
  * Frames are contiguous; in the ring the word WRAP tells how many bytes are left out
  * before the next one. How far the reader has read (head, stow_head) is published now
- * and then only: when nothing is left to read, and every eighth of either part.
+ * and then only: when nothing is left to read, every 2 KiB of the ring (SHM_TELL) and every
+ * eighth of the stow.
  *
  * One writer thread and one reader thread at a time; the caller sees to it.
  */
@@ -41,6 +42,10 @@ enum { SHM_HALF = 32, SHM_STOW_MIN = 4096 };
 
 /* So much of a frame is fetched ahead. */
 enum { SHM_FETCH = 4096 };
+
+/* The reader publishes after so much of the ring at the latest: the writer has to see that
+ * it keeps up, or it would not jump. */
+enum { SHM_TELL = 2048 };
 
 /* From so many bytes on a frame's first line is written last. */
 enum { SHM_FIRST_LAST = 256 };
@@ -77,6 +82,7 @@ struct shm_rx {
     struct shm_ring *ring;
     char *stow;
     size_t size;                        /* of either part */
+    size_t tell;                        /* so much of the ring is read before it is published */
     uint64_t pos, stow_pos;             /* bytes read */
     uint64_t published, stow_published; /* what head and stow_head say */
     uint64_t next, stow_next;           /* pos and stow_pos after this frame; stow_next
@@ -90,7 +96,7 @@ static inline size_t shm_queue_bytes(size_t size)
 }
 
 /* The largest frame. A quarter, so that reader and writer can work at the same
- * time and publishing eighths is enough. */
+ * time and publishing eighths of the stow is enough. */
 static inline size_t shm_frame_max(size_t size)
 {
     return size / 4 - SHM_LINE;
@@ -130,7 +136,8 @@ static inline void shm_rx_go(struct shm_rx *rx, uint64_t pos)
 
 static inline void shm_rx_init(struct shm_rx *rx, void *memory, size_t size)
 {
-    *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size };
+    *rx = (struct shm_rx){ .ring = (struct shm_ring *)memory, .size = size,
+                           .tell = size / 8 < SHM_TELL ? size / 8 : SHM_TELL };
     rx->stow = rx->ring->data + size;
     shm_rx_go(rx, 0);
 }
@@ -452,7 +459,7 @@ static inline void shm_rx_rest(struct shm_rx *rx)
 static inline void shm_rx_done(struct shm_rx *rx)
 {
     shm_rx_go(rx, rx->next);
-    if (__builtin_expect(rx->pos - rx->published >= rx->size / 8, 0))
+    if (__builtin_expect(rx->pos - rx->published >= rx->tell, 0))
         shm_rx_publish(&rx->ring->head, &rx->published, rx->pos);
     if (__builtin_expect(rx->stow_next == rx->stow_pos, 1))
         return;

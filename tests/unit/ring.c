@@ -406,6 +406,24 @@ Test(ring, while_the_reader_keeps_up_few_lines_are_used)
     rig_close(&r);
 }
 
+/* It never rests, so what it has read is known by what it publishes on the way. */
+Test(ring, a_reader_that_always_finds_a_frame_is_seen_to_keep_up)
+{
+    uint32_t first = 0;
+    size_t far = 0;
+    struct rig r;
+
+    rig_open(&r, 1 << 20);
+    for (uint32_t n = 0; n < 50000; n++) {
+        cr_assert(eq(int, send(&r, n, 40), 0));
+        if (n >= 20)
+            expect_frame(&r, first++, 40);
+        far = ring_at(&r) > far ? ring_at(&r) : far;
+    }
+    cr_expect(le(sz, far, 3 * SHM_HOT), "the writer went on at the beginning");
+    rig_close(&r);
+}
+
 /* All of a part but a little is there for a burst, wherever the writer is. */
 static size_t burst(struct rig *r, uint32_t *number, size_t len)
 {
