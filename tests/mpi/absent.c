@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* absent.c - a receiver that computes for seconds while the others go on sending.
  *
- * Rank 0 computes, and does not call MPI. The others send until their queues to it are
+ * Rank 0 computes, and does not call MPI. The others send until their queues to it (some
+ * 4 MiB) are
  * full, and then wait: without more memory, and without a processor of their own. When
  * it comes back everything is there, in order and as it was sent.
  */
@@ -11,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AWAY_MS = 1500, MESSAGES = 600, LONGEST = 200000, GROWTH_KIB = 32 << 10 };
+enum { AWAY_MS = 1500, MESSAGES = 2400, LONGEST = 200000, GROWTH_KIB = 32 << 10 };
 
 static const int eager[] = { 8, 1000, 12000, 200, 0, 4000 };
 static const int mixed[] = { 8, 30000, 1000, LONGEST, 12000, 70000 };
