@@ -2,9 +2,8 @@
 /* absent.c - a receiver that computes for seconds while the others go on sending.
  *
  * Rank 0 computes, and does not call MPI. The others send until their queues to it (some
- * 4 MiB) are
- * full, and then wait: without more memory, and without a processor of their own. When
- * it comes back everything is there, in order and as it was sent.
+ * 4 MiB) are full, and then wait: without more memory, and without a processor of their
+ * own. When it comes back everything is there, in order and as it was sent.
  */
 #include "story.h"
 
