@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/* pinwheel.h - the driver's own structures; user space has include/pinwheel/kdriver.h.
+ *
+ *     main.c      the device, control descriptors, which call goes where
+ *     words.c     generation words and slots
+ *     watch.c     ranges whose changes move a word
+ *     export.c    pinned ranges that share descriptors map
+ *     pool.c      pinned hugepages
+ *     user.c      what each user has pinned, and may
+ *     inode.c     files that are in no directory
+ *     counters.c  what sysfs shows
+ *     compat.h    where kernels differ
+ *
+ * Locks, in this order: control->lock, mmap_lock (of the calling process),
+ * export->lock. An interval notifier's callback takes none of them: it moves words, by
+ * atomic instructions, and returns. Nothing is unpinned, unmapped or freed there.
+ */
+#ifndef PINWHEEL_KDRIVER_INNER_H
+#define PINWHEEL_KDRIVER_INNER_H
+
+#include <linux/atomic.h>
+#include <linux/fs.h>
+#include <linux/kref.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/uidgid.h>
+#include <linux/xarray.h>
+
+#include "compat.h"
+#include "../include/pinwheel/kdriver.h"
+
+struct pwk_user;
+struct pwk_export;
+struct pwk_share;
+
+/* words.c: what a control descriptor and its share descriptors map read-only. Freed
+ * with the last who refers to it. */
+struct pwk_words {
+	struct kref ref;
+	atomic64_t *word;		/* vmalloc_user() */
+	unsigned int slots;		/* number of words */
+};
+
+/* A range that is watched; an export has one, too. Embedded, or alone. */
+struct pwk_slot {
+	struct mmu_interval_notifier notifier;
+	struct pwk_words *words;
+	unsigned int number;
+	u32 access;
+	struct pwk_export *export;	/* NULL: only watched */
+};
+
+/* A control descriptor. */
+struct pwk_control {
+	struct mm_struct *mm;		/* mmgrab()bed: the structure, not the memory */
+	kuid_t uid;			/* effective, of who opened it */
+	struct mutex lock;		/* slots, and what is made on first use */
+	struct xarray slots;		/* by number: struct pwk_slot */
+	unsigned int hint;		/* where to look for a free one */
+	struct pwk_words *words;	/* made on first use */
+	struct pwk_share *share;	/* likewise */
+};
+
+/* words.c */
+struct pwk_words *pwk_words_make(void);		/* NULL: no memory */
+void pwk_words_put(struct pwk_words *words);
+void pwk_words_move(struct pwk_words *words, unsigned int slot,
+		    enum pw_kd_event event);	/* any context */
+int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);
+
+/* watch.c. Under control->lock but for the notifier's callback. */
+int pwk_slot_open(struct pwk_control *control, u64 start, u64 end, u32 access,
+		  struct pwk_slot **out, u64 *word);
+void pwk_slot_close(struct pwk_control *control, struct pwk_slot *slot,
+		    enum pw_kd_event event);	/* frees it */
+
+/* export.c. open and close under control->lock. */
+int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg);
+void pwk_export_close(struct pwk_export *export);	/* mappings show nothing more */
+int pwk_share_fd(struct pwk_control *control);	/* a descriptor, or -errno */
+void pwk_share_close(struct pwk_control *control);
+
+/* pool.c */
+int pwk_pool_fd(u64 size);			/* a descriptor, or -errno */
+
+/* user.c: any process context. */
+struct pwk_user *pwk_user_get(void);		/* the calling one; NULL: no memory */
+void pwk_user_put(struct pwk_user *user);
+int pwk_user_charge(struct pwk_user *user, u64 bytes);	/* 0, -EDQUOT */
+void pwk_user_uncharge(struct pwk_user *user, u64 bytes);
+u64 pwk_user_bytes(struct pwk_user *user);
+u64 pwk_user_bytes_max(void);
+
+/* inode.c: a file that is in no directory, with an address space of its own.
+ * huge: its mappings by page frame may have huge entries. */
+int pwk_inode_init(void);
+void pwk_inode_exit(void);
+struct file *pwk_file_make(const char *name, const struct file_operations *ops,
+			   void *private, loff_t size, bool huge);
+
+/* counters.c: never negative; gauges go down again. */
+enum pwk_counter {
+	PWK_CONTROLS, PWK_WATCHES, PWK_EXPORTS, PWK_MAPPINGS, PWK_POOLS,	/* gauges */
+	PWK_EXPORT_PAGES, PWK_POOL_PAGES,		/* gauges, of 4 KiB */
+	PWK_EVENTS_UNMAP, PWK_EVENTS_DISCARD, PWK_EVENTS_PROTECT, PWK_EVENTS_PASSED,
+	PWK_FAULTS, PWK_HUGE_FAULTS, PWK_LATE_FAULTS,	/* of exports; of those taken back */
+	PWK_REFUSED,					/* calls that a limit refused */
+	PWK_COUNTERS
+};
+extern atomic64_t pwk_counters[PWK_COUNTERS];
+extern const struct attribute_group *pwk_counter_groups[];
+
+static inline void pwk_count(enum pwk_counter which, s64 n)
+{
+	atomic64_add(n, &pwk_counters[which]);
+}
+
+#endif
