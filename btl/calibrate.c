@@ -15,9 +15,8 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "core/clock.h"
 #include "core/costs_file.h"
 #include "core/measure.h"
 #include "opal/util/proc.h"
@@ -34,14 +33,11 @@ static char *wanted;
 
 static const char *why_not(void)
 {
-    unsigned ranks = opal_process_info.num_local_peers + 1u;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
     if (!pw_params.calibrate_ms)
         return "btl_pinwheel_calibrate_ms is 0";
-    if (ranks < 2)
+    if (pw_host_ranks() < 2)
         return "it takes two ranks on a host";
-    if (cores > 0 && ranks > (unsigned long)cores)
+    if (pw_host_crowded())
         return "more ranks than cores";
     if (pw_params.distrust || !pw_params.cma || pw_params.queue_size || pw_params.chunk)
         return "with other parameters than usual transfers take other times";
@@ -82,14 +78,6 @@ static struct pair pair_of(const struct pw_module *m)
             p.lowest = e;
     }
     return p;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static const struct pw_measure_plan plan = { .points = POINTS, .least = LEAST,
@@ -170,7 +158,7 @@ static void keep(struct pw_calibration *c, uint64_t start)
         pw_tell(1, "costs: measured, but not kept in %s: %s", wanted, why);
     else
         pw_tell(1, "costs: measured in %llu ms and kept in %s",
-                (unsigned long long)((now_ns() - start) / 1000000), wanted);
+                (unsigned long long)((pw_now_ns() - start) / 1000000), wanted);
 }
 
 /* The lower one. The other one waits for an end, whatever befalls us. */
@@ -189,7 +177,7 @@ static void ask(struct pw_measure *m, uint64_t start)
                                                                 : sentence(err));
     } else if (sched_getaffinity(0, sizeof cpus, &cpus) ||
                !pw_measure_has_room(&cpus, &m->peer_cpus,
-                                    opal_process_info.num_local_peers + 1u)) {
+                                    pw_host_ranks())) {
         pw_tell(1, "costs: not measured: more ranks than CPUs that they may run on");
     } else if ((err = measure(m, &c->costs)) != 0) {
         pw_tell(1, "costs: not measured: %s", sentence(err));
@@ -206,7 +194,7 @@ static void take_part(struct pw_module *module, const struct pair *p)
 {
     static struct pw_measure m;     /* a get that was given up may come back to it */
     struct pw_endpoint *ep = __atomic_load_n(&p->lowest->ep, __ATOMIC_ACQUIRE);
-    uint64_t start = now_ns();
+    uint64_t start = pw_now_ns();
 
     /* It would be opened for this alone, to a rank that may be gone. */
     if (!ep) {

@@ -91,9 +91,14 @@ static unsigned host_cores(void)
     return cores > 0 ? (unsigned)cores : 0;
 }
 
-static unsigned local_ranks(void)
+unsigned pw_host_ranks(void)
 {
     return opal_process_info.num_local_peers + 1u;
+}
+
+bool pw_host_crowded(void)
+{
+    return host_cores() && pw_host_ranks() > host_cores();
 }
 
 static void pool_tell(struct pw_module *m, bool found)
@@ -114,7 +119,7 @@ static int pool_open(struct pw_module *m)
 {
     struct pw_pool_config config = {
         .size = pw_params.pool_size, .pages = pw_params.pool_pages,
-        .sharers = local_ranks(), .min_size = (size_t)16 << 20,
+        .sharers = pw_host_ranks(), .min_size = (size_t)16 << 20,
     };
     int err = pw_process_pool_get(&config, &m->pool);
 
@@ -143,7 +148,7 @@ static int engine_open(struct pw_module *m, bool threads)
     struct pw_engine_config config = {
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .job = (uint64_t)geteuid(), .threads = threads,
-        .local_peers = local_ranks() - 1, .queue_bytes = pw_params.queue_size,
+        .local_peers = pw_host_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
         .bulk = pw_params.bulk, .cores = host_cores(),
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
@@ -213,8 +218,7 @@ static size_t eager_limit(void)
 {
     if (pw_params.eager_limit)
         return pw_params.eager_limit;
-    return host_cores() && local_ranks() > host_cores() ? PW_EAGER_LIMIT_CROWDED
-                                                        : PW_EAGER_LIMIT;
+    return pw_host_crowded() ? PW_EAGER_LIMIT_CROWDED : PW_EAGER_LIMIT;
 }
 
 /* A message must fit a frame, whatever was asked for. */

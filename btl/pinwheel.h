@@ -144,6 +144,8 @@ void pw_procs_fini(void);
 /* module.c */
 int pw_module_open(bool threads);
 void pw_module_close(void);
+unsigned pw_host_ranks(void);       /* of this job on this host, with this one */
+bool pw_host_crowded(void);         /* more of them than cores */
 
 /* send.c */
 int pw_send_init(void);

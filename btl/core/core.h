@@ -31,9 +31,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 #include "adapt.h"
+#include "clock.h"
 #include "engine.h"
 #include "pinwheel/pool.h"
 
@@ -244,14 +244,6 @@ static inline void pw_count(uint64_t *counter, uint64_t n)
 {
     __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
                      __ATOMIC_RELAXED);
-}
-
-static inline uint64_t pw_now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* endpoint.c: frames of ours. Control frames are never lost for lack of room:

@@ -3,24 +3,17 @@
 #include "samples.h"
 
 #include <stdlib.h>
-#include <time.h>
+
+#include "clock.h"
 
 /* What a look at the clock may add, ns. */
 enum { CLOCK_NS = 50 };
 
-static uint64_t now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 bool pw_samples_enough(struct pw_samples *s, int least, uint64_t budget_ns)
 {
     if (!s->n && !s->start)
-        s->start = now();
-    return s->n == PW_SAMPLES || (s->n >= least && now() - s->start >= budget_ns);
+        s->start = pw_now_ns();
+    return s->n == PW_SAMPLES || (s->n >= least && pw_now_ns() - s->start >= budget_ns);
 }
 
 void pw_samples_add(struct pw_samples *s, uint64_t ns)
