@@ -10,6 +10,7 @@ libpwnic_la_SOURCES = \
 	btl/nic/shm_distrust.c \
 	btl/nic/shm_events.c \
 	btl/nic/shm_link.c \
+	btl/nic/shm_queue.c \
 	btl/nic/shm_reach.c \
 	btl/nic/shm_part.h \
 	btl/nic/shm_ring.h

@@ -29,12 +29,6 @@ extern const struct pw_nic_ops pw_nic_shm;
  * without a pause. */
 enum { SHM_BATCH = 32 };
 
-/* What is tried when the pool is short of room, before it is an error; what a queue has
- * at least where nobody is; and what all queues of a rank have, if it is not many. */
-#define SHM_QUEUE_LEAST ((size_t)128 << 10)
-#define SHM_QUEUE_USUAL ((size_t)1 << 20)
-#define SHM_QUEUES_MOST ((size_t)4 << 20)
-
 /* Where the kernel lets only ancestors look into a process (Yama), permit who
  * started us and all that it started, which is the job on this host, and no
  * more. Without Yama this does nothing. Source: PR_SET_PTRACER, prctl(2). */
@@ -43,90 +37,13 @@ static void shm_permit_job(void)
     prctl(PR_SET_PTRACER, (unsigned long)getppid(), 0, 0, 0);
 }
 
-/* As much as has left the second caches of both cores when it is written again: half of
- * it is not enough (doc/costs.md). Where the C library does not know that cache, the
- * usual size. */
-static size_t shm_queue_best(void)
-{
-    long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    size_t size = SHM_QUEUE_USUAL;
-
-    while (cache > 0 && size < 2 * (size_t)cache && size < SHM_QUEUES_MOST)
-        size *= 2;
-    return size;
-}
-
-/* Many peers: less for each, for all may come to be used. */
-static size_t shm_queue_choose(const struct pw_nic_config *config)
-{
-    unsigned peers = config->local_peers ? config->local_peers : 1;
-    size_t share = SHM_QUEUES_MOST / peers, size;
-
-    if (config->queue_bytes)
-        return config->queue_bytes;
-    for (size = shm_queue_best(); size > share && size > SHM_QUEUE_LEAST;)
-        size /= 2;
-    return size;
-}
-
-/* How much of the ring has memory: at first, and when a burst came. The stow has none
- * before something is stowed; then it all comes at once, in large pages if there are. */
-enum { SHM_READY_FIRST = SHM_LINE + SHM_HOT, SHM_READY_BURST = 64 << 10,
-       SHM_READY_LARGE = 2 << 20 };
-
-int shm_queue_make(struct shm_peer *p)
-{
-    struct shm_nic *nic = p->nic;
-    struct pw_pool *pool = nic->config.pool;
-    size_t size = nic->queue_size;
-    struct shm_ring *ring;
-
-    while (!(ring = pw_pool_reserve(pool, shm_queue_bytes(size), SHM_LINE)) &&
-           !nic->config.queue_bytes && size > SHM_QUEUE_LEAST)
-        size /= 2;
-    if (!ring)
-        return -ENOMEM;
-    if (pw_pool_back(pool, ring, SHM_READY_FIRST, true)) {
-        pw_pool_free(pool, ring);
-        return -ENOMEM;
-    }
-    shm_tx_init(&p->tx, ring, size);
-    if (size > SHM_HOT)
-        p->tx.in_ring.ready = SHM_HOT;
-    p->tx.in_stow.ready = 0;
-    return 0;
-}
-
-/* Under tx_lock. */
-static int shm_queue_grow(struct shm_peer *p, bool stows)
-{
-    struct shm_part *ring = &p->tx.in_ring, *stow = &p->tx.in_stow;
-    bool all = stows || ring->ready > SHM_HOT || ring->size <= SHM_READY_BURST;
-    size_t bytes = all ? shm_queue_bytes(ring->size) : SHM_READY_BURST;
-    /* No large page for the line by which it is larger than some. */
-    size_t rest = all && bytes > SHM_READY_LARGE ? bytes % SHM_READY_LARGE : 0;
-    struct pw_pool *pool = p->nic->config.pool;
-    char *queue = (char *)p->tx.ring;
-    int err = pw_pool_back(pool, queue, bytes - rest, !all);
-
-    if (!err && rest)
-        err = pw_pool_back(pool, queue + bytes - rest, rest, true);
-    if (err)
-        return err;
-    ring->ready = all ? ring->size : SHM_READY_BURST - SHM_LINE;
-    stow->ready = all ? stow->size : 0;
-    return 0;
-}
-
 /* Every frame must fit every queue, also one that had to be made smaller. */
 static void shm_describe(struct pw_nic_info *info, const struct pw_nic_config *config)
 {
-    size_t size = config->queue_bytes ? config->queue_bytes : SHM_QUEUE_LEAST;
-
     *info = (struct pw_nic_info){
         .flags = PW_NIC_LOSSLESS | PW_NIC_SAME_HOST | PW_NIC_PUT | PW_NIC_ATOMIC |
                  PW_NIC_PROMPT,
-        .frame_max = shm_frame_max(size),
+        .frame_max = shm_frame_max(shm_queue_least(config)),
         .inline_max = 1024,
         .latency_ns = 70,
         .bytes_per_s = (uint64_t)40e9,

@@ -2,6 +2,7 @@
 /* shm.h - the shm backend's own structures; nobody else includes this.
  *
  *     shm.c        open, close, frames, progress, sleeping and waking
+ *     shm_queue.c  the memory of the queue that we write for a peer
  *     shm_link.c   addresses, and calling a peer with our segment
  *     shm_events.c what the sockets tell: callers, departures, deaths
  *     shm_distrust.c  peers that do what no peer of ours does
@@ -158,8 +159,14 @@ static inline void shm_detour(struct shm_peer *p)
 /* shm.c: wake the owner of that bell if it sleeps. */
 void shm_ring_bell(struct shm_bell *bell);
 
-/* shm.c: a queue for a peer, with memory for little; -ENOMEM when the pool has none. */
+/* shm_queue.c. choose, least: bytes of a queue, and of one that was made where the pool
+ * was short of room. make: a queue for a peer, with memory for little. grow: with more,
+ * under tx_lock; for all of it, stow too, where `stows`. 0, or -ENOMEM when the pool has
+ * no room or the machine no memory. */
+size_t shm_queue_choose(const struct pw_nic_config *config);
+size_t shm_queue_least(const struct pw_nic_config *config);
 int shm_queue_make(struct shm_peer *p);
+int shm_queue_grow(struct shm_peer *p, bool stows);
 
 /* shm_barrier.c. look: from progress, now and then. Each NIC of a process has it open
  * for itself. */
