@@ -22,8 +22,10 @@
  * share descriptors map read-only at offset 0. Word 0 moves with every change of
  * anything watched. Word s, from PW_KD_FIRST_SLOT on, is that of slot s: in its low
  * byte the last event (enum pw_kd_event), above it a count. A change moves the slot's
- * word first and word 0 after it, both before the change returns to whoever made it.
- * A slot that is given out again goes on counting, so no value comes twice.
+ * word first and word 0 after it, both before the change returns to whoever made it;
+ * so does the end of all watches, but PW_KD_DROP moves the slot's word alone.
+ * A slot that is given out again goes on counting, so no value comes twice, and word 0
+ * only grows. A fork()ed child has its parent's words mapped, until it maps others.
  */
 #ifndef PINWHEEL_KDRIVER_H
 #define PINWHEEL_KDRIVER_H
@@ -68,12 +70,14 @@ struct pw_kd_info {
     __u64 user_bytes;       /* out: pinned for this user now, by pools and exports */
     __u64 user_bytes_max;   /* out: how many may be; also RLIMIT_MEMLOCK counts, but
                              * for CAP_IPC_LOCK */
-    __u64 reserved[4];
+    __u64 id;               /* out: of this control descriptor, and of no other one since
+                             * the driver was loaded; not 0 */
+    __u64 reserved[3];
 };
 
 /* PW_KD_WATCH and PW_KD_EXPORT. [start, end): multiples of 4 KiB, of this process.
- * On return the slot's word is `word` as long as nothing has happened; what happens
- * from now on moves it. */
+ * A change of them that is going on is waited for. On return the slot's word is `word`
+ * as long as nothing has happened; what happens from now on moves it. */
 struct pw_kd_watch {
     __u64 start, end;
     __u32 access;           /* PW_KD_READ, PW_KD_WRITE */
@@ -82,7 +86,9 @@ struct pw_kd_watch {
     __u64 offset;           /* out, EXPORT: where start lies in a share descriptor. Never
                              * given twice; equal to start modulo 2 MiB, so that huge
                              * pages can be mapped as such */
-    __u64 reserved[3];
+    __u64 id;               /* out: as pw_kd_info.id. Another one than before: somebody
+                             * has closed the descriptor, and its number is another's */
+    __u64 reserved[2];
 };
 
 struct pw_kd_slot {
