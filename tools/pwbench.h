@@ -95,6 +95,8 @@ const char *pw_test_buffers(enum pw_test test, enum pw_buffers buffers);
 enum pw_window_kind { PW_WIN_CREATE, PW_WIN_ALLOCATE, PW_WIN_DYNAMIC, PW_WINDOW_KINDS };
 extern const char *const pw_window_kind_name[PW_WINDOW_KINDS];
 
+enum { PW_BATCHES_MAX = 1000 };
+
 struct pw_single_options {
     enum pw_test test;
     struct pw_sizes sizes;

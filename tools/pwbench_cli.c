@@ -130,3 +130,42 @@ int pw_next_option(int argc, char **argv, const struct option *options)
         pw_usage_error("%s takes no argument \"%s\"", argv[0], argv[optind]);
     return c;
 }
+
+/* ---- the options of every test ---- */
+
+void pw_test_options_begin(enum pw_test test, struct pw_single_options *o)
+{
+    *o = (struct pw_single_options){ .test = test, .warmup = -1, .window = 64, .batches = 1,
+                                     .seconds = -1 };
+    pw_parse_sizes("1:4M", &o->sizes);
+    if (pw_test_info[test].one_size)
+        o->sizes = (struct pw_sizes){ 1, { pw_test_info[test].size } };
+}
+
+void pw_test_option(int c, struct pw_single_options *o)
+{
+    const long most = 1000000000;
+
+    switch (c) {
+    case OPT_SIZES:
+        if (pw_test_info[o->test].one_size)
+            pw_usage_error("%s has no --sizes", pw_test_info[o->test].name);
+        pw_parse_sizes(optarg, &o->sizes);
+        break;
+    case OPT_BUFFERS: o->buffers = pw_parse_buffers(optarg, strlen(optarg)); break;
+    case OPT_ITERATIONS: o->iterations = pw_parse_long("iterations", optarg, 1, most); break;
+    case OPT_WARMUP: o->warmup = pw_parse_long("warmup", optarg, 0, most); break;
+    case OPT_SECONDS: o->seconds = pw_parse_seconds("seconds", optarg); break;
+    case OPT_BATCHES:
+        o->batches = (int)pw_parse_long("batches", optarg, 1, PW_BATCHES_MAX);
+        break;
+    case OPT_WINDOW: o->window = (int)pw_parse_long("window", optarg, 1, 65536); break;
+    case OPT_CHECK: o->check = true; break;
+    }
+}
+
+void pw_test_options_end(struct pw_single_options *o)
+{
+    if (o->seconds < 0)
+        o->seconds = o->iterations ? 0 : 2;
+}

@@ -44,6 +44,25 @@ enum pw_window_kind pw_parse_window_kind(const char *text);
  * An empty item is one of length 0, which no list knows. */
 const char *pw_list_next(const char **rest, size_t *len);
 
+/* The options of a test, with MPI or without: entries of a table for getopt_long().
+ * begin: what they are when none is given; then each that pw_next_option() gives; and
+ * end, once. */
+#define PW_TEST_OPTIONS \
+    { "sizes", required_argument, NULL, OPT_SIZES }, \
+    { "buffers", required_argument, NULL, OPT_BUFFERS }, \
+    { "iterations", required_argument, NULL, OPT_ITERATIONS }, \
+    { "warmup", required_argument, NULL, OPT_WARMUP }, \
+    { "seconds", required_argument, NULL, OPT_SECONDS }, \
+    { "batches", required_argument, NULL, OPT_BATCHES }, \
+    { "window", required_argument, NULL, OPT_WINDOW }, \
+    { "check", no_argument, NULL, OPT_CHECK }, \
+    { "help", no_argument, NULL, OPT_HELP }, \
+    { "version", no_argument, NULL, OPT_VERSION }
+
+void pw_test_options_begin(enum pw_test test, struct pw_single_options *o);
+void pw_test_option(int c, struct pw_single_options *o);
+void pw_test_options_end(struct pw_single_options *o);
+
 /* Commands. The exit code. */
 int pw_single_main(enum pw_test test, int argc, char **argv);
 int pw_compare_main(int argc, char **argv);

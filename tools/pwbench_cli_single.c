@@ -41,12 +41,10 @@ static void parse_require(char *text, struct pw_single_options *o)
 }
 
 /* What each option allows is checked; now what they say together. */
-static void single_check(const struct pw_single_options *o, bool sizes_given)
+static void single_check(const struct pw_single_options *o)
 {
     const struct pw_test_info *t = &pw_test_info[o->test];
 
-    if (t->one_size && sizes_given)
-        pw_usage_error("%s has no --sizes", t->name);
     if (o->pairs && t->kind != PW_PAIR)
         pw_usage_error("--pairs is for latency, bw, bibw, rate and overlap, not for %s", t->name);
     if (o->n_compute && o->test != PW_OVERLAP)
@@ -59,48 +57,27 @@ static void single_check(const struct pw_single_options *o, bool sizes_given)
 int pw_single_main(enum pw_test test, int argc, char **argv)
 {
     static const struct option options[] = {
-        { "sizes", required_argument, NULL, OPT_SIZES },
-        { "buffers", required_argument, NULL, OPT_BUFFERS },
-        { "iterations", required_argument, NULL, OPT_ITERATIONS },
-        { "warmup", required_argument, NULL, OPT_WARMUP },
-        { "seconds", required_argument, NULL, OPT_SECONDS },
-        { "batches", required_argument, NULL, OPT_BATCHES },
-        { "window", required_argument, NULL, OPT_WINDOW },
+        PW_TEST_OPTIONS,
         { "window-kind", required_argument, NULL, OPT_WINDOW_KIND },
-        { "check", no_argument, NULL, OPT_CHECK },
         { "pairs", no_argument, NULL, OPT_PAIRS },
         { "compute", required_argument, NULL, OPT_COMPUTE },
         { "require", required_argument, NULL, OPT_REQUIRE },
-        { "help", no_argument, NULL, OPT_HELP },
-        { "version", no_argument, NULL, OPT_VERSION },
         { NULL, 0, NULL, 0 },
     };
-    struct pw_single_options o = { .test = test, .warmup = -1, .window = 64, .batches = 1,
-                                   .seconds = -1 };
-    bool sizes_given = false;
+    struct pw_single_options o;
     int c;
 
-    pw_parse_sizes("1:4M", &o.sizes);
-    if (pw_test_info[test].one_size)
-        o.sizes = (struct pw_sizes){ 1, { pw_test_info[test].size } };
+    pw_test_options_begin(test, &o);
     while ((c = pw_next_option(argc, argv, options)) != -1) {
         switch (c) {
-        case OPT_SIZES: pw_parse_sizes(optarg, &o.sizes); sizes_given = true; break;
-        case OPT_BUFFERS: o.buffers = pw_parse_buffers(optarg, strlen(optarg)); break;
-        case OPT_ITERATIONS: o.iterations = pw_parse_long("iterations", optarg, 1, 1000000000); break;
-        case OPT_WARMUP: o.warmup = pw_parse_long("warmup", optarg, 0, 1000000000); break;
-        case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
-        case OPT_BATCHES: o.batches = (int)pw_parse_long("batches", optarg, 1, 1000); break;
-        case OPT_WINDOW: o.window = (int)pw_parse_long("window", optarg, 1, 65536); break;
         case OPT_WINDOW_KIND: o.window_kind = pw_parse_window_kind(optarg); break;
-        case OPT_CHECK: o.check = true; break;
         case OPT_PAIRS: o.pairs = true; break;
         case OPT_COMPUTE: parse_compute(optarg, &o); break;
         case OPT_REQUIRE: parse_require(optarg, &o); break;
+        default: pw_test_option(c, &o);
         }
     }
-    single_check(&o, sizes_given);
-    if (o.seconds < 0)
-        o.seconds = o.iterations ? 0 : 2;
+    single_check(&o);
+    pw_test_options_end(&o);
     return pw_single_run(&o);
 }

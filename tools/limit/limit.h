@@ -24,7 +24,7 @@
 #include "tools/pair.h"
 #include "tools/pwbench.h"
 
-enum { LIMIT_BATCHES_MAX = 1000, LIMIT_WAY_TEXT = 64 };
+enum { LIMIT_WAY_TEXT = 64 };
 
 struct limit_options {
     struct pw_single_options test;

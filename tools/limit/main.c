@@ -85,53 +85,29 @@ static enum pw_test parse_test(const char *word)
 int pw_limit_main(int argc, char **argv)
 {
     static const struct option options[] = {
-        { "sizes", required_argument, NULL, OPT_SIZES },
-        { "buffers", required_argument, NULL, OPT_BUFFERS },
-        { "iterations", required_argument, NULL, OPT_ITERATIONS },
-        { "warmup", required_argument, NULL, OPT_WARMUP },
-        { "seconds", required_argument, NULL, OPT_SECONDS },
-        { "batches", required_argument, NULL, OPT_BATCHES },
-        { "window", required_argument, NULL, OPT_WINDOW },
+        PW_TEST_OPTIONS,
         { "cores", required_argument, NULL, OPT_CORES },
-        { "check", no_argument, NULL, OPT_CHECK },
-        { "help", no_argument, NULL, OPT_HELP },
-        { "version", no_argument, NULL, OPT_VERSION },
         { NULL, 0, NULL, 0 },
     };
-    struct limit_options o = { .core = { -1, -1 }, .test = { .warmup = -1, .window = 64,
-                               .batches = 1, .seconds = -1 } };
-    struct pw_single_options *t = &o.test;
+    struct limit_options o = { .core = { -1, -1 } };
     bool help = argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "--version"));
+    enum pw_test test = PW_LATENCY;
     int c;
 
     if (!help) {
-        t->test = parse_test(argv[1]);
+        test = parse_test(argv[1]);
         argv[1] = argv[0];
         argc--;
         argv++;
     }
-    pw_parse_sizes("1:4M", &t->sizes);
-    if (pw_test_info[t->test].one_size)
-        t->sizes = (struct pw_sizes){ 1, { pw_test_info[t->test].size } };
+    pw_test_options_begin(test, &o.test);
     while ((c = pw_next_option(argc, argv, options)) != -1) {
-        switch (c) {
-        case OPT_SIZES:
-            if (pw_test_info[t->test].one_size)
-                pw_usage_error("%s has no --sizes", pw_test_info[t->test].name);
-            pw_parse_sizes(optarg, &t->sizes);
-            break;
-        case OPT_BUFFERS: t->buffers = pw_parse_buffers(optarg, strlen(optarg)); break;
-        case OPT_ITERATIONS: t->iterations = pw_parse_long("iterations", optarg, 1, 1000000000); break;
-        case OPT_WARMUP: t->warmup = pw_parse_long("warmup", optarg, 0, 1000000000); break;
-        case OPT_SECONDS: t->seconds = pw_parse_seconds("seconds", optarg); break;
-        case OPT_BATCHES: t->batches = (int)pw_parse_long("batches", optarg, 1, LIMIT_BATCHES_MAX); break;
-        case OPT_WINDOW: t->window = (int)pw_parse_long("window", optarg, 1, 65536); break;
-        case OPT_CORES: parse_cores(optarg, o.core); break;
-        case OPT_CHECK: t->check = true; break;
-        }
+        if (c == OPT_CORES)
+            parse_cores(optarg, o.core);
+        else
+            pw_test_option(c, &o.test);
     }
     choose_cores(o.core);
-    if (t->seconds < 0)
-        t->seconds = t->iterations ? 0 : 2;
+    pw_test_options_end(&o.test);
     return limit_measure(&o);
 }

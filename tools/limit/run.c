@@ -179,7 +179,7 @@ static long choose_iterations(struct limit_side *s, struct limit_order *o,
 static double measure(struct limit_side *s, struct limit_order *o,
                       const struct pw_single_options *t)
 {
-    double each[LIMIT_BATCHES_MAX];
+    double each[PW_BATCHES_MAX];
     long n = choose_iterations(s, o, t);
     int batches = n < t->batches ? (int)n : t->batches;
 
