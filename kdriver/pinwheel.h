@@ -30,6 +30,19 @@
 #include "compat.h"
 #include "../include/pinwheel/kdriver.h"
 
+/* Until export.c and pool.c are there, their calls are ones that do not exist. */
+#ifdef PWK_EXPORT
+#define PWK_SERVICE_ATTACH PW_KD_SERVICE_ATTACH
+#else
+#define PWK_SERVICE_ATTACH 0
+#endif
+#ifdef PWK_POOL
+#define PWK_SERVICE_POOL PW_KD_SERVICE_POOL
+#else
+#define PWK_SERVICE_POOL 0
+#endif
+#define PWK_SERVICES (PW_KD_SERVICE_WATCH | PWK_SERVICE_ATTACH | PWK_SERVICE_POOL)
+
 struct pwk_user;
 struct pwk_export;
 struct pwk_share;
@@ -40,6 +53,7 @@ struct pwk_words {
 	struct kref ref;
 	atomic64_t *word;		/* vmalloc_user() */
 	unsigned int slots;		/* number of words */
+	struct file *file;		/* what mappings refer to */
 };
 
 /* A range that is watched; an export has one, too. Embedded, or alone. */
@@ -55,11 +69,12 @@ struct pwk_slot {
 struct pwk_control {
 	struct mm_struct *mm;		/* mmgrab()bed: the structure, not the memory */
 	kuid_t uid;			/* effective, of who opened it */
+	struct pwk_user *user;		/* who opened it */
 	struct mutex lock;		/* slots, and what is made on first use */
 	struct xarray slots;		/* by number: struct pwk_slot */
 	unsigned int hint;		/* where to look for a free one */
-	struct pwk_words *words;	/* made on first use */
-	struct pwk_share *share;	/* likewise */
+	struct pwk_words *words;
+	struct pwk_share *share;	/* made on first use */
 };
 
 /* words.c */
@@ -67,22 +82,23 @@ struct pwk_words *pwk_words_make(void);		/* NULL: no memory */
 void pwk_words_put(struct pwk_words *words);
 void pwk_words_move(struct pwk_words *words, unsigned int slot,
 		    enum pw_kd_event event);	/* any context */
-int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);
+int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);	/* 0, -EINVAL, -EACCES */
 
 /* watch.c. Under control->lock but for the notifier's callback. */
 int pwk_slot_open(struct pwk_control *control, u64 start, u64 end, u32 access,
 		  struct pwk_slot **out, u64 *word);
 void pwk_slot_close(struct pwk_control *control, struct pwk_slot *slot,
-		    enum pw_kd_event event);	/* frees it */
+		    enum pw_kd_event event);	/* moves its word, and frees it */
 
 /* export.c. open and close under control->lock. */
 int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg);
-void pwk_export_close(struct pwk_export *export);	/* mappings show nothing more */
-int pwk_share_fd(struct pwk_control *control);	/* a descriptor, or -errno */
+/* Mappings show nothing more. Its slot's word has moved; the slot is gone already. */
+void pwk_export_close(struct pwk_export *export);
+struct file *pwk_share_file(struct pwk_control *control);	/* or ERR_PTR() */
 void pwk_share_close(struct pwk_control *control);
 
 /* pool.c */
-int pwk_pool_fd(u64 size);			/* a descriptor, or -errno */
+struct file *pwk_pool_file(u64 size);		/* or ERR_PTR() */
 
 /* user.c: any process context. */
 struct pwk_user *pwk_user_get(void);		/* the calling one; NULL: no memory */
@@ -91,11 +107,12 @@ int pwk_user_charge(struct pwk_user *user, u64 bytes);	/* 0, -EDQUOT */
 void pwk_user_uncharge(struct pwk_user *user, u64 bytes);
 u64 pwk_user_bytes(struct pwk_user *user);
 u64 pwk_user_bytes_max(void);
+int pwk_user_open(struct pwk_user *user);	/* 0, -EDQUOT: has the device open too often */
+void pwk_user_close(struct pwk_user *user);
 
-/* inode.c: a file that is in no directory, with an address space of its own.
+/* inode.c: a file that is in no directory, with an address space of its own; or
+ * ERR_PTR(). It holds ops->owner. Not under mmap_lock.
  * huge: its mappings by page frame may have huge entries. */
-int pwk_inode_init(void);
-void pwk_inode_exit(void);
 struct file *pwk_file_make(const char *name, const struct file_operations *ops,
 			   void *private, loff_t size, bool huge);
 

@@ -10,9 +10,10 @@
  *
  * Three kinds of descriptor:
  *
- *     control   open("/dev/pinwheel"). Belongs to the process image (mm) that opened it:
- *               a fork()ed child's calls answer EXDEV, but for PW_KD_INFO. Closing the
- *               last copy ends every watch and takes back every export.
+ *     control   open("/dev/pinwheel"): EDQUOT, the user has it open too often. Belongs to
+ *               the process image (mm) that opened it: a fork()ed child's calls answer
+ *               EXDEV, but for PW_KD_INFO. Closing the last copy ends every watch and
+ *               takes back every export; what is mapped of it is no copy.
  *     share     PW_KD_SHARE. Whoever is given it, and has the same effective user, may
  *               map what the control descriptor exports. It keeps nothing alive.
  *     pool      PW_KD_POOL. Pages of its own, which live until the last mapping and the
@@ -51,11 +52,11 @@
 /* What a watched range's last change was: the low byte of its word. */
 enum pw_kd_event {
     PW_KD_NONE = 0,
-    PW_KD_UNMAP = 1,        /* munmap, mmap over it, mremap, brk, shmdt, exec */
+    PW_KD_UNMAP = 1,        /* munmap, mmap over it, mremap, brk, shmdt */
     PW_KD_DISCARD = 2,      /* pages dropped or moved: madvise, hole punch, truncate,
                              * reclaim, migration, copy on write */
     PW_KD_PROTECT = 3,      /* mprotect took away a right that was asked for */
-    PW_KD_GONE = 4,         /* the process image ended */
+    PW_KD_GONE = 4,         /* the process image ended: exit, exec */
     PW_KD_DROPPED = 5,      /* PW_KD_DROP, or the control descriptor was closed */
 };
 

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The kernel module is made by the kernel's build system and not by plain make: see
+# kdriver/Makefile. It comes along in the tarball.
+
+EXTRA_DIST += kdriver/Kbuild kdriver/Makefile kdriver/compat.h kdriver/counters.c \
+	kdriver/inode.c kdriver/main.c kdriver/pinwheel.h kdriver/user.c kdriver/watch.c \
+	kdriver/words.c
