@@ -48,6 +48,7 @@ static struct attribute *attrs[] = {
 	&events_passed.attr.attr, &faults.attr.attr, &huge_faults.attr.attr,
 	&late_faults.attr.attr, &refused.attr.attr, NULL
 };
+
 static_assert(ARRAY_SIZE(attrs) == PWK_COUNTERS + 1);
 
 static const struct attribute_group group = {

@@ -18,6 +18,8 @@ static unsigned short mode = 0600;
 module_param(mode, ushort, 0444);
 MODULE_PARM_DESC(mode, "rights of the device node, where udev does not say otherwise (0600)");
 
+static atomic64_t last_id;
+
 static int control_open(struct inode *inode, struct file *file)
 {
 	struct pwk_control *control;
@@ -41,6 +43,7 @@ static int control_open(struct inode *inode, struct file *file)
 
 	control->mm = current->mm;
 	mmgrab(control->mm);
+	control->id = atomic64_inc_return(&last_id);
 	control->uid = current_euid();
 	mutex_init(&control->lock);
 	xa_init_flags(&control->slots, XA_FLAGS_ALLOC);
@@ -57,12 +60,14 @@ free_control:
 	return err;
 }
 
-/* The word moves before what is exported goes. */
-static void slot_drop(struct pwk_control *control, struct pwk_slot *slot)
+/* Words move before what is exported goes: word 0, too, where all slots are to end. */
+static void slot_drop(struct pwk_control *control, struct pwk_slot *slot, bool all)
 {
 	struct pwk_export *export __maybe_unused = slot->export;
 
 	pwk_slot_close(control, slot, PW_KD_DROPPED);
+	if (all)
+		pwk_word_move(control->words, 0, PW_KD_DROPPED);
 #ifdef PWK_EXPORT
 	if (export)
 		pwk_export_close(export);
@@ -77,7 +82,7 @@ static int control_release(struct inode *inode, struct file *file)
 
 	mutex_lock(&control->lock);
 	xa_for_each(&control->slots, number, slot)
-		slot_drop(control, slot);
+		slot_drop(control, slot, true);
 #ifdef PWK_EXPORT
 	pwk_share_close(control);
 #endif
@@ -101,6 +106,7 @@ static int control_info(struct pwk_control *control, void __user *arg)
 		.words_bytes = control->words->slots * sizeof(u64),
 		.user_bytes = pwk_user_bytes(control->user),
 		.user_bytes_max = pwk_user_bytes_max(),
+		.id = control->id,
 	};
 
 	return copy_to_user(arg, &info, sizeof(info)) ? -EFAULT : 0;
@@ -123,7 +129,7 @@ static int slot_drop_number(struct pwk_control *control, u32 number)
 
 	if (!slot)
 		return -ENOENT;
-	slot_drop(control, slot);
+	slot_drop(control, slot, false);
 	return 0;
 }
 
@@ -141,6 +147,7 @@ static int ioctl_watch(struct pwk_control *control, void __user *arg,
 	watch.slot = 0;
 	watch.word = 0;
 	watch.offset = 0;
+	watch.id = control->id;
 	if (mutex_lock_interruptible(&control->lock))
 		return -EINTR;
 	err = call(control, &watch);

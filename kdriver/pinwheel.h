@@ -68,6 +68,7 @@ struct pwk_slot {
 /* A control descriptor. */
 struct pwk_control {
 	struct mm_struct *mm;		/* mmgrab()bed: the structure, not the memory */
+	u64 id;				/* of no other descriptor */
 	kuid_t uid;			/* effective, of who opened it */
 	struct pwk_user *user;		/* who opened it */
 	struct mutex lock;		/* slots, and what is made on first use */
@@ -80,15 +81,17 @@ struct pwk_control {
 /* words.c */
 struct pwk_words *pwk_words_make(void);		/* NULL: no memory */
 void pwk_words_put(struct pwk_words *words);
+void pwk_word_move(struct pwk_words *words, unsigned int number,
+		   enum pw_kd_event event);	/* any context */
 void pwk_words_move(struct pwk_words *words, unsigned int slot,
-		    enum pw_kd_event event);	/* any context */
+		    enum pw_kd_event event);	/* the slot's, then word 0; likewise */
 int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);	/* 0, -EINVAL, -EACCES */
 
 /* watch.c. Under control->lock but for the notifier's callback. */
 int pwk_slot_open(struct pwk_control *control, u64 start, u64 end, u32 access,
 		  struct pwk_slot **out, u64 *word);
 void pwk_slot_close(struct pwk_control *control, struct pwk_slot *slot,
-		    enum pw_kd_event event);	/* moves its word, and frees it */
+		    enum pw_kd_event event);	/* moves its word alone, and frees it */
 
 /* export.c. open and close under control->lock. */
 int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg);

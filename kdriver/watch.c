@@ -22,14 +22,15 @@ static vm_flags_t rights(u32 access)
 	return (access & PW_KD_READ ? VM_READ : 0) | (access & PW_KD_WRITE ? VM_WRITE : 0);
 }
 
-/* 0, -ENOENT, -EACCES. Under mmap_lock, or rcu_read_lock where freed vmas wait for that. */
+/* 0, -ENOENT, -EACCES. Under mmap_lock. */
 static int range_check(struct mm_struct *mm, unsigned long start, unsigned long end, u32 access)
 {
 	vm_flags_t want = rights(access);
-	VMA_ITERATOR(vmi, mm, start);
 	struct vm_area_struct *vma;
+	struct vma_iterator vmi;
 	int err = 0;
 
+	vma_iter_init(&vmi, mm, start);
 	for_each_vma_range(vmi, vma, end) {
 		if (vma->vm_start > start)
 			return -ENOENT;
@@ -40,26 +41,20 @@ static int range_check(struct mm_struct *mm, unsigned long start, unsigned long 
 	return start < end ? -ENOENT : err;
 }
 
-/* Does the change take away a right that the slot's owner asked for? mprotect and the
- * NUMA scan call with mmap_lock of their own mm held, mprotect with the new rights in
- * the vma already (mm/mprotect.c); a page map scan of the own mm, which changes no
- * rights, without (fs/proc/task_mmu.c, 6.7 and later, where vmas are freed after an RCU
- * grace period). All else that changes protections comes from another mm, where nothing
- * is known of its lock.
+/* Does the change take away a right that the slot's owner asked for? Whoever changes
+ * protections of its own mm has mmap_lock: mprotect, which has the new rights in the vma
+ * already (mm/mprotect.c), the NUMA scan (kernel/sched/fair.c), userfaultfd, and the scan
+ * of a page map (fs/proc/task_mmu.c). Of a change from another mm's process nothing is
+ * known.
  */
 static bool takes_right(const struct pwk_slot *slot, const struct mmu_notifier_range *range)
 {
 	const struct interval_tree_node *node = &slot->notifier.interval_tree;
-	unsigned long start = max(range->start, node->start);
-	unsigned long end = min(range->end, node->last + 1);
-	bool takes;
 
 	if (range->mm != current->mm)
 		return true;
-	rcu_read_lock();
-	takes = range_check(range->mm, start, end, slot->access) != 0;
-	rcu_read_unlock();
-	return takes;
+	return range_check(range->mm, max(range->start, node->start),
+			   min(range->end, node->last + 1), slot->access) != 0;
 }
 
 static enum pw_kd_event event_of(const struct pwk_slot *slot,
@@ -194,11 +189,10 @@ free:
 	return err;
 }
 
-/* The word moves first: who maps an export must not miss that it is being taken back. */
 void pwk_slot_close(struct pwk_control *control, struct pwk_slot *slot, enum pw_kd_event event)
 {
 	mmu_interval_notifier_remove(&slot->notifier);
-	pwk_words_move(slot->words, slot->number, event);
+	pwk_word_move(slot->words, slot->number, event);
 	xa_erase(&control->slots, slot->number);
 	pwk_count(PWK_WATCHES, -1);
 	kfree(slot);

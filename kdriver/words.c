@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only
 /* words.c - generation words: pages that the driver writes and programs read.
  *
- * A word is written by pwk_words_move() alone, and never goes back. Whoever moves one
+ * A word is written by pwk_word_move() alone, and never goes back. Whoever moves one
  * may be inside a notifier's callback, or two of them on two processors: hence atomic
  * instructions and nothing else.
  *
@@ -73,8 +73,9 @@ void pwk_words_put(struct pwk_words *words)
 	kref_put(&words->ref, words_free);
 }
 
-static void word_move(atomic64_t *word, enum pw_kd_event event)
+void pwk_word_move(struct pwk_words *words, unsigned int number, enum pw_kd_event event)
 {
+	atomic64_t *word = &words->word[number];
 	s64 old = atomic64_read(word), next;
 
 	do {
@@ -85,8 +86,8 @@ static void word_move(atomic64_t *word, enum pw_kd_event event)
 /* The slot's first: who finds word 0 where it was need not look at the slot's. */
 void pwk_words_move(struct pwk_words *words, unsigned int slot, enum pw_kd_event event)
 {
-	word_move(&words->word[slot], event);
-	word_move(&words->word[0], event);
+	pwk_word_move(words, slot, event);
+	pwk_word_move(words, 0, event);
 }
 
 /* Under mmap_lock. */
