@@ -23,6 +23,7 @@ enum {
     LANE_HEAD = 24,                 /* the word and the 16 bytes */
     LANE_PIECE_MAX = 64 * 1024,
     LANE_BYTES = 8 * LANE_PIECE_MAX,
+    LANE_WIDE_BYTES = 64 * LANE_PIECE_MAX,  /* more than both cores' second caches */
     LANE_PAGE = 4096,
     LANE_SLOTS = 128,               /* at most: more would leave the first cache */
 };
@@ -39,7 +40,7 @@ struct lane_head {
 struct lane {
     _Alignas(LANE_LINE) _Atomic uint64_t read;
     struct lane_head head[LANE_SLOTS];
-    _Alignas(LANE_PAGE) char body[LANE_BYTES];
+    _Alignas(LANE_PAGE) char body[LANE_WIDE_BYTES];
 };
 
 /* Each side's view: how slots are laid out, and how far it is. */
@@ -63,14 +64,15 @@ struct lane_in {
     size_t next;
 };
 
-/* For pieces of at most so many bytes. */
-static inline struct lane_shape lane_shape(size_t piece)
+/* For pieces of at most so many bytes. wide: so many slots that their lines have left
+ * both caches when they are written again. */
+static inline struct lane_shape lane_shape(size_t piece, bool wide)
 {
     size_t stride = (piece + LANE_LINE - 1) / LANE_LINE * LANE_LINE, slots;
 
     if (LANE_HEAD + piece <= LANE_LINE)
         return (struct lane_shape){ 0, LANE_SLOTS };
-    slots = LANE_BYTES / stride;
+    slots = (wide ? LANE_WIDE_BYTES : LANE_BYTES) / stride;
     return (struct lane_shape){ stride, slots < LANE_SLOTS ? slots : LANE_SLOTS };
 }
 

@@ -99,6 +99,7 @@ struct limit_way {
     const char *name;
     bool pieces;        /* messages go in pieces: name is of one that goes as a whole */
     bool past;          /* by stores past the cache */
+    bool wide;          /* through more memory than the caches hold */
     bool lent;          /* the other side reads what is sent where it lies */
     bool mapped;        /* for which it must be mapped */
     bool kernel;
@@ -108,7 +109,7 @@ struct limit_way {
 };
 
 extern const struct limit_way limit_ways[];
-enum { LIMIT_WAYS = 4 };
+enum { LIMIT_WAYS = 6 };
 
 /* ---- check.c: 0, or -EBADMSG and a sentence in s->why ---- */
 

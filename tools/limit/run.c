@@ -22,8 +22,8 @@
 #define MADV_COLLAPSE 25        /* Linux 6.1; older libraries do not know it */
 #endif
 
-enum { HUGE = 2 << 20, CANDIDATES_MAX = 12, BUFFERS = 4, TRY_WARMUP = 10,
-       PAST_MIN = 1024 };
+enum { HUGE = 2 << 20, CANDIDATES_MAX = 20, BUFFERS = 4, TRY_WARMUP = 10,
+       PAST_MIN = 1024, WIDE_MIN = 64 << 10 };
 
 static const double try_part = 0.1;     /* of the time, for each way */
 static const double patience = 60, patience_of_size = 10;    /* s, on a busy machine */
@@ -95,7 +95,7 @@ static int iterate(struct limit_side *s, const struct limit_order *o)
 
 static void lanes_begin(struct limit_side *s, const struct limit_order *o)
 {
-    struct lane_shape shape = lane_shape(o->piece);
+    struct lane_shape shape = lane_shape(o->piece, o->way->wide);
 
     s->piece = o->piece;
     s->out = (struct lane_out){ .lane = &s->lane[s->side], .shape = shape,
@@ -214,7 +214,7 @@ static int find_candidates(const struct limit_side *s, size_t size,
 
         if ((way->mapped && !s->shared) || (way->kernel && !s->board->cma))
             continue;
-        if (way->past && size < PAST_MIN)
+        if ((way->past && size < PAST_MIN) || (way->wide && size < WIDE_MIN))
             continue;
         if (!way->pieces || size <= LANE_PIECE_MAX)
             add(candidate, &n, way, way->pieces ? size : 0, size);
@@ -232,8 +232,8 @@ static void found(const struct limit_side *s, const struct limit_order *o, doubl
 
     out->value = pw_figure(t->test, t->window, o->size, seconds);
     if (o->way->pieces && o->piece < o->size)
-        snprintf(out->way, sizeof out->way, "pieces of %zu%s", o->piece,
-                 o->way->past ? " past the cache" : "");
+        snprintf(out->way, sizeof out->way, "%spieces of %zu%s", o->way->wide ? "wide " : "",
+                 o->piece, o->way->past ? " past the cache" : "");
     else
         snprintf(out->way, sizeof out->way, "%s", o->way->name);
 }

@@ -2,7 +2,8 @@
 /* ways.c - the ways from one process to the other.
  *
  *   lane    two copies through shared memory: as a whole, or in pieces, so that both
- *           cores copy at the same time; by ordinary stores or by those past the cache
+ *           cores copy at the same time; by ordinary stores or by those past the cache;
+ *           through what the caches hold, or through more
  *   copy    one memcpy() by the receiver, from memory that both have mapped
  *   cma     one copy by the kernel: process_vm_readv()
  */
@@ -83,6 +84,9 @@ static int cma_move(struct limit_side *s, size_t size, long send, long recv)
 const struct limit_way limit_ways[LIMIT_WAYS] = {
     { .name = "lines", .pieces = true, .move = lane_move },
     { .name = "lines past the cache", .pieces = true, .past = true, .move = lane_move },
+    { .name = "wide lines", .pieces = true, .wide = true, .move = lane_move },
+    { .name = "wide lines past the cache", .pieces = true, .wide = true, .past = true,
+      .move = lane_move },
     { .name = "copy", .lent = true, .mapped = true, .move = copy_move },
     { .name = "cma", .lent = true, .kernel = true, .move = cma_move },
 };
