@@ -3,8 +3,8 @@
  *
  * Start at pw_endpoint_send(). Frames leave at once when the path has room and
  * nothing waits; what waits leaves in order from pw_endpoint_pump(), which
- * progress calls: first the queue (messages and control frames), then a piece
- * of each stream in turn.
+ * progress calls: first the queue (messages and control frames), then the
+ * streams, one after the other.
  *
  * Always true: while anything is in the queue no message overtakes it; `waiting`
  * is set when queue or streams hold something.
