@@ -3,7 +3,7 @@
 # its own that it runs inside are check_PROGRAMS.
 
 vm_tests += tests/vm/machine
-EXTRA_DIST += tests/vm/init tests/vm/machine tests/vm/numa tests/vm/prepare \
+EXTRA_DIST += tests/vm/boot.sh tests/vm/init tests/vm/machine tests/vm/numa tests/vm/prepare \
 	tests/vm/run
 
 if BUILD_MODULE
