@@ -21,4 +21,13 @@ static inline void pwk_vm_flags(struct vm_area_struct *vma, vm_flags_t set, vm_f
 }
 #endif
 
+/* 6.6 made the size that a huge fault is about an order. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 6, 0)
+typedef enum page_entry_size pwk_fault_size;
+#define PWK_FAULT_PMD PE_SIZE_PMD
+#else
+typedef unsigned int pwk_fault_size;
+#define PWK_FAULT_PMD PMD_ORDER
+#endif
+
 #endif

@@ -3,5 +3,5 @@
 # kdriver/Makefile. It comes along in the tarball.
 
 EXTRA_DIST += kdriver/Kbuild kdriver/Makefile kdriver/compat.h kdriver/counters.c \
-	kdriver/inode.c kdriver/main.c kdriver/pinwheel.h kdriver/pool.c kdriver/user.c \
-	kdriver/watch.c kdriver/words.c
+	kdriver/export.c kdriver/export.h kdriver/inode.c kdriver/main.c kdriver/pinwheel.h \
+	kdriver/share.c kdriver/user.c kdriver/watch.c kdriver/words.c

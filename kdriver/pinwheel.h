@@ -4,7 +4,8 @@
  *     main.c      the device, control descriptors, which call goes where
  *     words.c     generation words and slots
  *     watch.c     ranges whose changes move a word
- *     export.c    pinned ranges that share descriptors map
+ *     export.c    ranges whose pages are pinned, so that others can map them
+ *     share.c     descriptors through which they do
  *     pool.c      pinned hugepages
  *     user.c      what each user has pinned, and may
  *     inode.c     files that are in no directory
@@ -12,8 +13,9 @@
  *     compat.h    where kernels differ
  *
  * Locks, in this order: control->lock, mmap_lock (of the calling process),
- * export->lock. An interval notifier's callback takes none of them: it moves words, by
- * atomic instructions, and returns. Nothing is unpinned, unmapped or freed there.
+ * share->lock, export->lock. An interval notifier's callback takes none of them: it
+ * moves words, by atomic instructions, and returns. Nothing is unpinned, unmapped or
+ * freed there.
  */
 #ifndef PINWHEEL_KDRIVER_INNER_H
 #define PINWHEEL_KDRIVER_INNER_H
@@ -93,7 +95,7 @@ int pwk_slot_open(struct pwk_control *control, u64 start, u64 end, u32 access,
 void pwk_slot_close(struct pwk_control *control, struct pwk_slot *slot,
 		    enum pw_kd_event event);	/* moves its word alone, and frees it */
 
-/* export.c. open and close under control->lock. */
+/* export.c, share.c. Under control->lock. */
 int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg);
 /* Mappings show nothing more. Its slot's word has moved; the slot is gone already. */
 void pwk_export_close(struct pwk_export *export);
