@@ -4,4 +4,5 @@
 
 EXTRA_DIST += kdriver/Kbuild kdriver/Makefile kdriver/compat.h kdriver/counters.c \
 	kdriver/export.c kdriver/export.h kdriver/inode.c kdriver/main.c kdriver/pinwheel.h \
-	kdriver/share.c kdriver/user.c kdriver/watch.c kdriver/words.c
+	kdriver/pool.c kdriver/share.c kdriver/user.c kdriver/watch.c \
+	kdriver/words.c

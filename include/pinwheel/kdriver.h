@@ -105,15 +105,17 @@ struct pw_kd_share {
 /* PW_KD_POOL. size: a multiple of 2 MiB, of addresses; no page is taken yet. */
 struct pw_kd_pool {
     __u64 size;
-    __s32 fd;               /* out: close-on-exec; fstat() tells the size */
+    __s32 fd;               /* out: close-on-exec; fstat() tells the size, which
+                             * nobody can change */
     __u32 reserved;
     __u64 reserved2[2];
 };
 
-/* On a pool descriptor. offset, len: multiples of 2 MiB, inside the pool. */
+/* On a pool descriptor. offset, len: multiples of 2 MiB, inside the pool; len > 0. */
 struct pw_kd_part {
     __u64 offset, len;
-    __s32 node;             /* FILL: NUMA node; -1: by the caller's memory policy */
+    __s32 node;             /* FILL: NUMA node; -1: by the caller's memory policy.
+                             * DRAIN: 0 */
     __u32 reserved;
 };
 
