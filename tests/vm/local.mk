@@ -2,9 +2,14 @@
 # Tests in virtual machines: a script runs tests/vm/run and joins vm_tests. Programs of
 # its own that it runs inside are check_PROGRAMS.
 
-vm_tests += tests/vm/machine
-EXTRA_DIST += tests/vm/boot.sh tests/vm/init tests/vm/machine tests/vm/numa tests/vm/prepare \
-	tests/vm/run
+vm_tests += tests/vm/machine tests/vm/pool
+EXTRA_DIST += tests/vm/boot.sh tests/vm/init tests/vm/machine tests/vm/numa tests/vm/pool \
+	tests/vm/prepare tests/vm/run
+
+check_PROGRAMS += tests/vm/pinned
+tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pins.c \
+	tests/vm/pinned_stories.c
+tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
 if BUILD_MODULE
 vm_tests += tests/vm/numa
