@@ -69,6 +69,7 @@ void pw_costs_load(struct pw_engine_config *config)
 
     config->costs = pw_costs_default;
     config->chunk = pw_params.chunk ? pw_params.chunk : PW_CHUNK;
+    config->chunk_most = pw_params.chunk ? pw_params.chunk : PW_CHUNK_MOST;
     if (!strcmp(pw_params.costs, "default")) {
         tell("the built-in ones, as asked for", "");
         return;

@@ -16,5 +16,6 @@
 #define PW_EAGER_LIMIT_CROWDED 16448
 #define PW_RGET_MIN_CROWDED 16384
 #define PW_CHUNK 16384              /* where nothing was measured */
+#define PW_CHUNK_MOST 65536         /* of long transfers */
 
 #endif

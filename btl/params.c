@@ -59,7 +59,8 @@ static struct number numbers[] = {
       ", or " PW_TEXT(PW_RGET_MIN_CROWDED) " with more ranks on the host than cores" },
     { "chunk", "0", &pw_params.chunk, 1024, (size_t)1 << 20, true, false,
       "Bytes of one piece of such a transfer when it goes through the queue. 0: what "
-      "pwbench calibrate found best on this host, else 16384" },
+      "pwbench calibrate found best on this host, else 16384; up to 65536 for long "
+      "transfers" },
     { "cma", "1", &pw_params.cma, 0, 1, true, false,
       "1: let the kernel copy between processes (process_vm_readv) where that is the "
       "fastest way; 0: do without" },

@@ -16,6 +16,9 @@
 #include "idle.h"
 #include "path.h"
 
+/* A stream is at least so many pieces, where they are larger than usual. */
+enum { PW_PIECES = 32, PW_PIECES_BEFORE_OTHERS = 4 };
+
 /* Apart, so that it is part of pw_endpoint_send(), which each small message passes. */
 static inline int frame_send(struct pw_endpoint *ep, unsigned kind, uint8_t tag,
                              const struct pw_iov *iov, int n)
@@ -177,17 +180,28 @@ void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id
     free(s);
 }
 
+/* While the first piece is written and the last one is read, one side waits, unless
+ * another stream comes behind; and each piece costs something beside the copy. */
+static size_t piece_of(const struct pw_engine_config *config, const struct pw_stream *s)
+{
+    size_t piece = config->chunk, pieces = s->next ? PW_PIECES_BEFORE_OTHERS : PW_PIECES;
+
+    while (piece * 2 <= config->chunk_most && piece * 2 * pieces <= s->len)
+        piece *= 2;
+    return piece;
+}
+
 /* One DATA frame of a stream: 1 sent, 0 sent and the stream is done, -EAGAIN. */
 static int stream_step(struct pw_endpoint *ep, struct pw_stream *s)
 {
     size_t room = ep->e->frame_max - sizeof(struct pw_f_data);
-    size_t part = s->len - s->sent;
+    size_t part = s->len - s->sent, piece = piece_of(&ep->e->config, s);
     struct pw_f_data head = { .id = s->id, .offset = s->sent };
     struct pw_iov iov[2];
     int err;
 
-    if (room > ep->e->config.chunk)
-        room = ep->e->config.chunk;
+    if (room > piece)
+        room = piece;
     if (part > room)
         part = room;
     iov[0] = (struct pw_iov){ &head, sizeof(head) };

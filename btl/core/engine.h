@@ -62,6 +62,7 @@ struct pw_engine_config {
     bool kernel_copy;
     bool distrust;              /* see struct pw_nic_config */
     size_t chunk;               /* bytes of a piece of a streamed transfer */
+    size_t chunk_most;          /* the same, of long transfers; 0: as the others */
     struct pw_costs costs;
     enum pw_bulk bulk;
     unsigned cores;             /* with more ranks on this host than that, idle

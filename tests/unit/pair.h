@@ -30,6 +30,7 @@ struct pair_plan {
     enum pw_bulk bulk;
     bool threads;
     size_t chunk;               /* 0: 1024 */
+    size_t chunk_most;
     size_t queue_bytes;         /* 0: the fake NIC's own */
     unsigned cores, sleep_us;
     bool apart;                 /* do not open the endpoints */

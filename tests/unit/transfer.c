@@ -130,6 +130,50 @@ static void carry_all(const struct way *w, bool put)
 
 /* ---- by frames ---- */
 
+/* In how many pieces n gets of that size come, which are asked for at once. */
+static uint64_t frames_of(const struct pair_plan *plan, int n, size_t len)
+{
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    uint8_t *from = calloc(1, len), *to = calloc(1, len);
+    struct pair p;
+    uint64_t got;
+
+    pair_open(&p, plan);
+    cr_assert(eq(int, pw_engine_register(p.b.e, from, len, PW_READ, false, &key), 0));
+    /* All of them wait before the first begins. */
+    for (int i = 0; i < n; i++)
+        cr_assert(eq(int, pw_endpoint_get(p.a.ep, to, at(from), len, &key, pair_done, &done),
+                     PW_NIC_PENDING));
+    cr_expect(pair_until(&p, &done.calls, (unsigned)n));
+    got = p.a.ep->heard;
+    pw_engine_deregister(p.b.e, &key);
+    pair_close(&p);
+    free(from);
+    free(to);
+    return got;
+}
+
+Test(transfer, long_ones_come_in_larger_pieces)
+{
+    const struct pair_plan usual = { .chunk = 64 }, grows = { .chunk = 64, .chunk_most = 256 };
+
+    cr_expect(eq(u64, frames_of(&usual, 1, 16384), 256));
+    cr_expect(eq(u64, frames_of(&grows, 1, 1984), 31));
+    cr_expect(eq(u64, frames_of(&grows, 1, 4096), 32), "of 128");
+    cr_expect(eq(u64, frames_of(&grows, 1, 8192), 32), "of 256");
+    cr_expect(eq(u64, frames_of(&grows, 1, 16384), 64), "not more");
+}
+
+/* The narrow queue holds a part of the first; then the others are known to come. */
+Test(transfer, pieces_are_larger_while_others_wait_behind)
+{
+    const struct pair_plan grows = { .chunk = 64, .chunk_most = 256, .queue_bytes = 4096 };
+
+    cr_expect(eq(u64, frames_of(&grows, 1, 1984), 31));
+    cr_expect(lt(u64, frames_of(&grows, 10, 1984), 10 * 31 / 2));
+}
+
 Test(transfer, a_get_is_streamed_in_pieces)
 {
     carry_all(&streamed, false);
