@@ -105,9 +105,9 @@ static const struct {
       "(transparent hugepages), 4k" },
     { "monitor", OPAL_INFO_LVL_4, &pw_params.monitor,
       "Who notices that registered memory has changed: auto (the best to be had, as soon as "
-      "some NIC needs pinned memory), hooks (interception of the C library's calls), uffd "
-      "(userfaultfd), none (nobody: nothing is remembered). pwinfo tells what each does not "
-      "see here" },
+      "some NIC needs pinned memory), kdriver (the kernel driver), hooks (interception of the "
+      "C library's calls), uffd (userfaultfd), none (nobody: nothing is remembered). pwinfo "
+      "tells what each does not see here" },
     { "trust", OPAL_INFO_LVL_4, &pw_params.trust,
       "full: other ranks of this host leave a message alone once it is sent, and it is read "
       "where it lies; copy: they may change shared memory at any moment, so each message is "

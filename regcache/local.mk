@@ -20,6 +20,7 @@ libpwregcache_la_SOURCES = \
 	regcache/hooks_install.c regcache/hooks_install.h \
 	regcache/hooks_trial.c regcache/hooks_trial.h \
 	regcache/index.c regcache/index.h \
+	regcache/kdriver.c regcache/kdriver.h \
 	regcache/live.c \
 	regcache/maps.c regcache/maps.h \
 	regcache/miss.c \

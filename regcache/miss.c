@@ -171,7 +171,8 @@ static bool trusted(const struct pw_cache *rc, struct pw_range r)
 }
 
 /* Ask the monitor. 0, also where the region is to be this caller's alone; or
- * -EFAULT, or -EOPNOTSUPP when a smaller range may fare better. */
+ * -EFAULT, or -EOPNOTSUPP when a smaller range may fare better. What is idle makes
+ * room in the monitor's tables, too. */
 static int watch(struct pw_cache *rc, struct pw_region *r, bool merged)
 {
     struct pw_monitor *m = rc->config.monitor;
@@ -179,8 +180,9 @@ static int watch(struct pw_cache *rc, struct pw_region *r, bool merged)
     struct pw_region_own *own = pw_own(r);
     int err, waits = 0;
 
-    while ((err = m->ops->watch(m, range, &own->watch)) == -EAGAIN && wait_on(&waits))
-        ;
+    do
+        err = m->ops->watch(m, range, &own->watch);
+    while ((err == -EAGAIN && wait_on(&waits)) || (err == -ENOMEM && evicted(rc, 1)));
     own->watched = !err;
     if (err == -EFAULT)
         return err;

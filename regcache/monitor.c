@@ -14,10 +14,11 @@
 #include <string.h>
 
 #include "hooks.h"
+#include "kdriver.h"
 #include "uffd.h"
 
 const struct pw_monitor_ops *const pw_monitors[] = {
-    &pw_hooks_monitor, &pw_uffd_monitor, &pw_none_monitor, NULL
+    &pw_kdriver_monitor, &pw_hooks_monitor, &pw_uffd_monitor, &pw_none_monitor, NULL
 };
 
 /* One more sentence, after "; ". What does not fit is cut. */

@@ -42,6 +42,18 @@ static inline bool pw_owner_is_here(const struct pw_owner *o)
     return *(volatile unsigned char *)o->mark;
 }
 
+/* In a child: true for the first thread that asks. It makes what is missing there and
+ * calls settle, after which pw_owner_is_here() says yes; the others wait for that. */
+static inline bool pw_owner_claim(const struct pw_owner *o)
+{
+    return !__atomic_exchange_n(&o->mark[1], 1, __ATOMIC_ACQ_REL);
+}
+
+static inline void pw_owner_settle(const struct pw_owner *o)
+{
+    __atomic_store_n(&o->mark[0], 1, __ATOMIC_RELEASE);
+}
+
 /* In either. What init refused is fine. */
 static inline void pw_owner_fini(struct pw_owner *o)
 {

@@ -158,7 +158,8 @@ static void print_cache(const struct pw_facts *f, FILE *to)
     fputs("\nRegistration cache\n", to);
     label(to, "monitor");
     fprintf(to, "%s, once a NIC needs pinned memory\n", f->monitor[0] ? f->monitor : "unknown");
-    reason(to, f->monitor_why);
+    if (!f->monitor[0])         /* else each of the better ones tells below */
+        reason(to, f->monitor_why);
     for (int i = 0; i < f->n_monitors; i++) {
         const struct pw_fact_monitor *m = &f->monitors[i];
 

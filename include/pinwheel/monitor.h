@@ -108,7 +108,7 @@ struct pw_monitor_ops {
     int (*changes)(struct pw_monitor *m, struct pw_change *out, int n, uint64_t *upto);
 };
 
-/* Built in, best first, NULL at the end: hooks, uffd, none. */
+/* Built in, best first, NULL at the end: kdriver, hooks, uffd, none. */
 extern const struct pw_monitor_ops *const pw_monitors[];
 
 /* What pw_monitor_open() did and why, for people. */

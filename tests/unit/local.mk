@@ -86,6 +86,10 @@ tests_unit_uffd_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pw_maps_find
 tests_unit_uffd_LDADD = $(unit_libs) -ldl
 tests_unit_doubts_SOURCES = tests/unit/doubts.c
 tests_unit_doubts_LDADD = $(unit_libs)
+unit_tests += tests/unit/kdriver
+tests_unit_kdriver_SOURCES = tests/unit/kdriver.c tests/unit/child.h \
+	tests/unit/fake_driver.c tests/unit/fake_driver.h
+tests_unit_kdriver_LDADD = $(unit_libs)
 unit_tests += tests/unit/uring
 tests_unit_uring_SOURCES = tests/unit/uring.c tests/unit/child.h
 tests_unit_uring_LDADD = $(unit_libs)

@@ -392,6 +392,23 @@ Test(regcache, tables_of_the_monitor_that_are_full_cost_the_cache_not_the_region
     rig_close(&g);
 }
 
+Test(regcache, what_is_idle_makes_room_in_the_monitors_tables)
+{
+    struct rig g;
+
+    rig_open(&g);
+    for (size_t i = 0; i < 3; i++)
+        rig_use(&g, 10 * i, 1);
+    g.mon->watch_error = -ENOMEM;
+    g.mon->watch_errors = 2;
+    rig_use(&g, 100, 1);
+    cr_expect(eq(u64, rig_stats(&g).uncached, 0));
+    cr_expect(eq(u64, rig_stats(&g).evictions, 2));
+    cr_expect(eq(int, g.mon->unwatches, 2));
+    cr_expect(eq(u64, rig_stats(&g).regions, 2));
+    rig_close(&g);
+}
+
 Test(regcache, what_is_not_mapped_is_refused_by_watch_and_by_pin)
 {
     struct pw_region *r;
