@@ -18,7 +18,10 @@ libpwregcache_la_SOURCES = \
 	regcache/heap.c regcache/heap_fork.c \
 	regcache/hooks.c regcache/hooks.h \
 	regcache/hooks_install.c regcache/hooks_install.h \
+	regcache/hooks_objects.c regcache/hooks_objects.h \
+	regcache/hooks_sites.c regcache/hooks_sites.h \
 	regcache/hooks_trial.c regcache/hooks_trial.h \
+	regcache/hooks_verdict.c regcache/hooks_verdict.h \
 	regcache/index.c regcache/index.h \
 	regcache/kdriver.c regcache/kdriver.h \
 	regcache/live.c \
