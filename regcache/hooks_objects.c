@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
+#include "fnv.h"
 #include "hooks_entry.h"
 #include "hooks_install.h"
 #include "hooks_sites.h"
@@ -120,27 +121,19 @@ static void visit(void *ctx, const struct pw_raw_call *call)
 
 /* ---- which one is it? ---- */
 
-static uint64_t mix(uint64_t print, const void *data, size_t size)
-{
-    const unsigned char *p = data;
-
-    while (size--)
-        print = (print ^ *p++) * 0x100000001b3;     /* FNV-1a */
-    return print;
-}
-
 /* What tells an object from another that is loaded to its place later: its segments
  * and its notes, one of which is the linker's hash of the whole. */
 static uint64_t print_of(const struct dl_phdr_info *info)
 {
-    uint64_t print = mix(0xcbf29ce484222325, info->dlpi_phdr,
-                         info->dlpi_phnum * sizeof *info->dlpi_phdr);
+    uint64_t print = pw_fnv64(PW_FNV64, info->dlpi_phdr,
+                              info->dlpi_phnum * sizeof *info->dlpi_phdr);
 
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
 
         if (p->p_type == PT_NOTE)
-            print = mix(print, (const void *)(info->dlpi_addr + p->p_vaddr), p->p_memsz);
+            print = pw_fnv64(print, (const void *)(info->dlpi_addr + p->p_vaddr),
+                             p->p_memsz);
     }
     return print;
 }

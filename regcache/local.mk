@@ -14,6 +14,7 @@ libpwregcache_la_SOURCES = \
 	regcache/budget.c regcache/budget_sys.h \
 	regcache/cache.h \
 	regcache/doubts.c regcache/doubts.h \
+	regcache/fnv.h \
 	regcache/frames.c regcache/frames.h \
 	regcache/heap.c regcache/heap_fork.c \
 	regcache/hooks.c regcache/hooks.h \
