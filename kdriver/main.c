@@ -63,15 +63,13 @@ free_control:
 /* Words move before what is exported goes: word 0, too, where all slots are to end. */
 static void slot_drop(struct pwk_control *control, struct pwk_slot *slot, bool all)
 {
-	struct pwk_export *export __maybe_unused = slot->export;
+	struct pwk_export *export = slot->export;
 
 	pwk_slot_close(control, slot, PW_KD_DROPPED);
 	if (all)
 		pwk_word_move(control->words, 0, PW_KD_DROPPED);
-#ifdef PWK_EXPORT
 	if (export)
 		pwk_export_close(export);
-#endif
 }
 
 static int control_release(struct inode *inode, struct file *file)
@@ -83,9 +81,7 @@ static int control_release(struct inode *inode, struct file *file)
 	mutex_lock(&control->lock);
 	xa_for_each(&control->slots, number, slot)
 		slot_drop(control, slot, true);
-#ifdef PWK_EXPORT
 	pwk_share_close(control);
-#endif
 	mutex_unlock(&control->lock);
 
 	xa_destroy(&control->slots);
@@ -102,7 +98,8 @@ static int control_info(struct pwk_control *control, void __user *arg)
 {
 	struct pw_kd_info info = {
 		.version = PW_KD_VERSION,
-		.services = PWK_SERVICES,
+		.services = PW_KD_SERVICE_WATCH | PW_KD_SERVICE_POOL |
+			    PW_KD_SERVICE_ATTACH,
 		.words_bytes = control->words->slots * sizeof(u64),
 		.user_bytes = pwk_user_bytes(control->user),
 		.user_bytes_max = pwk_user_bytes_max(),
@@ -176,7 +173,7 @@ static int ioctl_drop(struct pwk_control *control, const void __user *arg)
 }
 
 /* A new descriptor; its number is known to the process before the file is behind it. */
-static int __maybe_unused fd_give(struct file *file, int fd, s32 __user *answer)
+static int fd_give(struct file *file, int fd, s32 __user *answer)
 {
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
@@ -191,7 +188,6 @@ static int __maybe_unused fd_give(struct file *file, int fd, s32 __user *answer)
 	return 0;
 }
 
-#ifdef PWK_EXPORT
 static int ioctl_share(struct pwk_control *control, struct pw_kd_share __user *arg)
 {
 	struct pw_kd_share share;
@@ -213,9 +209,7 @@ static int ioctl_share(struct pwk_control *control, struct pw_kd_share __user *a
 	mutex_unlock(&control->lock);
 	return fd_give(file, fd, &arg->fd);
 }
-#endif
 
-#ifdef PWK_POOL
 static int ioctl_pool(struct pw_kd_pool __user *arg)
 {
 	struct pw_kd_pool pool;
@@ -230,7 +224,6 @@ static int ioctl_pool(struct pw_kd_pool __user *arg)
 		return fd;
 	return fd_give(pwk_pool_file(pool.size), fd, &arg->fd);
 }
-#endif
 
 static long control_ioctl(struct file *file, unsigned int call, unsigned long user)
 {
@@ -246,16 +239,12 @@ static long control_ioctl(struct file *file, unsigned int call, unsigned long us
 		return ioctl_watch(control, arg, control_watch);
 	case PW_KD_DROP:
 		return ioctl_drop(control, arg);
-#ifdef PWK_EXPORT
 	case PW_KD_EXPORT:
 		return ioctl_watch(control, arg, pwk_export_open);
 	case PW_KD_SHARE:
 		return ioctl_share(control, arg);
-#endif
-#ifdef PWK_POOL
 	case PW_KD_POOL:
 		return ioctl_pool(arg);
-#endif
 	default:
 		return -ENOTTY;
 	}

@@ -32,19 +32,6 @@
 #include "compat.h"
 #include "../include/pinwheel/kdriver.h"
 
-/* Until export.c and pool.c are there, their calls are ones that do not exist. */
-#ifdef PWK_EXPORT
-#define PWK_SERVICE_ATTACH PW_KD_SERVICE_ATTACH
-#else
-#define PWK_SERVICE_ATTACH 0
-#endif
-#ifdef PWK_POOL
-#define PWK_SERVICE_POOL PW_KD_SERVICE_POOL
-#else
-#define PWK_SERVICE_POOL 0
-#endif
-#define PWK_SERVICES (PW_KD_SERVICE_WATCH | PWK_SERVICE_ATTACH | PWK_SERVICE_POOL)
-
 struct pwk_user;
 struct pwk_export;
 struct pwk_share;
