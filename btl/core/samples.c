@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "pinwheel/clock.h"
+#include "clock.h"
 
 /* What a look at the clock may add, ns. */
 enum { CLOCK_NS = 50 };
