@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
+#include "pinwheel/clock.h"
 #include "core/costs_file.h"
 #include "core/measure.h"
 #include "opal/util/proc.h"

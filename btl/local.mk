@@ -20,7 +20,6 @@ libpwcore_la_SOURCES = \
 	btl/core/adapt.c \
 	btl/core/adapt.h \
 	btl/core/connect.c \
-	btl/core/clock.h \
 	btl/core/core.h \
 	btl/core/costs.c \
 	btl/core/costs.h \

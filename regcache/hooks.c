@@ -6,7 +6,10 @@
  *     hooks_entry.c      what runs there: record, call the kernel
  *     hooks_effects.c    which memory a call changes
  *     records.c          how it is told
- *     hooks_install.c    which calls are patched, who else patches, who passes by
+ *     hooks_install.c    all objects: surveyed, and checked again
+ *     hooks_objects.c    one of them: which of its calls are patched, who passes by
+ *     hooks_sites.c      what is patched, and who else patches
+ *     hooks_verdict.c    what is not seen, and why
  *     hooks.c            the monitor
  *
  * What is vouched for: private anonymous memory only. A file or a shared segment

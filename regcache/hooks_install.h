@@ -37,6 +37,10 @@ const char *pw_hooks_blind(bool alone);
  * sentence; NULL: nothing is known of. What pw_hooks_check() found last. */
 const char *pw_hooks_untold(void);
 
+/* For hooks_objects.c: may the dynamic linker be asked? Not in a child that was forked
+ * beside other threads. */
+bool pw_hooks_may_ask(void);
+
 /* Does the word move when the dynamic linker has loaded something? */
 bool pw_hooks_told_of_objects(void);
 

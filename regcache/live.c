@@ -23,8 +23,9 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "pinwheel/clock.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010      /* linux/fcntl.h, since Linux 5.1 */
@@ -157,13 +158,10 @@ int pw_live_tell(struct pw_live *live, const char *name, const char *text)
 void pw_live_update(struct pw_live *live, const uint64_t values[])
 {
     struct pw_live_page *p = live->page;
-    struct timespec t;
 
     for (uint32_t i = 0; i < p->n_values; i++)
         __atomic_store_n(&p->values[i].value, values[i], __ATOMIC_RELAXED);
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    __atomic_store_n(&p->updated_ns, (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec,
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(&p->updated_ns, pw_now_ns(), __ATOMIC_RELEASE);
 }
 
 /* ---- who looks ---- */

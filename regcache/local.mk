@@ -14,11 +14,15 @@ libpwregcache_la_SOURCES = \
 	regcache/budget.c regcache/budget_sys.h \
 	regcache/cache.h \
 	regcache/doubts.c regcache/doubts.h \
+	regcache/fnv.h \
 	regcache/frames.c regcache/frames.h \
 	regcache/heap.c regcache/heap_fork.c \
 	regcache/hooks.c regcache/hooks.h \
 	regcache/hooks_install.c regcache/hooks_install.h \
+	regcache/hooks_objects.c regcache/hooks_objects.h \
+	regcache/hooks_sites.c regcache/hooks_sites.h \
 	regcache/hooks_trial.c regcache/hooks_trial.h \
+	regcache/hooks_verdict.c regcache/hooks_verdict.h \
 	regcache/index.c regcache/index.h \
 	regcache/kdriver.c regcache/kdriver.h \
 	regcache/live.c \

@@ -40,6 +40,7 @@ EXTRA_DIST += tools/pwbench_mpich.c tools/instructions/instructions \
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
 pwbench_tests = \
+	tools/clock.h \
 	tools/cores.c tools/cores.h \
 	tools/pwbench.h \
 	tools/pwbench_calibrate.c \
@@ -101,6 +102,7 @@ endif
 pkglibexec_PROGRAMS = tools/regcache/regcache-pinwheel tools/regcache/regcache-ucx \
 	tools/regcache/regcache-grdma tools/regcache/regcache-plain
 regcache_driver = \
+	tools/clock.h \
 	tools/cores.c tools/cores.h \
 	tools/regcache/bench.c tools/regcache/bench.h \
 	tools/regcache/changes.c \
@@ -146,6 +148,7 @@ tools_peers_usage_LDADD = $(OMPI_LIBS)
 
 bin_PROGRAMS += tools/pwinfo
 tools_pwinfo_SOURCES = \
+	tools/clock.h \
 	tools/cores.c tools/cores.h \
 	tools/json.c tools/json.h \
 	tools/pwinfo.c tools/pwinfo.h \

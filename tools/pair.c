@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "pwbench_launch.h"
 
 enum { SLICE_MS = 100, GRACE_MS = 100 };
@@ -41,14 +42,6 @@ struct job {
     pid_t pid[2];           /* 0 when it is gone */
     int status[2];
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 /* ---- a child ---- */
 
@@ -148,7 +141,7 @@ static int await_both(struct job *j, double seconds)
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     for (;;) {
-        int64_t start = now_ns(), took;
+        int64_t start = pw_clock_ns(), took;
 
         reap(j);
         if (failed(j) || (!j->pid[0] && !j->pid[1]))
@@ -158,7 +151,7 @@ static int await_both(struct job *j, double seconds)
         if (left <= 0)
             return -ETIMEDOUT;
         sigtimedwait(&child, NULL, &slice);
-        took = now_ns() - start;
+        took = pw_clock_ns() - start;
         left -= took < 2 * slice.tv_nsec ? took : slice.tv_nsec;
     }
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "clock.h"
 #include "pwbench_tests.h"
 
 double pw_alltoall_iterate(struct pw_bench *b, int size, long n)
@@ -110,14 +111,6 @@ void pw_allreduce_check(struct pw_bench *b, size_t size, int round)
         pw_bench_wrong(b, size, &mine, &wrong);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * (int64_t)1000000000 + t.tv_nsec;
-}
-
 static bool one_host(int ranks)
 {
     MPI_Comm here;
@@ -145,9 +138,9 @@ void pw_barrier_check(struct pw_bench *b, size_t size, int round)
     }
     if (b->rank == round % b->ranks)
         nanosleep(&late, NULL);
-    entered = now_ns();
+    entered = pw_clock_ns();
     MPI_Barrier(MPI_COMM_WORLD);
-    left = now_ns();
+    left = pw_clock_ns();
     MPI_Allreduce(&entered, &last, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
     if (left >= last || b->wrong)
         return;

@@ -16,17 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "pwbench_tests.h"
 
 enum { TAG_RING = 5, PATIENCE_S = 10 };
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /* An abstract name leaves no file behind; unix(7). */
 static socklen_t address_of_job(struct sockaddr_un *a)
@@ -81,7 +74,7 @@ static int tell(double took)
     struct sockaddr_un name;
     socklen_t len = address_of_job(&name);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), err;
-    double until = now() + PATIENCE_S;
+    double until = pw_clock_s() + PATIENCE_S;
 
     if (fd < 0)
         return -errno;
@@ -91,7 +84,7 @@ static int tell(double took)
                                                                                   : 0;
         if (err == -ECONNREFUSED)
             nanosleep(&pause, NULL);
-    } while (err == -ECONNREFUSED && now() < until);
+    } while (err == -ECONNREFUSED && pw_clock_s() < until);
     close(fd);
     return err;
 }
@@ -150,12 +143,12 @@ static int report(int rank, int ranks, int ear, double took, bool checked)
 
 int pw_init_run(const struct pw_single_options *o)
 {
-    double start = now(), took;
+    double start = pw_clock_s(), took;
     int rank, ranks, ear = -1;
     bool works = true;
 
     MPI_Init(NULL, NULL);
-    took = now() - start;
+    took = pw_clock_s() - start;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     if (rank == 0 && (ear = ear_open()) < 0) {
@@ -174,8 +167,8 @@ int pw_init_run(const struct pw_single_options *o)
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
     }
 
-    start = now();
+    start = pw_clock_s();
     MPI_Finalize();
-    took += now() - start;
+    took += pw_clock_s() - start;
     return report(rank, ranks, ear, took, o->check);
 }

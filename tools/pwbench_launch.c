@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 enum { GRACE_MS = 3000, TICK_MS = 100 };
 
 static volatile sig_atomic_t stop_signal;
@@ -62,10 +64,7 @@ void pw_launch_end(void)
 
 static int64_t now_ms(void)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return pw_clock_ns() / 1000000;
 }
 
 /* ---- output ---- */

@@ -5,17 +5,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "json.h"
 #include "pinwheel/live.h"
 
 static double age_seconds(const struct pw_live_page *p)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9 - (double)p->updated_ns * 1e-9;
+    return pw_clock_s() - (double)p->updated_ns * 1e-9;
 }
 
 /* What somebody else wrote may hold anything. */

@@ -12,6 +12,7 @@
 #include "core.h"
 #include "guard.h"
 #include "path.h"
+#include "regcache/fnv.h"
 
 /* An engine's address: for each NIC its name's length and bytes, its address's
  * length and bytes. */
@@ -85,16 +86,6 @@ bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
     return false;
 }
 
-/* FNV-1a: http://www.isthe.com/chongo/tech/comp/fnv/ */
-static uint32_t fingerprint(const uint8_t *part, size_t len)
-{
-    uint32_t hash = 2166136261u;
-
-    while (len--)
-        hash = (hash ^ *part++) * 16777619u;
-    return hash;
-}
-
 uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len,
                                bool *near)
 {
@@ -110,7 +101,7 @@ uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len
         if (!part || !e->nics[i]->ops->reachable(e->nics[i], part, n))
             continue;
         if (!found)
-            first = fingerprint(part, n);
+            first = pw_fnv32(PW_FNV32, part, n);
         found = true;
         *near |= e->nics[i]->info.flags & PW_NIC_SAME_HOST;
     }
@@ -120,7 +111,7 @@ uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len
 void pw_engine_called(struct pw_engine *e, const void *part, size_t len)
 {
     if (e->config.up->caller)
-        e->config.up->caller(e->config.ctx, fingerprint(part, len));
+        e->config.up->caller(e->config.ctx, pw_fnv32(PW_FNV32, part, len));
 }
 
 /* What follows from how many there are on this host: they may be more than the cores, and

@@ -33,7 +33,7 @@
 #include <string.h>
 
 #include "adapt.h"
-#include "clock.h"
+#include "pinwheel/clock.h"
 #include "engine.h"
 #include "pinwheel/pool.h"
 

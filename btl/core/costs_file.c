@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "regcache/fnv.h"
+
 enum { VERSION = 2 };
 #define FIRST_LINE "pinwheel-costs 2"
 
@@ -116,18 +118,6 @@ int pw_calib_path(char out[PW_CALIB_PATH])
     return n < PW_CALIB_PATH ? 0 : -ENAMETOOLONG;
 }
 
-/* ---- the sum ---- */
-
-/* FNV-1a, 64 bits: against accidents, not against anybody. */
-static uint64_t sum_of(const char *text, size_t len)
-{
-    uint64_t sum = 0xcbf29ce484222325u;
-
-    for (size_t i = 0; i < len; i++)
-        sum = (sum ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return sum;
-}
-
 /* ---- reading ---- */
 
 __attribute__((format(printf, 3, 4)))
@@ -214,7 +204,7 @@ static bool whole(char *text, size_t len)
     if (!last || sscanf(last + 1, "sum %16" SCNx64 "%1s", &sum, tail) != 1)
         return false;
     text[last + 1 - text] = '\0';
-    return sum == sum_of(text, (size_t)(last + 1 - text));
+    return sum == pw_fnv64(PW_FNV64, text, (size_t)(last + 1 - text));
 }
 
 static int check_first_line(const char *text, char *why)
@@ -361,7 +351,7 @@ static int text_of(const struct pw_calibration *c, char **text, size_t *len)
         return -ENOMEM;
     print(to, c);
     fflush(to);
-    fprintf(to, "sum %016" PRIx64 "\n", sum_of(*text, *len));
+    fprintf(to, "sum %016" PRIx64 "\n", pw_fnv64(PW_FNV64, *text, *len));
     return fclose(to) ? -ENOMEM : 0;
 }
 

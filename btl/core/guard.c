@@ -19,9 +19,9 @@
  * upcalls.
  */
 #include <stdlib.h>
-#include <time.h>
 
 #include "guard.h"
+#include "pinwheel/clock.h"
 
 /* Without an acknowledgement for this long, send again. */
 enum { PW_GUARD_OVERDUE_NS = 10 * 1000 * 1000 };
@@ -43,14 +43,6 @@ struct pw_guard {
     unsigned owed;          /* frames taken and not acknowledged */
     struct guard_copy copies[PW_GUARD_WINDOW];
 };
-
-static uint64_t guard_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static struct guard_copy *copy_at(struct pw_guard *g, uint16_t seq)
 {
@@ -101,7 +93,7 @@ static int guard_push(struct pw_guard *g)
             break;
         c->in_nic = err == PW_NIC_PENDING;
         if (g->sent == g->acked)
-            g->heard_ns = guard_now();
+            g->heard_ns = pw_now_ns();
         g->sent++;
         n++;
     }
@@ -177,7 +169,7 @@ static void guard_forget(struct pw_guard *g, uint16_t seq)
         if (g->sent == g->acked)
             g->sent++;
         g->acked++;
-        g->heard_ns = guard_now();
+        g->heard_ns = pw_now_ns();
     }
 }
 
@@ -227,9 +219,9 @@ int pw_guard_step(struct pw_guard *g)
     int n = 0;
 
     pthread_mutex_lock(&g->lock);
-    if (g->sent != g->acked && guard_now() - g->heard_ns > PW_GUARD_OVERDUE_NS) {
+    if (g->sent != g->acked && pw_now_ns() - g->heard_ns > PW_GUARD_OVERDUE_NS) {
         g->sent = g->acked;
-        g->heard_ns = guard_now();
+        g->heard_ns = pw_now_ns();
     }
     n += guard_push(g);
     if (g->owed)

@@ -11,11 +11,11 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "core.h"
 #include "metrics.h"
 #include "pinwheel/budget.h"
+#include "pinwheel/clock.h"
 #include "pinwheel/regcache.h"
 
 /* Looks at what has changed between two writes of the page. */
@@ -203,14 +203,11 @@ void pw_pinning_idle(struct pw_engine *e)
 void pw_pinning_step(struct pw_engine *e)
 {
     struct pw_pinning *p = e->pinning;
-    struct timespec t;
-
     pw_regcache_progress(p->cache);
     if (++p->looks < PW_PIN_LOOKS)
         return;
     p->looks = 0;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    pw_live_step(e, (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec);
+    pw_live_step(e, pw_now_ns());
 }
 
 /* ---- for people ---- */

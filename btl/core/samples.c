@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "clock.h"
+#include "pinwheel/clock.h"
 
 /* What a look at the clock may add, ns. */
 enum { CLOCK_NS = 50 };

@@ -5,8 +5,8 @@
  * listens on an abstract UNIX socket with a random name; abstract, so that nothing is
  * left behind by kill -9. To connect means to call the peer's socket and leave a hello
  * with our segment's descriptor there; nobody waits for an answer. The peer does the
- * same towards us, as soon as it sees the call: its caller upcall asks for it. So there are two sockets for a pair, each telling its caller and its
- * callee of the other's end:
+ * same towards us, as soon as it sees the call: its caller upcall asks for it. So there
+ * are two sockets for a pair, each telling its caller and its callee of the other's end:
  *
  *     a.out ------------> b.in     hello of a, its segment; later BYE of either
  *     a.in  <------------ b.out    hello of b, its segment; later BYE of either
@@ -23,11 +23,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "pinwheel/clock.h"
 #include "shm.h"
-
 
 static void shm_socket_name(const uint8_t id[SHM_ID], struct sockaddr_un *sa,
                             socklen_t *len)
@@ -51,10 +50,7 @@ static int shm_random(void *out, size_t len)
 
 void shm_clocks(uint64_t *ns, uint64_t *ticks)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    *ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+    *ns = pw_now_ns();
 #ifdef __x86_64__
     *ticks = __rdtsc();
 #else

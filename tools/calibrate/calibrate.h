@@ -25,7 +25,6 @@ extern char calib_why[PW_CALIB_WHY];
 __attribute__((format(printf, 2, 3)))
 int calib_fail(int err, const char *format, ...);
 
-uint64_t calib_now(void);               /* ns */
 
 /* Bind this process; false: not allowed there. */
 bool calib_bind(int cpu);

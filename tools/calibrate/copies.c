@@ -15,6 +15,7 @@
 #endif
 
 #include "calibrate.h"
+#include "pinwheel/clock.h"
 #include "pinwheel/copy.h"
 
 enum { LEAST = 3, BUDGET_NS = 8 * 1000 * 1000 };
@@ -96,12 +97,12 @@ static uint64_t one(struct copies *c, enum where where, size_t len, bool past)
         uint64_t start;
 
         prepare(c, where, len);
-        start = calib_now();
+        start = pw_now_ns();
         if (past)
             pw_copy_past_cache(c->to, c->from, len);
         else
             pw_copy(c->to, c->from, len);
-        pw_samples_add(&s, calib_now() - start);
+        pw_samples_add(&s, pw_now_ns() - start);
     }
     return pw_samples_typical(&s);
 }

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "calibrate.h"
@@ -24,14 +23,6 @@ int calib_fail(int err, const char *format, ...)
     vsnprintf(calib_why, sizeof calib_why, format, ap);
     va_end(ap);
     return err;
-}
-
-uint64_t calib_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 bool calib_bind(int cpu)

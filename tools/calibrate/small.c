@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "calibrate.h"
+#include "pinwheel/clock.h"
 
 enum { TURNS = 2000, WAKES = 40, MAPS = 20, PAGE_2M = 2 << 20 };
 
@@ -58,11 +59,11 @@ static uint64_t line(int a, int b)
         pid = calib_partner(b, answer, w);
     for (uint32_t i = 0; pid > 0 && i < TURNS; i++) {
         if (i == TURNS / 10)
-            start = calib_now();
+            start = pw_now_ns();
         __atomic_store_n(&w->turn, 2 * i + 1, __ATOMIC_RELEASE);
         wait_turn(w, 2 * i + 2);
     }
-    end = calib_now();
+    end = pw_now_ns();
     if (pid > 0 && !calib_partner_end(pid))
         pid = -1;
     if (w)
@@ -72,7 +73,7 @@ static uint64_t line(int a, int b)
 
 int calib_pairs(const int *cpus, int n, uint64_t budget_ns, struct pw_calibration *c)
 {
-    uint64_t start = calib_now();
+    uint64_t start = pw_now_ns();
 
     c->n_pairs = 0;
     for (int i = 0; i < n; i++)
@@ -80,7 +81,7 @@ int calib_pairs(const int *cpus, int n, uint64_t budget_ns, struct pw_calibratio
             uint64_t ns;
 
             if (c->n_pairs == PW_CALIB_PAIRS ||
-                (c->n_pairs && calib_now() - start >= budget_ns))
+                (c->n_pairs && pw_now_ns() - start >= budget_ns))
                 return 0;
             ns = line(cpus[i], cpus[j]);
             if (!ns)
@@ -106,7 +107,7 @@ static void sleep_and_tell(void *arg)
         __atomic_store_n(&w->asleep, i + 1, __ATOMIC_RELEASE);
         while (__atomic_load_n(&w->turn, __ATOMIC_ACQUIRE) == i)
             futex(&w->turn, FUTEX_WAIT, i);
-        __atomic_store_n(&w->woken_ns, calib_now(), __ATOMIC_RELEASE);
+        __atomic_store_n(&w->woken_ns, pw_now_ns(), __ATOMIC_RELEASE);
     }
 }
 
@@ -128,7 +129,7 @@ int calib_wake(int here, int there, struct pw_calibration *c)
             ;
         usleep(200);            /* it is deep asleep by then */
         __atomic_store_n(&w->woken_ns, 0, __ATOMIC_RELAXED);
-        start = calib_now();
+        start = pw_now_ns();
         __atomic_store_n(&w->turn, i + 1, __ATOMIC_RELEASE);
         futex(&w->turn, FUTEX_WAKE, 1);
         while (!(woken = __atomic_load_n(&w->woken_ns, __ATOMIC_ACQUIRE)))
@@ -151,18 +152,18 @@ int calib_map(struct pw_calibration *c)
 
     for (int i = 0; i < MAPS && !err; i++) {
         int fd = memfd_create("pinwheel-calibrate", MFD_CLOEXEC);
-        uint64_t start = calib_now(), mapped;
+        uint64_t start = pw_now_ns(), mapped;
         char *p;
 
         if (fd < 0 || ftruncate(fd, PAGE_2M))
             err = errno;
         p = err ? MAP_FAILED
                 : mmap(NULL, PAGE_2M, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        mapped = calib_now();
+        mapped = pw_now_ns();
         if (p != MAP_FAILED) {
             for (size_t at = 0; at < PAGE_2M; at += 4096)
                 *(volatile char *)(p + at) = 1;
-            pw_samples_add(&touch, calib_now() - mapped);
+            pw_samples_add(&touch, pw_now_ns() - mapped);
             pw_samples_add(&map, mapped - start);
             munmap(p, PAGE_2M);
         } else if (!err) {

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "limit.h"
+#include "tools/clock.h"
 #include "tools/cma.h"
 #include "tools/pwbench_figures.h"
 #include "tools/pwbench_pattern.h"
@@ -29,14 +29,6 @@ static const double try_part = 0.1;     /* of the time, for each way */
 static const double patience = 60, patience_of_size = 10;    /* s, on a busy machine */
 
 /* ---- an order ---- */
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int iterate_latency(struct limit_side *s, const struct limit_order *o)
 {
@@ -154,10 +146,10 @@ static double timed(struct limit_side *s, struct limit_order *o, long n)
 
     o->verb = LIMIT_ITERATE;
     o->n = n;
-    start = now();
+    start = pw_clock_s();
     err = order(s, o);
     o->fresh = false;
-    return err ? err : now() - start;
+    return err ? err : pw_clock_s() - start;
 }
 
 /* As choose_iterations() of pwbench_single.c does. -errno. */

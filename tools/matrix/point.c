@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "link.h"
+#include "tools/clock.h"
 #include "tools/pair.h"
 
 enum {
@@ -34,14 +34,6 @@ struct job {
     struct samples *samples;
     struct pw_link *link;
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
 
 static void sample_add(struct samples *c, double value)
 {
@@ -67,7 +59,7 @@ static int wrong(const struct pw_link *l)
 /* n round trips; their time in ns, or -errno. */
 static int64_t round_trips(struct pw_link *l, uint64_t *word, int64_t n)
 {
-    int64_t start = now_ns();
+    int64_t start = pw_clock_ns();
     uint64_t back;
     int err;
 
@@ -80,14 +72,14 @@ static int64_t round_trips(struct pw_link *l, uint64_t *word, int64_t n)
         if (back != *word)
             return wrong(l);
     }
-    return now_ns() - start;
+    return pw_clock_ns() - start;
 }
 
 /* A sample is as many round trips as take a while. Finding out how many warms up;
  * it goes on, for what was too few may have looked enough on a busy machine. */
 static int latency_ask(struct pw_link *l, struct samples *c, double seconds)
 {
-    int64_t end = now_ns() + (int64_t)(seconds * 1e9), took, n = 1;
+    int64_t end = pw_clock_ns() + (int64_t)(seconds * 1e9), took, n = 1;
     int64_t enough = sample_ns(seconds, LATENCY_SAMPLE_NS);
     uint64_t word = 0;
     bool over;
@@ -96,7 +88,7 @@ static int latency_ask(struct pw_link *l, struct samples *c, double seconds)
         took = round_trips(l, &word, n);
         if (took < 0)
             return (int)took;
-        over = now_ns() >= end;
+        over = pw_clock_ns() >= end;
         if (took >= enough || (over && c->n == 0))
             sample_add(c, (double)took / (double)n / 2);
         else
@@ -149,7 +141,7 @@ static bool stamped(const char *message, size_t size, uint64_t word)
 
 static int throughput_send(struct pw_link *l, double seconds)
 {
-    int64_t end = now_ns() + (int64_t)(seconds * 1e9);
+    int64_t end = pw_clock_ns() + (int64_t)(seconds * 1e9);
     uint64_t word, n = 0;
     bool last;
     int err;
@@ -160,7 +152,7 @@ static int throughput_send(struct pw_link *l, double seconds)
         err = l->ops->next(l, &message);
         if (err)
             return err;
-        last = now_ns() >= end;
+        last = pw_clock_ns() >= end;
         stamp(message, l->size, ++n | (last ? LAST : 0));
         err = l->ops->send(l, message);
         if (err)
@@ -174,7 +166,7 @@ static int throughput_send(struct pw_link *l, double seconds)
 /* The first tenth of the time is for warming up. */
 static int throughput_receive(struct pw_link *l, struct samples *c, double seconds)
 {
-    int64_t start = now_ns(), now = start;
+    int64_t start = pw_clock_ns(), now = start;
     int64_t warm = start + (int64_t)(seconds * 1e8);
     int64_t enough = sample_ns(seconds, THROUGHPUT_SAMPLE_NS);
     uint64_t word, n = 0;
@@ -189,7 +181,7 @@ static int throughput_receive(struct pw_link *l, struct samples *c, double secon
         if ((word & ~LAST) != ++n || !stamped(l->buffer, l->size, word))
             return wrong(l);
         bytes += (double)l->size;
-        now = now_ns();
+        now = pw_clock_ns();
         if (now - start >= enough || (word & LAST && c->n == 0)) {
             if (now >= warm || word & LAST)
                 sample_add(c, bytes * 1e3 / (double)(now - start));

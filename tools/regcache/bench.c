@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../cores.h"
@@ -25,14 +24,6 @@ void bench_stop(int code, const char *format, ...)
     fputc('\n', stderr);
     fflush(stderr);
     _exit(code);
-}
-
-double bench_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static int compare_doubles(const void *a, const void *b)

@@ -45,7 +45,6 @@ struct bench {
 __attribute__((format(printf, 2, 3), noreturn))
 void bench_stop(int code, const char *format, ...);
 
-double bench_now(void);                         /* seconds */
 double bench_median(double *values, int n);     /* sorts them */
 
 /* This thread runs on that core from now on. */

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../clock.h"
 #include "bench.h"
 
 enum {
@@ -64,7 +65,7 @@ static void map_unmap(struct bench *b, void *where, size_t i)
 /* The mean over all numbers of further mappings, of the medians over the batches. */
 double bench_munmap(struct bench *b)
 {
-    double each[PADS][ROUNDS_MAX], until = bench_now() + b->seconds, sum = 0;
+    double each[PADS][ROUNDS_MAX], until = pw_clock_s() + b->seconds, sum = 0;
     struct place place;
     size_t i = 0;
     int rounds = 0;
@@ -76,14 +77,14 @@ double bench_munmap(struct bench *b)
             double start;
 
             map_unmap(b, place.at, i++);
-            start = bench_now();
+            start = pw_clock_s();
             for (int k = 0; k < PAIRS; k++)
                 map_unmap(b, place.at, i++);
-            each[pads][rounds % ROUNDS_MAX] = (bench_now() - start) / PAIRS;
+            each[pads][rounds % ROUNDS_MAX] = (pw_clock_s() - start) / PAIRS;
             place_next(&place);
         }
         rounds++;
-    } while (bench_now() < until);
+    } while (pw_clock_s() < until);
     for (int pads = 0; pads < PADS; pads++)
         sum += bench_median(each[pads], rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX);
     return sum / PADS * 1e9;
@@ -105,20 +106,20 @@ double bench_misses(struct bench *b)
     bool pinned = b->pattern->kind == MISS_PINNED;
     size_t n = pinned ? misses_pinned_max() : MISSES_MAX, stride = MAP_BYTES + BENCH_PAGE;
     char *at = bench_reserve(n * stride, pinned ? MAP_POPULATE : 0);
-    double each[MISSES_MAX / MISSES_BATCH], until = bench_now() + b->seconds;
+    double each[MISSES_MAX / MISSES_BATCH], until = pw_clock_s() + b->seconds;
     uint64_t before = pins_pinned(&b->pins);
     int batches = 0;
 
     if (n < 2 * MISSES_BATCH)
         bench_stop(DRIVER_ABSENT, "this user may lock too little memory; raise RLIMIT_MEMLOCK");
     bench_stay_on_core(0);
-    for (size_t i = 0; i + MISSES_BATCH <= n && (batches < 2 || bench_now() < until);
+    for (size_t i = 0; i + MISSES_BATCH <= n && (batches < 2 || pw_clock_s() < until);
          i += MISSES_BATCH) {
-        double start = bench_now();
+        double start = pw_clock_s();
 
         for (size_t k = i; k < i + MISSES_BATCH; k++)
             bench_use(b, at + k * stride, MAP_BYTES);
-        each[batches++] = (bench_now() - start) / MISSES_BATCH;
+        each[batches++] = (pw_clock_s() - start) / MISSES_BATCH;
     }
     if (pins_pinned(&b->pins) - before != (uint64_t)batches * MISSES_BATCH)
         bench_stop(DRIVER_FAILED, "some gets were hits where misses are measured");

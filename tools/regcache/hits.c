@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "../clock.h"
 #include "bench.h"
 
 enum { CHUNK = 512 };           /* of the list, in one call of driver.hits() */
@@ -45,7 +46,7 @@ static double gate_pass(struct bench *b)
     if (__atomic_add_fetch(&gate.arrived, 1, __ATOMIC_ACQ_REL) == b->threads) {
         gate.pinned = pins_pinned(&b->pins);
         gate.counted = hits_counted(b);
-        until = bench_now() + b->seconds;
+        until = pw_clock_s() + b->seconds;
         __atomic_store(&gate.until, &until, __ATOMIC_RELEASE);
         return until;
     }
@@ -77,11 +78,11 @@ static void use_chunk(struct worker *w)
  * clock's own cost. */
 static size_t warm_up(struct worker *w)
 {
-    double start = bench_now(), least = w->b->seconds / 1000, took;
+    double start = pw_clock_s(), least = w->b->seconds / 1000, took;
 
     do {
         use_chunk(w);
-        took = bench_now() - start;
+        took = pw_clock_s() - start;
     } while (w->chunks < 2 * BENCH_USES / CHUNK && took < 0.3);
     took /= (double)w->chunks;
     if (least < 20e-6)
@@ -108,16 +109,16 @@ static void *worker_run(void *arg)
     batch = warm_up(w);
     w->warm = w->chunks;
     until = gate_pass(w->b);
-    since = bench_now();
+    since = pw_clock_s();
     cpu = cpu_seconds();
     do {
-        double start = bench_now();
+        double start = pw_clock_s();
 
         for (size_t i = 0; i < batch; i++)
             use_chunk(w);
-        each[n++ % BENCH_BATCHES_MAX] = (bench_now() - start) / (double)(batch * CHUNK);
-    } while (bench_now() < until);
-    w->share = (cpu_seconds() - cpu) / (bench_now() - since);
+        each[n++ % BENCH_BATCHES_MAX] = (pw_clock_s() - start) / (double)(batch * CHUNK);
+    } while (pw_clock_s() < until);
+    w->share = (cpu_seconds() - cpu) / (pw_clock_s() - since);
     gate_leave(w->b);
     w->ns = bench_median(each, n < BENCH_BATCHES_MAX ? n : BENCH_BATCHES_MAX) * 1e9;
     return NULL;

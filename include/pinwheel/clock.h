@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* clock.h - the time for what lasts: never set back. Any thread. */
-#ifndef PW_CLOCK_H
-#define PW_CLOCK_H
+#ifndef PINWHEEL_CLOCK_H
+#define PINWHEEL_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
