@@ -6,12 +6,15 @@ libpwnic_la_SOURCES = \
 	btl/nic/backends.c \
 	btl/nic/shm.c \
 	btl/nic/shm.h \
+	btl/nic/shm_attach.c \
+	btl/nic/shm_attach.h \
 	btl/nic/shm_barrier.c \
 	btl/nic/shm_distrust.c \
 	btl/nic/shm_events.c \
 	btl/nic/shm_link.c \
 	btl/nic/shm_queue.c \
 	btl/nic/shm_reach.c \
+	btl/nic/shm_share.c \
 	btl/nic/shm_part.h \
 	btl/nic/shm_ring.h
 

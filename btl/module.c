@@ -149,7 +149,8 @@ static int engine_open(struct pw_module *m, bool threads)
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = pw_host_ranks() - 1, .queue_bytes = pw_params.queue_size,
-        .kernel_copy = pw_params.cma != 0, .distrust = pw_params.distrust,
+        .kernel_copy = pw_params.cma != 0, .attach = pw_params.attach != 0,
+        .distrust = pw_params.distrust,
         .bulk = pw_params.bulk, .cores = host_cores(),
         .sleep_us = (unsigned)pw_params.sleep_us, .monitor = pw_params.monitor,
         .pin_bytes = pw_params.pin_bytes, .pin_regions = pw_params.pin_regions,
@@ -169,20 +170,15 @@ static int engine_open(struct pw_module *m, bool threads)
     return err;
 }
 
-static bool nics_pin(const struct pw_module *m)
-{
-    return pw_engine_key_size(m->engine) > offsetof(struct pw_key, nic);
-}
-
 /* From the first pin on the pool's pages are to stay what they are; where no NIC
- * pins, memory that malloc frees can go. */
+ * pins them, memory that malloc frees can go. */
 static int engine_open_on_pool(struct pw_module *m, bool threads)
 {
     int err;
 
     pw_pool_hold(m->pool);
     err = engine_open(m, threads);
-    if (err || !nics_pin(m))
+    if (err || !pw_engine_pins_pool(m->engine))
         pw_pool_release(m->pool);
     return err;
 }
@@ -203,6 +199,16 @@ static void tell_kernel_copy(void)
                 "outside the pool travel as frames, while their target is inside MPI. "
                 "Allow the call in this container, or take windows from MPI_Alloc_mem",
                 strerror(errno));
+}
+
+/* What NICs say of themselves besides: whether any memory can be attached, and why not. */
+static void tell_nics(const struct pw_module *m)
+{
+    const struct pw_nic_info *info;
+
+    for (int i = 0; (info = pw_engine_nic(m->engine, i)); i++)
+        if (*info->note)
+            pw_tell(1, "%s: %s", info->what, info->note);
 }
 
 static void tell_trust(void)
@@ -251,6 +257,7 @@ int pw_module_open(bool threads)
     pw_tell_memory(m->engine);
     if (opal_process_info.my_local_rank == 0) {
         tell_kernel_copy();
+        tell_nics(m);
         tell_trust();
     }
     if (pw_send_init() || pw_rdma_init())
@@ -263,7 +270,7 @@ void pw_module_close(void)
     struct pw_module *m = &pw_module;
 
     if (m->engine) {
-        bool pinned = nics_pin(m);
+        bool pinned = pw_engine_pins_pool(m->engine);
 
         pw_tell_counts(m->engine);
         pw_tell_nodes(m->pool);

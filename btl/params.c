@@ -64,6 +64,9 @@ static struct number numbers[] = {
     { "cma", "1", &pw_params.cma, 0, 1, true, false,
       "1: let the kernel copy between processes (process_vm_readv) where that is the "
       "fastest way; 0: do without" },
+    { "attach", "1", &pw_params.attach, 0, 1, true, false,
+      "1: where the kernel driver is loaded (/dev/pinwheel), let other ranks of the host map "
+      "registered memory outside the pool; 0: do without" },
     { "sleep_us", "1000", &pw_params.sleep_us, 1, 1000000, true, false,
       "Longest sleep, in microseconds, of a rank that has waited in vain for a while; 0: "
       "never sleep" },

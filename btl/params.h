@@ -21,6 +21,7 @@ struct pw_params {
     size_t rget_min;
     size_t chunk;
     size_t cma;
+    size_t attach;
     size_t sleep_us;
     char *monitor;
     char *trust;

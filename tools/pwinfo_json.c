@@ -152,6 +152,7 @@ static void json_nics(struct pw_json *j, const struct pw_facts *f)
         verdict_members(j, "usable", &n->usable);
         if (n->usable.ok) {
             text(j, "what", n->info.what);
+            text(j, "note", n->info.note);
             pw_json_bool(j, "same_host", n->info.flags & PW_NIC_SAME_HOST);
             pw_json_bool(j, "lossless", n->info.flags & PW_NIC_LOSSLESS);
             pw_json_bool(j, "put", n->info.flags & PW_NIC_PUT);

@@ -205,6 +205,7 @@ static void print_nics(const struct pw_facts *f, FILE *to)
                 n->info.flags & PW_NIC_LOSSLESS ? ", lossless" : "",
                 n->info.flags & PW_NIC_PUT ? ", put and get" : "",
                 n->info.flags & PW_NIC_ATOMIC ? ", atomics" : "");
+        reason(to, n->info.note);
         fprintf(to, "  %-*sfirst guess %" PRIu32 " ns, %.1f GB/s\n", LABEL, "",
                 n->info.latency_ns, (double)n->info.bytes_per_s / 1e9);
     }

@@ -16,7 +16,7 @@
 
 /* An engine's address: for each NIC its name's length and bytes, its address's
  * length and bytes. */
-enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 1 };
+enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 2 };
 enum { PW_ADDRESS_MAX = PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16) };
 
 int pw_engine_address(struct pw_engine *e, void *out, size_t room)

@@ -209,6 +209,7 @@ struct pw_engine {
     struct pw_exposed *regions;
     uint32_t n_regions, free_region;
     struct pw_pinning *pinning;     /* NULL: nothing is pinned */
+    size_t keys_size;               /* of what NICs may have in a key */
 
     struct pw_idle idle;
     struct pw_stats stats;
@@ -338,6 +339,8 @@ void pw_regions_fini(struct pw_engine *e);
 /* pinning.c. open: after the NICs; close: before them. */
 int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX]);
 void pw_pinning_close(struct pw_engine *e);
+/* The NICs' part of key is zeros, and stays so where nothing is pinned; then *region
+ * stays NULL. */
 int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
                    struct pw_key *key, struct pw_region **region);
 void pw_pinning_put(struct pw_engine *e, struct pw_region *region);

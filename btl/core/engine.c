@@ -75,7 +75,8 @@ static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
         .job = e->config.job, .threads = e->config.threads,
         .local_peers = e->config.local_peers, .queue_bytes = e->config.queue_bytes,
         .past_extra_ns = (uint32_t)e->config.costs.past_extra,
-        .kernel_copy = e->config.kernel_copy, .distrust = e->config.distrust,
+        .kernel_copy = e->config.kernel_copy, .attach = e->config.attach,
+        .distrust = e->config.distrust,
     };
     int at = 0;
 
@@ -122,6 +123,7 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
         err = nics_open(e, why);
     if (!err)
         err = pw_pinning_open(e, why);
+    e->keys_size = pw_engine_key_size(e) - offsetof(struct pw_key, nic);
     if (err) {
         pw_engine_close(e);
         return err;
@@ -165,6 +167,11 @@ bool pw_engine_crowded(const struct pw_engine *e)
 size_t pw_engine_message_max(const struct pw_engine *e)
 {
     return e->frame_max;
+}
+
+const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i)
+{
+    return i >= 0 && i < e->n_nics ? &e->nics[i]->info : NULL;
 }
 
 static int progress_slow(struct pw_engine *e)

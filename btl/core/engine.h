@@ -60,6 +60,7 @@ struct pw_engine_config {
     unsigned local_peers;       /* expected on this host */
     size_t queue_bytes;         /* per peer; 0 = chosen by the NIC */
     bool kernel_copy;
+    bool attach;                /* see struct pw_nic_config */
     bool distrust;              /* see struct pw_nic_config */
     size_t chunk;               /* bytes of a piece of a streamed transfer */
     size_t chunk_most;          /* the same, of long transfers; 0: as the others */
@@ -169,8 +170,14 @@ struct pw_key {
 };
 size_t pw_engine_key_size(const struct pw_engine *e);
 
+/* Does some NIC pin the pool's memory? Then its pages are to stay. */
+bool pw_engine_pins_pool(const struct pw_engine *e);
+
+/* What the i-th NIC in use says of itself; NULL: there are not so many. */
+const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i);
+
 /* access 0: for this process alone, as ob1 asks for where it will get to; nothing is
- * pinned for that. 0, or -ENOMEM, -EAGAIN, -EFAULT as pw_regcache_get(), or the NIC's
+ * pinned for that. Where no NIC must have it pinned, only -ENOMEM for want of a number. 0, or -ENOMEM, -EAGAIN, -EFAULT as pw_regcache_get(), or the NIC's
  * error. Give back with the key that was filled. */
 int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
                        bool passive, struct pw_key *key);

@@ -14,6 +14,7 @@
 enum { PW_LIVE_NS = 1000 * 1000 };      /* between two writes, at least */
 
 #define SENT(field, text) { #field, text, false, offsetof(struct pw_counts, sent.field) }
+#define NIC(field, text) { #field, text, false, offsetof(struct pw_counts, nics.field) }
 #define CACHE(field, text, now) \
     { "cache_" #field, text, now, offsetof(struct pw_counts, cache.field) }
 #define GONE(bit, name, text) \
@@ -31,6 +32,11 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     SENT(atomics_frame, "Atomic operations asked for by a frame"),
     SENT(queued, "Messages that waited for room"),
     SENT(rescued, "Transfers that the kernel did, for the other side did not answer"),
+    NIC(attach_bytes, "Of the bytes moved straight, those of memory attached by the driver"),
+    NIC(attached, "Regions of peers attached"),
+    NIC(attach_evicted, "Attached regions given up to make room for others"),
+    NIC(attach_stale, "Attached regions given up, for their owner's memory had changed"),
+    NIC(attach_refused, "Regions that could not be shared or attached"),
     CACHE(hits, "Registrations that found their memory pinned", false),
     CACHE(misses, "Registrations that did not", false),
     CACHE(merges, "Misses that took the place of regions they overlap", false),

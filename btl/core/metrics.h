@@ -12,6 +12,7 @@
 
 struct pw_counts {
     struct pw_stats sent;
+    struct pw_nic_counts nics;          /* of all of them */
     struct pw_regcache_stats cache;     /* zeros when nothing is pinned */
     uint64_t peers_connected;           /* endpoints that are open */
 };
@@ -22,7 +23,7 @@ struct pw_metric {
     size_t at;                  /* of an uint64_t in struct pw_counts */
 };
 
-enum { PW_METRICS = 33 };
+enum { PW_METRICS = 38 };
 extern const struct pw_metric pw_metrics[PW_METRICS];
 
 /* Any thread; stops nobody. */

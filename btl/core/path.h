@@ -33,6 +33,12 @@ struct pw_path *pw_path_best(struct pw_endpoint *ep);
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
                               const struct pw_key *key, enum pw_reach *reach);
 
+/* May transfers there do without a key? */
+static inline bool pw_path_keyless(const struct pw_path *path)
+{
+    return !path->nic->info.key_size || path->nic->info.flags & PW_NIC_KEYS_OPTIONAL;
+}
+
 /* The part of a peer's key that is for the NIC of that path; NULL without a key. */
 const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key);
 

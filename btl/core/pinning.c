@@ -8,6 +8,10 @@
  *
  * While no NIC needs pinned memory and nobody asks for a monitor by name, there
  * is none of this: e->pinning is NULL.
+ *
+ * Where all that pin could do without (PW_NIC_KEYS_OPTIONAL), nobody fails for memory
+ * that is not pinned: it gets a key of zeros. So does the pool's, and, where a monitor
+ * that sees nothing is at work, all: to pin anew each time costs more than it saves.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +32,7 @@ struct pw_pinning {
     struct pw_regcache *cache;
     struct pw_pin_ops ops;
     unsigned looks;
+    bool optional;
     bool refused;
     char why[512];
 };
@@ -37,11 +42,20 @@ _Static_assert(sizeof(struct pw_nic_key) * PW_KEY_NICS <= PW_PIN_HANDLE_MAX,
 
 /* ---- the NICs, as the cache sees them ---- */
 
+/* Has it pinned? One that can do without may have done so. */
+static bool nic_pinned(const struct pw_nic *nic, const struct pw_nic_key *key)
+{
+    static const struct pw_nic_key none;
+
+    return nic->info.key_size && (!(nic->info.flags & PW_NIC_KEYS_OPTIONAL) ||
+                                  memcmp(key, &none, sizeof(none)));
+}
+
 static void unpin_nics(struct pw_engine *e, int n, void *addr, size_t len,
                        const struct pw_nic_key *keys)
 {
     while (n--)
-        if (e->nics[n]->info.key_size)
+        if (nic_pinned(e->nics[n], &keys[n]))
             e->nics[n]->ops->unpin(e->nics[n], addr, len, &keys[n]);
 }
 
@@ -56,6 +70,12 @@ static int pinning_pin(void *ctx, void *addr, size_t len, unsigned access, void 
         if (!e->nics[i]->info.key_size)
             continue;
         err = e->nics[i]->ops->pin(e->nics[i], addr, len, access, &keys[i]);
+        /* Not for this one's sake, when others need it. */
+        if (err && !e->pinning->optional &&
+            e->nics[i]->info.flags & PW_NIC_KEYS_OPTIONAL) {
+            memset(&keys[i], 0, sizeof(keys[i]));
+            err = 0;
+        }
         if (err) {
             unpin_nics(e, i, addr, len, keys);
             return err;
@@ -84,9 +104,35 @@ static size_t keys_in_use(const struct pw_engine *e)
     return n;
 }
 
+/* Is there a NIC that pins, and no NIC that must? */
+static bool keys_optional(const struct pw_engine *e)
+{
+    size_t n = 0;
+
+    for (int i = 0; i < e->n_nics; i++) {
+        if (!e->nics[i]->info.key_size)
+            continue;
+        if (!(e->nics[i]->info.flags & PW_NIC_KEYS_OPTIONAL))
+            return false;
+        n++;
+    }
+    return n;
+}
+
+bool pw_engine_pins_pool(const struct pw_engine *e)
+{
+    return keys_in_use(e) && !keys_optional(e);
+}
+
+/* The same in all ranks, also where one of them cannot pin and another can. */
 size_t pw_engine_key_size(const struct pw_engine *e)
 {
-    return offsetof(struct pw_key, nic) + keys_in_use(e) * sizeof(struct pw_nic_key);
+    size_t n = keys_in_use(e);
+
+    for (size_t i = n; i < (size_t)e->n_nics; i++)
+        if (e->nics[i]->info.key_room)
+            n = i + 1;
+    return offsetof(struct pw_key, nic) + n * sizeof(struct pw_nic_key);
 }
 
 /* Never silently something else than what was asked for by name. */
@@ -152,6 +198,7 @@ int pw_pinning_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
     e->pinning = calloc(1, sizeof(*e->pinning));
     if (!e->pinning)
         return -ENOMEM;
+    e->pinning->optional = keys_optional(e);
     err = monitor_open(e, name, why);
     if (!err)
         err = cache_open(e);
@@ -183,11 +230,14 @@ int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
                    struct pw_key *key, struct pw_region **region)
 {
     struct pw_pinning *p = e->pinning;
-    int err = pw_regcache_get(p->cache, addr, len, access, region);
+    int err;
 
+    if (p->optional && (!p->monitor->sees || pw_pool_contains(e->config.pool, addr, len)))
+        return 0;
+    err = pw_regcache_get(p->cache, addr, len, access, region);
     if (!err)
         memcpy(key->nic, (*region)->handle, p->ops.handle_size);
-    return err;
+    return p->optional ? 0 : err;
 }
 
 void pw_pinning_put(struct pw_engine *e, struct pw_region *region)
@@ -232,11 +282,23 @@ void pw_engine_memory(struct pw_engine *e, struct pw_memory_info *out)
     pw_budget_describe(p->budget, &out->budget);
 }
 
+static void nic_counts_add(struct pw_nic_counts *sum, const struct pw_nic_counts *one)
+{
+    const uint64_t *from = (const uint64_t *)one;
+    uint64_t *to = (uint64_t *)sum;
+
+    _Static_assert(sizeof(*one) % sizeof(*from) == 0, "nothing but counters");
+    for (size_t i = 0; i < sizeof(*one) / sizeof(*from); i++)
+        to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
 void pw_engine_counts(struct pw_engine *e, struct pw_counts *out)
 {
     memset(out, 0, sizeof(*out));
     pw_engine_stats(e, &out->sent);
     if (e->pinning)
         pw_regcache_stats(e->pinning->cache, &out->cache);
+    for (int i = 0; i < e->n_nics; i++)
+        nic_counts_add(&out->nics, &e->nics[i]->counts);
     out->peers_connected = __atomic_load_n(&e->n_endpoints, __ATOMIC_RELAXED);
 }

@@ -104,6 +104,7 @@ int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned acc
 
     key->access = access;
     key->passive = passive;
+    memset(key->nic, 0, e->keys_size);
     if (__builtin_expect(e->pinning && len && access, 0)) {
         err = pw_pinning_get(e, addr, len, access, key, &region);
         if (err)

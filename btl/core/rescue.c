@@ -18,7 +18,7 @@ enum { PW_RESCUE_LEAST_NS = 20 * 1000, PW_RESCUE_MOST_NS = 200 * 1000 };
 bool pw_rescue_possible(const struct pw_path *path, enum pw_reach reach)
 {
     return reach == PW_REACH_KERNEL && path->nic->info.flags & PW_NIC_PROMPT &&
-           !path->nic->info.key_size;
+           pw_path_keyless(path);
 }
 
 static uint64_t patience_ns(const struct pw_engine *e, const struct pw_op *op)

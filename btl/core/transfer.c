@@ -171,9 +171,10 @@ static void count_way(struct pw_engine *e, enum pw_way way, size_t len)
                  way == PW_WAY_KERNEL ? &s->kernel_bytes : &s->push_bytes, len);
 }
 
-static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
-                    uint64_t remote, size_t len, const struct pw_key *key,
-                    pw_done_fn done, void *arg)
+/* again: what was in direct reach was not, after all. */
+static int carry(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                 uint64_t remote, size_t len, const struct pw_key *key, bool again,
+                 pw_done_fn done, void *arg)
 {
     struct pw_choice c = { .len = len, .passive = !key || key->passive };
     enum pw_way way, bulk;
@@ -182,13 +183,11 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
     uint64_t start = 0;
     int err;
 
-    if (__builtin_expect(!access_allowed(key, kind == PW_OP_GET ? PW_READ : PW_WRITE), 0))
-        return -EACCES;
-    if (!len)
-        return 0;
     path = pw_path_reach(ep, remote, len, key, &c.reach);
     if (!path)
         return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
+    if (again && c.reach == PW_REACH_DIRECT)
+        c.reach = PW_REACH_NONE;
     c.in_pool = path->nic->info.flags & PW_NIC_SAME_HOST &&
                 pw_pool_contains(ep->e->config.pool, local, len);
     either = kind == PW_OP_GET && !c.passive && !c.in_pool &&
@@ -205,6 +204,8 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
             bulk_note(ep, PW_CARRY_KERNEL, len, start);
         if (err != -EOPNOTSUPP)
             return err;
+        if (way == PW_WAY_DIRECT)
+            return carry(ep, kind, local, remote, len, key, true, done, arg);
         way = PW_WAY_STREAM;
         either = false;
     }
@@ -218,13 +219,24 @@ static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
     return err;
 }
 
+static int transfer(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                    uint64_t remote, size_t len, const struct pw_key *key,
+                    pw_done_fn done, void *arg)
+{
+    if (__builtin_expect(!access_allowed(key, kind == PW_OP_GET ? PW_READ : PW_WRITE), 0))
+        return -EACCES;
+    if (!len)
+        return 0;
+    return carry(ep, kind, local, remote, len, key, false, done, arg);
+}
+
 /* The path in use, when its NIC reaches that memory and makes nobody wait. */
 static struct pw_path *path_now(struct pw_endpoint *ep, uint64_t remote, size_t len,
                                 const struct pw_key *key, unsigned access)
 {
     struct pw_path *path = __atomic_load_n(&ep->path, __ATOMIC_ACQUIRE);
 
-    if (path && path->nic->info.flags & PW_NIC_PROMPT && !path->nic->info.key_size &&
+    if (path && path->nic->info.flags & PW_NIC_PROMPT && pw_path_keyless(path) &&
         access_allowed(key, access) &&
         path->nic->ops->reach(path->peer, remote, len, NULL) == PW_REACH_DIRECT)
         return path;

@@ -45,15 +45,26 @@ static void shm_describe(struct pw_nic_info *info, const struct pw_nic_config *c
                  PW_NIC_PROMPT,
         .frame_max = shm_frame_max(shm_queue_least(config)),
         .inline_max = 1024,
+        .key_room = sizeof(struct shm_key),
         .latency_ns = 70,
         .bytes_per_s = (uint64_t)40e9,
         .what = "shared memory of this host",
     };
 }
 
+/* Where the driver is, peers may map what we register. */
+static void shm_share(struct shm_nic *nic, struct pw_nic_info *info)
+{
+    if (shm_share_open(&nic->share, info->note))
+        return;
+    info->flags |= PW_NIC_KEYS_OPTIONAL;
+    info->key_size = sizeof(struct shm_key);
+}
+
 static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 {
-    struct shm_nic nic = { .listen_fd = -1, .epoll_fd = -1, .spare_fd = -1 };
+    struct shm_nic nic = { .listen_fd = -1, .epoll_fd = -1, .spare_fd = -1,
+                           .share = { .control = -1, .fd = -1 } };
     int err = shm_link_open(&nic);
 
     shm_link_close(&nic);
@@ -65,6 +76,8 @@ static int shm_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
     }
     why[0] = '\0';
     shm_describe(info, &(struct pw_nic_config){ 0 });
+    shm_share(&nic, info);
+    shm_share_close(&nic.share);
     return 0;
 }
 
@@ -72,6 +85,7 @@ static void shm_free(struct shm_nic *nic)
 {
     shm_barrier_close(nic);
     shm_link_close(nic);
+    shm_share_close(&nic->share);
     shm_bounce_close(nic);
     pw_pool_free(nic->config.pool, nic->bell);
     free(nic->peers);
@@ -96,6 +110,7 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->queue_size = size;
     shm_clocks(&nic->open_ns, &nic->open_ticks);
     nic->listen_fd = nic->epoll_fd = nic->spare_fd = -1;
+    nic->share = (struct shm_share){ .control = -1, .fd = -1 };
     if (config->kernel_copy)
         shm_permit_job();
     shm_describe(&nic->nic.info, config);
@@ -111,6 +126,10 @@ static int shm_open(const struct pw_nic_config *config, struct pw_nic **out)
     if (err)
         goto fail;
     shm_barrier_open(nic);
+    if (config->attach)
+        shm_share(nic, &nic->nic.info);
+    else
+        snprintf(nic->nic.info.note, SHM_NOTE, "no attach: it is switched off");
     *out = &nic->nic;
     return 0;
 
@@ -248,26 +267,6 @@ static int shm_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *d
     if (len > peer->nic->info.inline_max)
         return -EMSGSIZE;
     return shm_send(peer, imm, &iov, 1, NULL);
-}
-
-static int shm_pin(struct pw_nic *nic, void *addr, size_t len, unsigned access,
-                   struct pw_nic_key *key)
-{
-    (void)nic;
-    (void)addr;
-    (void)len;
-    (void)access;
-    memset(key, 0, sizeof(*key));
-    return 0;
-}
-
-static void shm_unpin(struct pw_nic *nic, void *addr, size_t len,
-                      const struct pw_nic_key *key)
-{
-    (void)nic;
-    (void)addr;
-    (void)len;
-    (void)key;
 }
 
 /* What peek gave, where nobody else can write. Its length was checked against the

@@ -6,7 +6,9 @@
  *     shm_link.c   addresses, and calling a peer with our segment
  *     shm_events.c what the sockets tell: callers, departures, deaths
  *     shm_distrust.c  peers that do what no peer of ours does
- *     shm_reach.c  put, get, atomic: by the mapped segment or by the kernel
+ *     shm_reach.c  put, get, atomic: by the mapped segment, by attaching, by the kernel
+ *     shm_share.c  our memory outside the pool, exported by the driver
+ *     shm_attach.c that of peers, mapped here
  *     shm_ring.h   frames from one process to another
  *     shm_part.h   where in the queue the next one goes
  */
@@ -18,11 +20,12 @@
 
 #include "pinwheel/nic.h"
 #include "pinwheel/pool.h"
+#include "shm_attach.h"
 #include "shm_ring.h"
 
 /* The version changes with struct shm_address, struct shm_hello or shm_ring.h:
  * only processes that agree on them meet. */
-enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 5, SHM_ID = 16, SHM_BYE = 'b' };
+enum { SHM_MAGIC = 0x6d687370, SHM_VERSION = 6, SHM_ID = 16, SHM_BYE = 'b' };
 
 /* In every segment: who sends to its owner looks here, and wakes it. */
 struct shm_bell {
@@ -42,7 +45,8 @@ struct shm_address {
     uint32_t pad;
 };
 
-/* The first message to a peer's socket, with our segment's descriptor. */
+/* The first message to a peer's socket, with our segment's descriptor and, when there is
+ * one, the share descriptor of the driver. */
 struct shm_hello {
     uint32_t magic;
     uint32_t version;
@@ -55,6 +59,7 @@ struct shm_hello {
     uint32_t pad;
     uint8_t from_secret[SHM_ID];    /* the sender's: with `from` all of its address
                                      * that is not as the receiver's own */
+    uint64_t words_bytes;       /* of the driver's words; 0: no share descriptor */
 };
 
 /* A hello that came before the connect() for its sender. */
@@ -64,6 +69,7 @@ struct shm_stranger {
     pid_t pid;
     int fd;                     /* its connection to us; -1: it is gone */
     int segment;                /* its descriptor; -1: we had no room for it */
+    int share;                  /* the other one; -1: none, or the like */
     bool greeted;               /* hello is there */
     bool bye;                   /* it said that it leaves */
     bool untold;                /* in this look at the sockets: no upcall yet */
@@ -107,6 +113,7 @@ struct shm_peer {
     struct shm_bell *bell;      /* in its segment */
     const uint32_t *sleeping;   /* in its bell; before it is heard, a word that is 0 */
     uint64_t remote_base, remote_size;  /* its segment, as it addresses it */
+    struct shm_attach *attach;  /* its other memory; NULL: not to be had */
 
     enum shm_link_state state;
     int cause;                  /* of LEAVING */
@@ -126,6 +133,7 @@ struct shm_nic {
     struct shm_address address;
     size_t queue_size;          /* of a stow, if the pool has room */
     struct shm_bell *bell;      /* in our segment */
+    struct shm_share share;     /* for the rest of our memory */
     bool membarrier;            /* the kernel has membarrier(2) */
     bool awaits_barrier;        /* that others' barriers reach us is not in the peers'
                                  * fenced_wake yet */

@@ -21,8 +21,11 @@
  * an end to it also when a peer never stops. */
 enum { SHM_EVENTS = 32, SHM_MESSAGES = 64 };
 
-/* One descriptor is a segment. More are nobody's: close them all. */
-static void shm_take_descriptor(struct shm_stranger *s, const struct cmsghdr *c)
+/* What a hello may bring, and room to see that somebody passes more. */
+enum { SHM_PASSED = 2, SHM_PASSED_ROOM = 4 };
+
+/* A segment, and perhaps what the driver shares. More are nobody's: close them all. */
+static void shm_take_descriptors(struct shm_stranger *s, const struct cmsghdr *c)
 {
     size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
@@ -30,10 +33,12 @@ static void shm_take_descriptor(struct shm_stranger *s, const struct cmsghdr *c)
         int fd;
 
         memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-        if (n == 1)
+        if (n > SHM_PASSED)
+            close(fd);
+        else if (i == 0)
             s->segment = fd;
         else
-            close(fd);
+            s->share = fd;
     }
 }
 
@@ -41,7 +46,8 @@ static void shm_take_descriptor(struct shm_stranger *s, const struct cmsghdr *c)
 static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
 {
     struct iovec iov = { &s->hello, sizeof(s->hello) };
-    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+    union { char bytes[CMSG_SPACE(SHM_PASSED_ROOM * sizeof(int))]; struct cmsghdr align; }
+        control;
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
                         .msg_control = &control, .msg_controllen = sizeof(control) };
     ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
@@ -50,8 +56,9 @@ static int shm_hello_recv(struct shm_nic *nic, struct shm_stranger *s)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return -EAGAIN;
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        shm_take_descriptor(s, c);
+        shm_take_descriptors(s, c);
     if (n != (ssize_t)sizeof(s->hello) || !shm_hello_sane(nic, &s->hello) ||
+        (s->share >= 0 && !s->hello.words_bytes) ||
         (s->segment < 0 && !(m.msg_flags & MSG_CTRUNC)))
         return -EPROTO;
     s->greeted = true;
@@ -89,7 +96,7 @@ static void shm_accept(struct shm_nic *nic)
             return;
         }
         s->fd = fd;
-        s->segment = -1;
+        s->segment = s->share = -1;
         if (shm_same_user(fd, &s->pid) || shm_epoll(nic, fd)) {
             shm_stranger_free(s);
             continue;

@@ -144,6 +144,7 @@ void shm_stranger_free(struct shm_stranger *s)
 {
     shm_fd_close(&s->fd);
     shm_fd_close(&s->segment);
+    shm_fd_close(&s->share);
     free(s);
 }
 
@@ -212,6 +213,7 @@ static void shm_hello_fill(struct shm_peer *p, struct shm_hello *h)
         .queue = (uint64_t)((char *)p->tx.ring - base), .queue_size = p->tx.in_stow.size,
         .bell = (uint64_t)((char *)nic->bell - base),
         .fenced_wake = !nic->membarrier,
+        .words_bytes = nic->share.fd >= 0 ? nic->share.words_bytes : 0,
     };
     memcpy(h->secret, p->address.secret, SHM_ID);
     memcpy(h->from, nic->address.id, SHM_ID);
@@ -222,19 +224,20 @@ static int shm_hello_send(struct shm_peer *p)
 {
     struct shm_hello h;
     struct iovec iov = { &h, sizeof(h) };
-    union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-                        .msg_control = &control, .msg_controllen = sizeof(control) };
+    union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control;
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
     struct cmsghdr *c;
-    int fd = pw_pool_fd(p->nic->config.pool);
+    int fds[2] = { pw_pool_fd(p->nic->config.pool), p->nic->share.fd };
+    size_t bytes = (fds[1] < 0 ? 1 : 2) * sizeof(int);
 
     shm_hello_fill(p, &h);
     memset(&control, 0, sizeof(control));
+    m.msg_controllen = CMSG_SPACE(bytes);
     c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    c->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(c), fds, bytes);
     return sendmsg(p->out_fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
@@ -303,8 +306,10 @@ int shm_hear(struct shm_peer *p, struct shm_stranger *s)
         p->bye = s->bye;
         s->fd = -1;
         shm_rx_init(&p->rx, p->base + s->hello.queue, s->hello.queue_size);
+        p->attach = shm_attach_open(p->nic, s->share, s->hello.words_bytes);
+        s->share = -1;
         p->nic->n_unheard--;
-        /* Pairs with the acquire loads of heard in shm.c and shm_reach.c. */
+        /* Pairs with the acquire loads of heard in shm.c, shm_reach.c and shm_attach.c. */
         __atomic_store_n(&p->heard, true, __ATOMIC_RELEASE);
         /* It may sleep, and our hello is at its socket: it is to look there. */
         if (p->state == SHM_CALLED)
@@ -345,6 +350,7 @@ static void shm_peer_free(struct shm_peer *p)
 {
     shm_fd_close(&p->out_fd);
     shm_fd_close(&p->in_fd);
+    shm_attach_close(p->attach);
     if (p->heard)
         pw_pool_unmap(p->base, p->remote_size);
     pw_pool_free(p->nic->config.pool, p->tx.ring);

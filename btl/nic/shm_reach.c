@@ -2,8 +2,9 @@
 /* shm_reach.c - put, get and atomic on a peer of this host.
  *
  * Memory in the peer's pool segment is mapped here: one memcpy, or the CPU's
- * own atomics. Any other memory of the peer is one system call away
- * (process_vm_readv(2), process_vm_writev(2)) where the kernel permits it.
+ * own atomics. So may be other memory that it has exported (shm_attach.c). What is
+ * not is one system call away (process_vm_readv(2), process_vm_writev(2)) where the
+ * kernel permits it.
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
@@ -72,14 +73,34 @@ enum pw_reach shm_reach(struct pw_nic_peer *peer, uint64_t remote, size_t len,
 {
     struct shm_peer *p = (struct shm_peer *)peer;
 
-    (void)key;
-    if (shm_mapped(p, remote, len))
+    if (shm_mapped(p, remote, len) || shm_attach_wanted(p, remote, len, key))
         return PW_REACH_DIRECT;
     return shm_kernel_works(p) ? PW_REACH_KERNEL : PW_REACH_NONE;
 }
 
+/* Memory that is not in the peer's segment. What has turned out not to be attached is
+ * no more expected to be: who asks reach() again is told the next best way. */
+static int shm_copy_other(struct shm_peer *p, char *local, uint64_t remote, size_t len,
+                          const struct pw_nic_key *key, bool put)
+{
+    struct shm_mapping *m;
+    char *at;
+    int err = shm_attach_get(p, remote, len, key, put, &at, &m);
+
+    if (!err) {
+        if (put)
+            pw_copy(at, local, len);
+        else
+            pw_copy(local, at, len);
+        return shm_attach_put(p, m, len) ? 0 : -EOPNOTSUPP;
+    }
+    if (err != -ENOENT || !shm_kernel_works(p))
+        return -EOPNOTSUPP;
+    return shm_kernel_copy(p, local, remote, len, put);
+}
+
 static int shm_copy(struct shm_peer *p, char *local, uint64_t remote, size_t len,
-                    bool put)
+                    const struct pw_nic_key *key, bool put)
 {
     char *mapped = shm_mapped(p, remote, len);
 
@@ -92,26 +113,22 @@ static int shm_copy(struct shm_peer *p, char *local, uint64_t remote, size_t len
             pw_copy(local, mapped, len);
         return 0;
     }
-    if (!shm_kernel_works(p))
-        return -EOPNOTSUPP;
-    return shm_kernel_copy(p, local, remote, len, put);
+    return shm_copy_other(p, local, remote, len, key, put);
 }
 
 int shm_put(struct pw_nic_peer *peer, const void *local, uint64_t remote, size_t len,
             const struct pw_nic_key *key, void *op)
 {
-    (void)key;
     (void)op;
-    return shm_copy((struct shm_peer *)peer, (char *)(uintptr_t)local, remote, len,
+    return shm_copy((struct shm_peer *)peer, (char *)(uintptr_t)local, remote, len, key,
                     true);
 }
 
 int shm_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
             const struct pw_nic_key *key, void *op)
 {
-    (void)key;
     (void)op;
-    return shm_copy((struct shm_peer *)peer, (char *)local, remote, len, false);
+    return shm_copy((struct shm_peer *)peer, (char *)local, remote, len, key, false);
 }
 
 int shm_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,
@@ -120,16 +137,20 @@ int shm_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,
 {
     struct shm_peer *p = (struct shm_peer *)peer;
     size_t width = pw_atomic_width(what->type);
+    struct shm_mapping *m;
     char *mapped;
+    int err;
 
-    (void)key;
     (void)op;
     if (remote % width)
         return -EINVAL;
     if (__atomic_load_n(&p->down, __ATOMIC_RELAXED))
         return -EPIPE;
     mapped = shm_mapped(p, remote, width);
-    if (!mapped)
+    if (__builtin_expect(mapped != NULL, 1))
+        return pw_atomic_apply(what, mapped, result);
+    if (shm_attach_get(p, remote, width, key, true, &mapped, &m))
         return -EOPNOTSUPP;
-    return pw_atomic_apply(what, mapped, result);
+    err = pw_atomic_apply(what, mapped, result);
+    return shm_attach_put_once(p, m) ? err : -EOPNOTSUPP;
 }

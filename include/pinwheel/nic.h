@@ -48,6 +48,10 @@ enum pw_nic_flag {
     PW_NIC_PUT = 1 << 2,        /* has put and get for some memory, see reach() */
     PW_NIC_ATOMIC = 1 << 3,     /* has atomic for some memory */
     PW_NIC_PROMPT = 1 << 4,     /* put, get and atomic are never PENDING */
+    PW_NIC_KEYS_OPTIONAL = 1 << 5,  /* a key of zeros, or none, is right too: memory
+                                 * that pin refused, or that it was not asked for, is
+                                 * reached as if key_size were 0. Pool memory needs
+                                 * no pin */
 };
 
 /* How this NIC gets at [remote, remote + len) of a peer. */
@@ -87,10 +91,25 @@ struct pw_nic_info {
     size_t frame_max;           /* largest send, bytes */
     size_t inline_max;          /* largest send_inline, bytes */
     size_t key_size;            /* bytes of a remote key in use; 0 = peers need
-                                 * none, and pin and unpin need not be called */
+                                 * none, and pin and unpin need not be called.
+                                 * But see PW_NIC_KEYS_OPTIONAL */
+    size_t key_room;            /* what key_size may be for others of the job, whatever
+                                 * it is here: keys are of one size for all */
     uint32_t latency_ns;        /* one way, small frame; a first guess */
     uint64_t bytes_per_s;       /* a first guess */
     char what[96];              /* device and link, for people */
+    char note[160];             /* what else it does here, or could and why not */
+};
+
+/* What a NIC has done by itself since it was opened: only grows. Read it with
+ * __atomic_load_n(, RELAXED). */
+struct pw_nic_counts {
+    uint64_t attach_bytes;      /* copied to or from memory of peers that is no pool,
+                                 * mapped here */
+    uint64_t attached;          /* regions of peers that were mapped for that */
+    uint64_t attach_evicted;    /* given up to make room for others */
+    uint64_t attach_stale;      /* given up since their owner's memory had changed */
+    uint64_t attach_refused;    /* could not be mapped, or not shared by us */
 };
 
 struct pw_nic_upcalls {
@@ -125,6 +144,7 @@ struct pw_nic_config {
     unsigned local_peers;           /* expected on this host; a hint for sizes */
     size_t queue_bytes;             /* per-peer send queue; 0 = chosen by the NIC */
     bool kernel_copy;               /* may use process_vm_readv and the like */
+    bool attach;                    /* may let peers map any memory, by /dev/pinwheel */
     uint32_t past_extra_ns;         /* what it costs more to read 16 KiB that their
                                      * writer's cache does not hold */
     bool distrust;                  /* peers may change at any moment what they
@@ -135,6 +155,7 @@ struct pw_nic_config {
 struct pw_nic {
     const struct pw_nic_ops *ops;
     struct pw_nic_info info;        /* fixed after open */
+    struct pw_nic_counts counts;
     unsigned callers;               /* peers that are not connected and may become
                                      * callers; set by who calls progress and wait */
 };
@@ -194,14 +215,16 @@ struct pw_nic_ops {
     int (*send_inline)(struct pw_nic_peer *peer, uint32_t imm, const void *data,
                        size_t len);
 
-    /* How put, get and atomic would get at this memory of the peer. */
+    /* How put, get and atomic would get at this memory of the peer. Asked once for
+     * each transfer: a NIC may count on that to see what is used again. */
     enum pw_reach (*reach)(struct pw_nic_peer *peer, uint64_t remote, size_t len,
                            const struct pw_nic_key *key);
 
     /* Copy len bytes to or from the peer's address remote. Ordered with later
      * sends to that peer: who gets the frame sees the data.
      * 0 done, PW_NIC_PENDING, -EAGAIN as in send;
-     * -EOPNOTSUPP  not in reach now (it may come into reach later);
+     * -EOPNOTSUPP  not in reach that way now: reach() tells what is left (it may
+     *              come into reach later, too);
      * -EFAULT      the peer has no such memory; -EPIPE the peer is down. */
     int (*put)(struct pw_nic_peer *peer, const void *local, uint64_t remote,
                size_t len, const struct pw_nic_key *key, void *op);
@@ -216,7 +239,9 @@ struct pw_nic_ops {
                   void *op);
 
     /* Make [addr, addr + len) usable for peers, with access (enum pw_access).
-     * 0 fills key, or -EFAULT, -ENOMEM (pin limit). unpin with the same range. */
+     * 0 fills key, or -EFAULT, -ENOMEM (pin limit), -EAGAIN (it was changing
+     * meanwhile). unpin with the same range and key; where keys are optional, a key of
+     * zeros need not be unpinned. */
     int (*pin)(struct pw_nic *nic, void *addr, size_t len, unsigned access,
                struct pw_nic_key *key);
     void (*unpin)(struct pw_nic *nic, void *addr, size_t len,

@@ -19,6 +19,7 @@ conformance_suite = \
 	tests/nic/subjects.c tests/nic/subjects.h \
 	tests/nic/suite.h \
 	tests/nic/wait_cases.c \
+	tests/unit/fake_share.c tests/unit/fake_share.h \
 	$(fake_nic)
 
 nic_tests += tests/nic/conformance tests/nic/suite_can_fail

@@ -100,6 +100,7 @@ void rig_config(const struct rig *rig, const struct rig_options *options,
     out->queue_bytes = options->queue_bytes;
     out->kernel_copy = !options->no_kernel_copy;
     out->distrust = rig->subject->distrust;
+    out->attach = true;
 }
 
 void rig_open(struct rig *rig, const struct subject *subject,

@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/fake_share.h"
 
 static void fake_prepare(const struct subject *subject)
 {
@@ -46,6 +49,13 @@ static void fakes_make(struct subject *out)
 
 enum { BACKENDS_MAX = 16 };
 
+/* Where the driver is, or a fake of it: peers map what is pinned. */
+static void attach_prepare(const struct subject *subject)
+{
+    (void)subject;
+    fake_share_install();
+}
+
 /* Each backend twice: as it is, and where peers are not trusted. */
 static unsigned backends_make(struct subject *out)
 {
@@ -58,13 +68,16 @@ static unsigned backends_make(struct subject *out)
         snprintf(names[i], sizeof names[i], "%s-copy", ops->name);
         out[n++] = (struct subject){ .name = ops->name, .ops = ops };
         out[n++] = (struct subject){ .name = names[i], .ops = ops, .distrust = true };
+        if (!strcmp(ops->name, "shm"))
+            out[n++] = (struct subject){ .name = "shm-attach", .ops = ops,
+                                         .prepare = attach_prepare };
     }
     return n;
 }
 
 struct subject *subjects_all(void)
 {
-    struct subject *out = calloc(2 * BACKENDS_MAX + FAKES + 1, sizeof *out);
+    struct subject *out = calloc(2 * BACKENDS_MAX + 1 + FAKES + 1, sizeof *out);
 
     if (out)
         fakes_make(out + backends_make(out));

@@ -126,6 +126,7 @@ static int probe_as(unsigned kind, struct pw_nic_info *info, char why[PW_NIC_WHY
     info->inline_max = t.inline_max;
     info->latency_ns = t.latency_ns;
     info->bytes_per_s = t.bytes_per_s;
+    info->key_room = t.key_room;
     snprintf(info->what, sizeof info->what, "queues in memory, network %u", t.network);
     return 0;
 }

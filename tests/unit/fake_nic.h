@@ -80,6 +80,7 @@ struct fake_nic_traits {
     size_t frame_max, inline_max;
     uint32_t latency_ns;
     uint64_t bytes_per_s;
+    size_t key_room;
     uint32_t network;           /* NICs reach each other on the same one only */
     enum pw_reach pool_reach;   /* memory in the peer's pool */
     enum pw_reach other_reach;  /* the peer's other memory */

@@ -57,6 +57,11 @@ tests_unit_queue_SOURCES = tests/unit/queue.c \
 	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
 tests_unit_queue_LDADD = $(unit_libs)
 
+# Memory that peers attach.
+unit_tests += tests/unit/attach
+tests_unit_attach_SOURCES = tests/unit/attach.c tests/unit/fake_share.c tests/unit/fake_share.h
+tests_unit_attach_LDADD = $(unit_libs)
+
 # What ways of moving bytes cost.
 unit_tests += tests/unit/costs tests/unit/costs_file tests/unit/adapt tests/unit/rescue
 tests_unit_costs_file_SOURCES = tests/unit/costs_file.c

@@ -9,12 +9,13 @@
 struct pair_waits pair_waits;
 int pair_pinned;
 int pair_open_error[2];
+bool pair_keys_expire;
 int pair_get_error;
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
 
-static bool keyed, offers, by_kernel;
+static bool keyed, offers, by_kernel, expired;
 
 /* ---- the NICs ---- */
 
@@ -90,16 +91,22 @@ static enum pw_reach nic_reach(struct pw_nic_peer *peer, uint64_t remote, size_t
 {
     enum pw_reach other = by_kernel ? PW_REACH_KERNEL : PW_REACH_NONE;
 
-    if (!key)
+    if (!key || expired)
         return offered(peer, remote, len) ? PW_REACH_DIRECT : other;
     return keyed ? fake_nic_ops.reach(peer, remote, len, key) : other;
+}
+
+static int declined(int err)
+{
+    expired = err == -EOPNOTSUPP && pair_keys_expire;
+    return err;
 }
 
 static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
                    size_t len, const struct pw_nic_key *key, void *op)
 {
-    if (key && keyed)
-        return fake_nic_ops.put(peer, local, remote, len, key, op);
+    if (key && keyed && !expired)
+        return declined(fake_nic_ops.put(peer, local, remote, len, key, op));
     memcpy((void *)(uintptr_t)remote, local, len);
     return 0;
 }
@@ -107,8 +114,8 @@ static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
 static int nic_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
                    const struct pw_nic_key *key, void *op)
 {
-    if (key && keyed)
-        return fake_nic_ops.get(peer, local, remote, len, key, op);
+    if (key && keyed && !expired)
+        return declined(fake_nic_ops.get(peer, local, remote, len, key, op));
     if (pair_get_error)
         return pair_get_error;
     memcpy(local, (void *)(uintptr_t)remote, len);
@@ -267,6 +274,7 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
 
     memset(side, 0, sizeof *side);
     keyed = plan->keyed;
+    expired = false;
     by_kernel = plan->kernel;
     offers = plan->offers;
     cr_assert(eq(int, pw_pool_open(&pool, &side->pool), 0));

@@ -121,6 +121,10 @@ extern int pair_pinned;
 extern const struct pw_nic_ops *const pair_backends[];
 extern int pair_open_error[2];
 
+/* Once a get or a put has answered -EOPNOTSUPP keys are of no use any more, when set:
+ * what is left is what the plan says of memory without one. */
+extern bool pair_keys_expire;
+
 /* Gets of memory that needs no key fail with that when set. */
 extern int pair_get_error;
 

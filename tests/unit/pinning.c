@@ -667,3 +667,112 @@ Test(metrics, a_busy_rank_is_seen_too)
     cr_expect(page_shows("cache_misses", 1));
     close_and_expect_all_unpinned(&p);
 }
+
+/* ---- NICs that can do without ---- */
+
+static bool has_key(const struct pw_key *key, int nic)
+{
+    static const struct pw_nic_key none;
+
+    return memcmp(&key->nic[nic], &none, sizeof(none));
+}
+
+static void open_optional(struct pair *p, const struct pair_plan *plan)
+{
+    fake_nic_traits(&fake_nic_ops)->flags |= PW_NIC_KEYS_OPTIONAL;
+    pair_open(p, plan);
+}
+
+Test(pinning, where_keys_are_optional_nobody_fails_for_a_limit)
+{
+    struct pw_key key;
+    struct pair p;
+
+    open_optional(&p, &small);
+    key = reg(&p, 0, 4);
+    cr_expect(has_key(&key, 0));
+    dereg(&p, key);
+    memset(&key, 0xff, sizeof(key));
+    cr_expect(eq(int, pw_engine_register(p.a.e, memory, 9 * PAGE, PW_READ, false, &key), 0));
+    cr_expect(not(has_key(&key, 0)), "more than may be pinned");
+    cr_expect(eq(int, pw_region_check(p.a.e, key.id, (uintptr_t)memory, 9 * PAGE, PW_READ), 0),
+              "it is reached by frames");
+    cr_expect(eq(u64, stats(&p).refused, 1), "and counted");
+    dereg(&p, key);
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PIN, 1, 0, -ENOMEM);
+    key = reg(&p, 20, 1);
+    cr_expect(not(has_key(&key, 0)), "the NIC's own limit");
+    dereg(&p, key);
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PIN, 1, 1, 0);
+    key = reg(&p, 20, 1);
+    cr_expect(has_key(&key, 0), "once there is room it is pinned again");
+    dereg(&p, key);
+    close_and_expect_all_unpinned(&p);
+}
+
+Test(pinning, where_keys_are_optional_the_pool_is_not_pinned)
+{
+    struct pw_key key;
+    struct pair p;
+    void *mine;
+
+    open_optional(&p, &cached);
+    mine = pw_pool_alloc(p.a.pool, 8 * PAGE, 0);
+    cr_assert(eq(int, pw_engine_register(p.a.e, mine, 8 * PAGE, PW_READ, false, &key), 0));
+    cr_expect(not(has_key(&key, 0)));
+    cr_expect(eq(uint, pins(&p), 0));
+    cr_expect(not(pw_engine_pins_pool(p.a.e)));
+    dereg(&p, key);
+    pw_pool_free(p.a.pool, mine);
+    close_and_expect_all_unpinned(&p);
+}
+
+/* To pin each time costs more than it saves. */
+Test(pinning, where_keys_are_optional_and_nothing_is_remembered_nothing_is_pinned)
+{
+    const struct pair_plan blind = { .keyed = true, .monitor = "none",
+                                     .monitor_open = open_fake };
+    struct pw_key key;
+    struct pair p;
+
+    open_optional(&p, &blind);
+    key = reg(&p, 0, 4);
+    cr_expect(not(has_key(&key, 0)));
+    cr_expect(eq(uint, pins(&p), 0));
+    dereg(&p, key);
+    close_and_expect_all_unpinned(&p);
+}
+
+Test(pinning, one_nic_that_can_do_without_does_not_stop_another_that_cannot)
+{
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    open_optional(&p, &cached_two);
+    cr_expect(pw_engine_pins_pool(p.a.e));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PIN, 1, 1, -ENOMEM);
+    key = reg(&p, 0, 4);
+    cr_expect(not(has_key(&key, 0)));
+    cr_expect(has_key(&key, 1));
+    dereg(&p, key);
+    fake_nic_fail(pair_nic(&p.a, 1), FAKE_PIN, 1, 0, -EFAULT);
+    cr_expect(eq(int, reg_error(&p, 20, 1), -EFAULT), "who cannot do without decides");
+    fake_nic_fail(pair_nic(&p.a, 1), FAKE_PIN, 1, 1, 0);
+    close_and_expect_all_unpinned(&p);
+}
+
+/* A rank that cannot pin and one that can speak of keys of one size. */
+Test(pinning, keys_have_room_for_what_others_may_have)
+{
+    struct pw_key key;
+    struct pair p;
+
+    fake_nic_traits(&fake_nic_ops)->key_room = PW_NIC_KEY_MAX;
+    pair_open(&p, &unneeded);
+    cr_expect(eq(sz, pw_engine_key_size(p.a.e), offsetof(struct pw_key, nic[1])));
+    memset(&key, 0xff, sizeof(key));
+    cr_assert(eq(int, pw_engine_register(p.a.e, memory, PAGE, PW_READ, false, &key), 0));
+    cr_expect(not(has_key(&key, 0)));
+    dereg(&p, key);
+    pair_close(&p);
+}

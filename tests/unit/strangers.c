@@ -248,35 +248,53 @@ static int open_descriptors(void)
     return n;
 }
 
-/* Refused, and what it passed is not kept. */
-Test(strangers, one_who_passes_two_segments_is_refused)
+/* A hello with n descriptors; what it says of a share descriptor besides. */
+static bool refused_with(struct host *h, int n, uint64_t words_bytes)
 {
-    struct host h;
-    struct shm_hello hello;
+    enum { MOST = 8 };
+    struct shm_hello hello = hello_right(&h->address);
     struct iovec iov = { &hello, sizeof(hello) };
-    union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr align; } control;
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-                        .msg_control = &control, .msg_controllen = sizeof(control) };
+    union { char bytes[CMSG_SPACE(MOST * sizeof(int))]; struct cmsghdr align; } control;
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                        .msg_controllen = CMSG_SPACE((size_t)n * sizeof(int)) };
+    int fds[MOST], fd = call(&h->address), before;
     struct cmsghdr *c;
-    int two[2], fd, before;
+    bool answer;
 
-    host_open(&h);
-    hello = hello_right(&h.address);
+    hello.words_bytes = words_bytes;
     memset(&control, 0, sizeof(control));
-    two[0] = memfd_create("one", MFD_CLOEXEC);
-    two[1] = memfd_create("two", MFD_CLOEXEC);
     c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(two));
-    memcpy(CMSG_DATA(c), two, sizeof(two));
-    fd = call(&h.address);
+    c->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
+    for (int i = 0; i < n; i++)
+        fds[i] = memfd_create("passed", MFD_CLOEXEC);
+    memcpy(CMSG_DATA(c), fds, (size_t)n * sizeof(int));
     before = open_descriptors();
     cr_assert(eq(int, (int)sendmsg(fd, &m, MSG_NOSIGNAL), (int)sizeof(hello)));
-    turns(&h, 20000);
-    cr_expect(closed_on(fd));
-    cr_expect(eq(int, open_descriptors(), before));
+    turns(h, 20000);
+    answer = closed_on(fd);
+    /* The connection to it and what it has passed are kept while it waits. */
+    cr_expect(eq(int, open_descriptors() - before, answer ? 0 : 1 + n));
+    for (int i = 0; i < n; i++)
+        close(fds[i]);
     close(fd);
+    turns(h, 20000);
+    return answer;
+}
+
+/* Refused, and what it passed is not kept. */
+Test(strangers, one_who_passes_more_than_it_says_is_refused)
+{
+    struct host h;
+
+    host_open(&h);
+    cr_expect(refused_with(&h, 2, 0), "a share descriptor without words");
+    cr_expect(refused_with(&h, 3, 0));
+    cr_expect(refused_with(&h, 3, 8192));
+    cr_expect(refused_with(&h, 4, 8192));
+    cr_expect(not(refused_with(&h, 2, 8192)));
+    cr_expect(not(refused_with(&h, 1, 8192)), "it had no descriptor left to pass");
     host_close(&h);
 }
 

@@ -450,6 +450,15 @@ Test(transfer, a_nic_that_is_not_prompt_does_nothing_now)
     now(&w, true, PW_READ | PW_WRITE, -EOPNOTSUPP);
 }
 
+Test(transfer, a_nic_that_can_do_without_keys_does_it_now)
+{
+    struct way w = mapped;
+
+    w.plan.keyed = true;
+    w.flags |= PW_NIC_KEYS_OPTIONAL;
+    now(&w, true, PW_READ | PW_WRITE, 0);
+}
+
 Test(transfer, a_nic_with_keys_does_nothing_now)
 {
     struct way w = mapped;
@@ -586,6 +595,39 @@ Test(transfer, a_nic_that_declines_is_replaced_by_frames)
     cr_expect(eq(int, done.status, 0));
     cr_expect(eq(u64, memory, 2));
     pair_close(&p);
+}
+
+/* A mapping that turned out stale: the NIC may still reach it by the kernel. */
+Test(transfer, a_nic_that_declines_is_asked_what_is_left)
+{
+    const struct way direct = { .plan = { .keyed = true, .kernel = true },
+                                .flags = PW_NIC_PROMPT };
+    struct strip theirs = strip_new(10000, 4), mine = strip_new(10000, 5);
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    struct pw_stats stats;
+    struct pair p;
+
+    for (int put = 0; put < 2; put++) {
+        way_open(&p, &direct);
+        cr_assert(eq(int, pw_engine_register(p.b.e, theirs.data, theirs.len,
+                                             PW_READ | PW_WRITE, true, &key), 0));
+        pair_keys_expire = true;
+        fake_nic_fail(pair_nic(&p.a, 0), put ? FAKE_PUT : FAKE_GET, 1, 1, -EOPNOTSUPP);
+        cr_expect(eq(int, put ? pw_endpoint_put(p.a.ep, mine.data, at(theirs.data), 10000,
+                                                &key, pair_done, &done)
+                              : pw_endpoint_get(p.a.ep, mine.data, at(theirs.data), 10000,
+                                                &key, pair_done, &done), 0));
+        cr_expect(eq(int, memcmp(mine.data, theirs.data, 10000), 0));
+        pw_engine_stats(p.a.e, &stats);
+        cr_expect(eq(u64, stats.kernel_bytes, 10000));
+        cr_expect(eq(u64, stats.direct_bytes, 0));
+        cr_expect(strip_whole(&mine) && strip_whole(&theirs));
+        mine.data[0]++;
+        pair_close(&p);
+    }
+    free(mine.base);
+    free(theirs.base);
 }
 
 Test(transfer, a_transfer_that_fails_in_the_nic_ends_with_its_error)
