@@ -173,8 +173,8 @@ static void ask(struct pw_measure *m, uint64_t start)
         pw_tell(1, "costs: not measured, for %s cannot be made: %s", wanted,
                 *why ? why : strerror(-err));
     } else if ((err = pw_measure_meet(m)) != 0) {
-        pw_tell(1, "costs: not measured: %s", err == -ETIMEDOUT ? "the other rank did not come"
-                                                                : sentence(err));
+        pw_tell(1, "costs: not measured: %s",
+                err == -ETIMEDOUT ? "the other rank did not come" : sentence(err));
     } else if (sched_getaffinity(0, sizeof cpus, &cpus) ||
                !pw_measure_has_room(&cpus, &m->peer_cpus,
                                     pw_host_ranks())) {

@@ -129,9 +129,9 @@ enum { N_WORDS = sizeof(words) / sizeof(words[0]) };
 
 static int register_one(const char *name, const char *help, int level, char **storage)
 {
-    int rc = mca_base_component_var_register(&mca_btl_pinwheel_component.btl_version,
-                                             name, help, MCA_BASE_VAR_TYPE_STRING, NULL, 0,
-                                             0, level, MCA_BASE_VAR_SCOPE_READONLY, storage);
+    int rc = mca_base_component_var_register(&mca_btl_pinwheel_component.btl_version, name,
+                                             help, MCA_BASE_VAR_TYPE_STRING, NULL, 0, 0,
+                                             level, MCA_BASE_VAR_SCOPE_READONLY, storage);
     return rc < 0 ? rc : 0;
 }
 
@@ -209,8 +209,8 @@ static int bulk_check(struct pw_params *p, char *why, size_t room)
             p->bulk = bulks[i].bulk;
             return 0;
         }
-    snprintf(why, room, "btl_pinwheel_bulk=%s: must be auto, stream or kernel; leave it out "
-             "for auto", p->bulk_name ? p->bulk_name : "");
+    snprintf(why, room, "btl_pinwheel_bulk=%s: must be auto, stream or kernel; leave it "
+             "out for auto", p->bulk_name ? p->bulk_name : "");
     return -EINVAL;
 }
 
@@ -242,7 +242,8 @@ static int trust_check(struct pw_params *p, char *why, size_t room)
         p->distrust = copy;
         return 0;
     }
-    snprintf(why, room, "btl_pinwheel_trust=%s: must be full or copy; leave it out for full",
+    snprintf(why, room,
+             "btl_pinwheel_trust=%s: must be full or copy; leave it out for full",
              p->trust ? p->trust : "");
     return -EINVAL;
 }
@@ -251,7 +252,8 @@ static int costs_check(const struct pw_params *p, char *why, size_t room)
 {
     if (p->costs && *p->costs)
         return 0;
-    snprintf(why, room, "btl_pinwheel_costs=: must be auto, default or a file; leave it out "
+    snprintf(why, room,
+             "btl_pinwheel_costs=: must be auto, default or a file; leave it out "
              "for auto");
     return -EINVAL;
 }

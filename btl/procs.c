@@ -55,7 +55,8 @@ static void peer_lost(struct pw_module *m, struct mca_btl_base_endpoint_t *peer,
            ours ? "" : ". It was of another job: this one goes on; what still waits for "
                        "it will wait in vain");
     if (ours && m->error_cb)
-        m->error_cb(&m->super, MCA_BTL_ERROR_FLAGS_FATAL, peer->proc, (char *)(uintptr_t)why);
+        m->error_cb(&m->super, MCA_BTL_ERROR_FLAGS_FATAL, peer->proc,
+                    (char *)(uintptr_t)why);
 }
 
 /* What that rank published; to be freed. NULL: it runs without pinwheel. */

@@ -63,8 +63,8 @@ static void tell_refusal(size_t size, int err)
 
     if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
         return;
-    pw_tell(1, "%zu bytes could not be registered (%s)%s. Messages in such memory are copied, "
-            "windows on it fail; this is told once", size, strerror(-err),
+    pw_tell(1, "%zu bytes could not be registered (%s)%s. Messages in such memory are "
+            "copied, windows on it fail; this is told once", size, strerror(-err),
             err == -ENOMEM ? ": what may be pinned is spent, see btl_pinwheel_pin_bytes, "
             "_pin_regions, _pin_host_bytes and ulimit -l" : "");
 }

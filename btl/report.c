@@ -87,11 +87,13 @@ void pw_tell_counts(struct pw_engine *e)
         return;
     told = true;
     pw_engine_counts(e, &n);
-    pw_tell(10, "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
+    pw_tell(10,
+            "sent %llu messages, %llu waited for room; bytes moved direct %llu, by "
             "the kernel %llu, pushed %llu, streamed %llu",
             (unsigned long long)n.sent.messages, (unsigned long long)n.sent.queued,
-            (unsigned long long)n.sent.direct_bytes, (unsigned long long)n.sent.kernel_bytes,
-            (unsigned long long)n.sent.push_bytes, (unsigned long long)n.sent.stream_bytes);
+            (unsigned long long)n.sent.direct_bytes,
+            (unsigned long long)n.sent.kernel_bytes, (unsigned long long)n.sent.push_bytes,
+            (unsigned long long)n.sent.stream_bytes);
     if (!n.cache.hits && !n.cache.misses)
         return;
     for (int i = 0; i < 12; i++)

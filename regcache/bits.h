@@ -47,8 +47,8 @@ static inline size_t pw_bits_count(const uint64_t *bits, size_t from, size_t to)
     size_t n = 0;
 
     for (; from < to; from = (from / 64 + 1) * 64)
-        n += (size_t)__builtin_popcountll(__atomic_load_n(&bits[from / 64], __ATOMIC_RELAXED) &
-                                          pw_bits_mask(from, to));
+        n += (size_t)__builtin_popcountll(
+            __atomic_load_n(&bits[from / 64], __ATOMIC_RELAXED) & pw_bits_mask(from, to));
     return n;
 }
 

@@ -58,8 +58,8 @@ static void number(const char *name, size_t least, size_t *out, void (*tell)(con
         *out = value;
         return;
     }
-    snprintf(line, sizeof line, "%s=%.80s: must be a number of bytes from %zu on (k, m and g "
-             "may follow); the default holds", name, text, least);
+    snprintf(line, sizeof line, "%s=%.80s: must be a number of bytes from %zu on (k, m and "
+             "g may follow); the default holds", name, text, least);
     tell(line);
 }
 

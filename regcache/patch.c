@@ -311,7 +311,8 @@ static bool way_is_there(const struct pw_site *site)
     int32_t distance;
 
     memcpy(&distance, p + 1, sizeof distance);
-    return *p == 0xe9 && site->pad + LONG_JUMP + (uintptr_t)(intptr_t)distance == site->stub;
+    return *p == 0xe9 &&
+           site->pad + LONG_JUMP + (uintptr_t)(intptr_t)distance == site->stub;
 }
 
 bool pw_patch_intact(const struct pw_site *site)

@@ -136,7 +136,8 @@ int pw_populate_used(struct pw_populate *p, size_t offset, size_t len)
 
 int pw_populate_little(struct pw_populate *p, size_t offset, size_t len)
 {
-    size_t from = offset & ~(PW_PAGE - 1), to = (offset + len + PW_PAGE - 1) & ~(PW_PAGE - 1);
+    size_t from = offset & ~(PW_PAGE - 1);
+    size_t to = (offset + len + PW_PAGE - 1) & ~(PW_PAGE - 1);
 
     if (p->pages != PW_PAGES_THP)
         return pw_populate(p, offset, len);

@@ -25,7 +25,8 @@
 
 int pw_still_begin(struct pw_still *s, void *base, size_t size)
 {
-    struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+    struct uffdio_api api = { .api = UFFD_API,
+                              .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
     struct uffdio_register all = {
         .range = { (uintptr_t)base, size }, .mode = UFFDIO_REGISTER_MODE_WP,
     };

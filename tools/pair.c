@@ -176,7 +176,8 @@ static int start_both(struct job *j, char why[PW_PAIR_WHY])
         if (j->pid[side] == 0)
             child_run(j, side);
         if (j->pid[side] < 0) {
-            snprintf(why, PW_PAIR_WHY, "a process could not be started: %s", strerror(errno));
+            snprintf(why, PW_PAIR_WHY, "a process could not be started: %s",
+                     strerror(errno));
             return -EIO;
         }
     }

@@ -40,7 +40,8 @@ long pw_parse_long(const char *option, const char *text, long min, long max)
     long value = strtol(text, &end, 10);
 
     if (end == text || *end || value < min || value > max)
-        pw_usage_error("--%s takes a number from %ld to %ld, not \"%s\"", option, min, max, text);
+        pw_usage_error("--%s takes a number from %ld to %ld, not \"%s\"", option, min, max,
+                       text);
     return value;
 }
 
@@ -68,10 +69,12 @@ const char *pw_list_next(const char **rest, size_t *len)
 void pw_parse_sizes(const char *text, struct pw_sizes *out)
 {
     if (pw_sizes_parse(text, out))
-        pw_usage_error("--sizes takes a list like 8,4K,1M or 1:4M of at most %d sizes, not \"%s\"",
-                    PW_SIZES_MAX, text);
+        pw_usage_error(
+            "--sizes takes a list like 8,4K,1M or 1:4M of at most %d sizes, not \"%s\"",
+            PW_SIZES_MAX, text);
     if (pw_sizes_largest(out) > INT_MAX)
-        pw_usage_error("--sizes takes at most %d bytes, which is what an MPI count holds", INT_MAX);
+        pw_usage_error("--sizes takes at most %d bytes, which is what an MPI count holds",
+                       INT_MAX);
 }
 
 static int find_name(const char *const names[], int n, const char *name, size_t len)
@@ -87,7 +90,8 @@ enum pw_buffers pw_parse_buffers(const char *text, size_t len)
     int kind = find_name(pw_buffers_name, PW_BUFFERS, text, len);
 
     if (kind < 0)
-        pw_usage_error("--buffers knows malloc and alloc_mem, not \"%.*s\"", (int)len, text);
+        pw_usage_error("--buffers knows malloc and alloc_mem, not \"%.*s\"", (int)len,
+                       text);
     return (enum pw_buffers)kind;
 }
 
@@ -96,7 +100,8 @@ enum pw_window_kind pw_parse_window_kind(const char *text)
     int kind = find_name(pw_window_kind_name, PW_WINDOW_KINDS, text, strlen(text));
 
     if (kind < 0)
-        pw_usage_error("--window-kind knows create, allocate and dynamic, not \"%s\"", text);
+        pw_usage_error("--window-kind knows create, allocate and dynamic, not \"%s\"",
+                       text);
     return (enum pw_window_kind)kind;
 }
 
@@ -153,7 +158,9 @@ void pw_test_option(int c, struct pw_single_options *o)
         pw_parse_sizes(optarg, &o->sizes);
         break;
     case OPT_BUFFERS: o->buffers = pw_parse_buffers(optarg, strlen(optarg)); break;
-    case OPT_ITERATIONS: o->iterations = pw_parse_long("iterations", optarg, 1, most); break;
+    case OPT_ITERATIONS:
+        o->iterations = pw_parse_long("iterations", optarg, 1, most);
+        break;
     case OPT_WARMUP: o->warmup = pw_parse_long("warmup", optarg, 0, most); break;
     case OPT_SECONDS: o->seconds = pw_parse_seconds("seconds", optarg); break;
     case OPT_BATCHES:

@@ -24,8 +24,8 @@ static void parse_transport(const char *option, const char *text, size_t len,
         pw_usage_error("--%s takes at most %d parameters, and not so much text: \"%.*s\"",
                        option, PW_SETTINGS_MAX, (int)len, text);
     if (err)
-        pw_usage_error("--%s takes parameters as NAME:PARAMETER=VALUE, not \"%.*s\"", option,
-                       (int)len, text);
+        pw_usage_error("--%s takes parameters as NAME:PARAMETER=VALUE, not \"%.*s\"",
+                       option, (int)len, text);
 }
 
 static void parse_tests(const char *list, bool test[PW_TESTS])
@@ -103,7 +103,8 @@ static void compare_check_ranks(const struct pw_compare_options *o)
         if (!o->test[t])
             continue;
         if (kind == PW_ONE_SIDED && o->ranks != 2)
-            pw_usage_error("%s runs between 2 ranks, not %d", pw_test_info[t].name, o->ranks);
+            pw_usage_error("%s runs between 2 ranks, not %d", pw_test_info[t].name,
+                           o->ranks);
         if (kind == PW_PAIR && o->ranks % 2)
             pw_usage_error("%s runs between an even number of ranks, not %d",
                         pw_test_info[t].name, o->ranks);
@@ -136,15 +137,15 @@ static void compare_check_osu(const struct pw_compare_options *o, bool mpich)
         free(program);
     }
     if (!any)
-        pw_usage_error("--osu: %s has no program of the OSU micro-benchmarks for any of these "
-                       "tests, such as osu_latency", o->osu);
+        pw_usage_error("--osu: %s has no program of the OSU micro-benchmarks for any of "
+                       "these tests, such as osu_latency", o->osu);
     if (o->buffers_given && !o->buffers[PW_MALLOC])
         pw_usage_error("--osu: its programs take their buffers from malloc");
     if (mpich)
         pw_usage_error("--osu: its programs are Open MPI's, which mpich cannot run");
     if (pw_osu_odd_size(&o->sizes, &odd))
-        pw_usage_error("--osu: its programs double the smallest of the --sizes, from 1 on, and "
-                       "so do not come to %zu", odd);
+        pw_usage_error("--osu: its programs double the smallest of the --sizes, from 1 on, "
+                       "and so do not come to %zu", odd);
 }
 
 /* Is there something to draw? */
@@ -175,11 +176,12 @@ static void compare_check(const struct pw_compare_options *o)
         mpich = mpich || o->peer[i].transport->mpich;
     }
     if (mpich && !o->mpich_pwbench)
-        pw_usage_error("mpich needs a pwbench made by mpicc.mpich, and there is none beside "
-                    "this one; give --mpich-pwbench PATH");
+        pw_usage_error("mpich needs a pwbench made by mpicc.mpich, and there is none "
+                       "beside this one; give --mpich-pwbench PATH");
     for (int t = 0; subject->one_sided_only && t < PW_TESTS; t++)
         if (o->test[t] && pw_test_info[t].kind != PW_ONE_SIDED)
-            pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas", subject->name);
+            pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas",
+                           subject->name);
     compare_check_ranks(o);
     if (o->limit)
         compare_check_limit(o);
@@ -237,7 +239,9 @@ int pw_compare_main(int argc, char **argv)
         case OPT_WINDOW_KIND: o.window_kind = (int)pw_parse_window_kind(optarg); break;
         case OPT_BUFFERS: parse_buffers_list(optarg, &o); break;
         case OPT_PEERS: parse_peers(optarg, &o); break;
-        case OPT_SUBJECT: parse_transport("subject", optarg, strlen(optarg), &o.subject); break;
+        case OPT_SUBJECT:
+            parse_transport("subject", optarg, strlen(optarg), &o.subject);
+            break;
         case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
         case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
         case OPT_BIND: o.bind = parse_bind(optarg); break;

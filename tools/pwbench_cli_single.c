@@ -46,7 +46,8 @@ static void single_check(const struct pw_single_options *o)
     const struct pw_test_info *t = &pw_test_info[o->test];
 
     if (o->pairs && t->kind != PW_PAIR)
-        pw_usage_error("--pairs is for latency, bw, bibw, rate and overlap, not for %s", t->name);
+        pw_usage_error("--pairs is for latency, bw, bibw, rate and overlap, not for %s",
+                       t->name);
     if (o->n_compute && o->test != PW_OVERLAP)
         pw_usage_error("--compute is for overlap, not for %s", t->name);
     if (o->n_compute > 1 && o->n_compute != o->sizes.n)

@@ -107,7 +107,8 @@ static const char *framed_part(const char *text)
     return frame ? frame : text;
 }
 
-static void reason_from(const struct pw_launch_result *r, double timeout, char out[REASON_MAX])
+static void reason_from(const struct pw_launch_result *r, double timeout,
+                        char out[REASON_MAX])
 {
     const char *own = strstr(r->err, "pwbench: ");
 
@@ -309,8 +310,8 @@ static char *own_instead(const struct pw_job *job, const char *format, ...)
     va_list args;
 
     fflush(stdout);
-    fprintf(stderr, "pwbench: %s%s%s is pwbench's own: ", info->name, info->buffers ? ", " : "",
-            info->buffers ? pw_buffers_name[job->buffers] : "");
+    fprintf(stderr, "pwbench: %s%s%s is pwbench's own: ", info->name,
+            info->buffers ? ", " : "", info->buffers ? pw_buffers_name[job->buffers] : "");
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -386,7 +387,8 @@ static void add_limit(struct compare *c)
 }
 
 /* Is t measured without being asked for, in some test that is wanted? */
-static bool usual_somewhere(const struct pw_compare_options *o, const struct pw_transport *t)
+static bool usual_somewhere(const struct pw_compare_options *o,
+                            const struct pw_transport *t)
 {
     if (t->mpich && (o->osu || !o->mpich_pwbench))
         return false;

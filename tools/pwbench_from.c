@@ -14,7 +14,8 @@ static int read_file(const char *path, struct pw_table *table)
     int line = 0, err = from ? pw_csv_read(table, from, &line) : -errno;
 
     if (err == -EINVAL)
-        fprintf(stderr, "pwbench: line %d of %s is not what compare --csv writes\n", line, path);
+        fprintf(stderr, "pwbench: line %d of %s is not what compare --csv writes\n", line,
+                path);
     else if (err == -ENODATA)
         fprintf(stderr, "pwbench: %s has a heading and no results\n", path);
     else if (err)
@@ -27,7 +28,8 @@ static int read_file(const char *path, struct pw_table *table)
 static bool wanted(const struct pw_compare_options *o, const struct pw_row *row)
 {
     return (!o->tests_given || o->test[row->test]) &&
-           (!o->buffers_given || !pw_test_info[row->test].buffers || o->buffers[row->buffers]);
+           (!o->buffers_given || !pw_test_info[row->test].buffers ||
+            o->buffers[row->buffers]);
 }
 
 /* Only the rows that are wanted stay. */

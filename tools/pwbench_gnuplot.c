@@ -44,7 +44,10 @@ enum { STYLES = sizeof styles / sizeof *styles };
 static const struct style *style_of(const struct pw_table *table, int column)
 {
     static const struct style others[] = {
-        { "", "#000000", 3 }, { "", "#8b4513", 5 }, { "", "#556b2f", 9 }, { "", "#7a7a00", 11 },
+        { "", "#000000", 3 },
+        { "", "#8b4513", 5 },
+        { "", "#556b2f", 9 },
+        { "", "#7a7a00", 11 },
     };
 
     for (int i = 0; i < STYLES; i++)
@@ -163,7 +166,8 @@ static void write_tics(const struct panel *p, FILE *to)
     fputs(")\n", to);
 }
 
-static void write_line(const struct pw_table *table, int n, int column, bool titled, FILE *to)
+static void write_line(const struct pw_table *table, int n, int column, bool titled,
+                       FILE *to)
 {
     const struct style *s = style_of(table, column);
 
@@ -176,7 +180,8 @@ static void write_line(const struct pw_table *table, int n, int column, bool tit
 }
 
 /* The subject is named first and drawn last, on top of the others. */
-static void write_panel(const struct pw_table *table, const struct panel *p, int n, FILE *to)
+static void write_panel(const struct pw_table *table, const struct panel *p, int n,
+                        FILE *to)
 {
     const struct pw_test_info *info = &pw_test_info[p->test];
     const char *between = "plot ";
@@ -185,7 +190,8 @@ static void write_panel(const struct pw_table *table, const struct panel *p, int
             p->buffers == PW_ALLOC_MEM ? "MPI_Alloc_mem" : pw_buffers_name[p->buffers]);
     if (p->ranks != 2)
         fprintf(to, ", %d ranks", p->ranks);
-    fprintf(to, "'\nset ylabel '%s (%s is better)'\n", info->unit, info->rate ? "more" : "less");
+    fprintf(to, "'\nset ylabel '%s (%s is better)'\n", info->unit,
+            info->rate ? "more" : "less");
     fprintf(to, "set xrange [%g:%g]\n", (double)p->low / 1.4, (double)p->high * 1.4);
     write_tics(p, to);
     for (int c = 0; c < table->n_columns; c++) {
@@ -215,7 +221,8 @@ int pw_gnuplot_write(const struct pw_table *table, FILE *to)
         return 0;
     for (int i = 0; i < n; i++)
         write_data(table, &panel[i], i, to);
-    fprintf(to, "\nset terminal svg size %d,%d background 'white' font 'sans,12' noenhanced\n",
+    fprintf(to,
+            "\nset terminal svg size %d,%d background 'white' font 'sans,12' noenhanced\n",
             WIDTH * columns, HEIGHT * rows);
     fputs("set logscale xy\n"
           "set grid xtics ytics lt 1 lw 0.5 lc rgb '#dddddd'\n"

@@ -133,8 +133,10 @@ static int report(int rank, int ranks, int ear, double took, bool checked)
     heard = hear(ear, ranks - 1, &took);
     close(ear);
     if (heard < ranks - 1) {
-        fprintf(stderr, "pwbench: init: only %d of %d ranks told their time; all must share "
-                "a host and the process that started them\n", heard + 1, ranks);
+        fprintf(stderr,
+                "pwbench: init: only %d of %d ranks told their time; all must share "
+                "a host and the process that started them\n",
+                heard + 1, ranks);
         return PW_BENCH_FAILED;
     }
     print_result(took, checked);

@@ -82,7 +82,8 @@ static size_t room_needed(const struct pw_bench *b)
 {
     const struct pw_single_options *o = b->o;
     size_t largest = pw_sizes_largest(&o->sizes);
-    size_t room = (o->test == PW_ALLTOALL ? largest * (size_t)b->ranks : largest) + PW_GUARD;
+    size_t message = o->test == PW_ALLTOALL ? largest * (size_t)b->ranks : largest;
+    size_t room = message + PW_GUARD;
 
     for (int i = 0; o->check && i < o->sizes.n; i++) {
         size_t size = o->sizes.at[i];

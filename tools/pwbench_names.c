@@ -45,12 +45,14 @@ const struct pw_test_info pw_test_info[PW_TESTS] = {
 };
 
 const char *const pw_buffers_name[PW_BUFFERS] = { "malloc", "alloc_mem" };
-const char *const pw_window_kind_name[PW_WINDOW_KINDS] = { "create", "allocate", "dynamic" };
+const char *const pw_window_kind_name[PW_WINDOW_KINDS] = { "create", "allocate",
+                                                           "dynamic" };
 
 int pw_test_find(const char *name, size_t len)
 {
     for (int t = 0; t < PW_TESTS; t++)
-        if (strlen(pw_test_info[t].name) == len && !strncmp(pw_test_info[t].name, name, len))
+        if (strlen(pw_test_info[t].name) == len &&
+            !strncmp(pw_test_info[t].name, name, len))
             return t;
     return -1;
 }

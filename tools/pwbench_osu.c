@@ -35,7 +35,8 @@ char *pw_osu_find(const char *dir, enum pw_test test)
     static const char *const roots[] = { "", "c/mpi/", "mpi/",
                                          "libexec/osu-micro-benchmarks/mpi/" };
     static const char *const rooms[] = { "", "pt2pt/standard/", "pt2pt/", "one-sided/",
-                                         "collective/blocking/", "collective/", "startup/" };
+                                         "collective/blocking/", "collective/",
+                                         "startup/" };
 
     for (size_t a = 0; programs[test] && a < sizeof roots / sizeof *roots; a++) {
         for (size_t b = 0; b < sizeof rooms / sizeof *rooms; b++) {

@@ -6,7 +6,7 @@
 
 #include "pwbench.h"
 
-/* The program that measures what that test does, "osu_latency"; NULL where there is none. */
+/* The program that measures what that test does, "osu_latency"; NULL: there is none. */
 const char *pw_osu_name(enum pw_test test);
 
 /* The test of that program, or -1. */

@@ -279,7 +279,8 @@ static void push_test(struct pw_command *c, int *n, size_t *used,
 }
 
 /* Once is enough: is there what is set? */
-static void push_require(struct pw_command *c, int *n, size_t *used, const struct pw_variant *v)
+static void push_require(struct pw_command *c, int *n, size_t *used,
+                         const struct pw_variant *v)
 {
     char list[PW_SETTINGS_MAX * PW_SETTING];
     int len = 0;
@@ -292,7 +293,8 @@ static void push_require(struct pw_command *c, int *n, size_t *used, const struc
 }
 
 /* What the messages of overlap take alone is measured while they are verified. */
-static void push_compute(struct pw_command *c, int *n, size_t *used, const struct pw_job *job)
+static void push_compute(struct pw_command *c, int *n, size_t *used,
+                         const struct pw_job *job)
 {
     char list[PW_SIZES_MAX * 16];
     int len = 0;

@@ -18,7 +18,7 @@ struct pw_transport {
     bool window_fixed;      /* knows no window but this: */
     enum pw_window_kind window_kind;
     enum pw_window_kind cas_window_kind;
-    const char *parameters; /* what the names of those that can be set begin with, or NULL */
+    const char *parameters; /* what names of those that can be set begin with, or NULL */
     const char *mca[PW_TRANSPORT_MCA];      /* names and values in turn */
 };
 

@@ -47,13 +47,15 @@ static int probe_gnuplot(void)
     if (err == -EINTR)
         return err;
     if (err) {
-        fprintf(stderr, "pwbench: --plot draws with gnuplot, which could not be started: %s; "
+        fprintf(stderr,
+                "pwbench: --plot draws with gnuplot, which could not be started: %s; "
                 "install it (Debian calls it gnuplot-nox), or leave out --plot\n",
                 strerror(-err));
         return err;
     }
     if (r.timed_out || r.exit_code) {
-        fputs("pwbench: --plot needs a gnuplot that draws SVG, and this one does not", stderr);
+        fputs("pwbench: --plot needs a gnuplot that draws SVG, and this one does not",
+              stderr);
         say_failed(&r);
         err = -ENOTSUP;
     }
@@ -88,7 +90,8 @@ static void say_left_out(const struct pw_plot *plot, const struct pw_table *tabl
         if (!seen[t])
             continue;
         if (*between == ' ')
-            fprintf(stderr, "pwbench: %s is without the tests that have one size:", plot->path);
+            fprintf(stderr,
+                    "pwbench: %s is without the tests that have one size:", plot->path);
         fprintf(stderr, "%s%s", between, pw_test_info[t].name);
         between = ", ";
     }

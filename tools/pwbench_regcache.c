@@ -128,11 +128,13 @@ static void reason_from(const struct pw_launch_result *r, int cache, double time
                         char reason[TEXT_MAX])
 {
     if (r->timed_out)
-        snprintf(reason, TEXT_MAX, "it did not finish in %g seconds and was ended", timeout);
+        snprintf(reason, TEXT_MAX, "it did not finish in %g seconds and was ended",
+                 timeout);
     else if (r->exit_code == 0)
         snprintf(reason, TEXT_MAX, "its output is not a number above 0");
     else if (!*r->err)
-        snprintf(reason, TEXT_MAX, "it ended with exit code %d and no message", r->exit_code);
+        snprintf(reason, TEXT_MAX, "it ended with exit code %d and no message",
+                 r->exit_code);
     else
         said(r->err, cache, reason);
 }
@@ -158,7 +160,8 @@ static int run_once(struct bench *b, int cache, const struct point *p, double *v
     if (err == -EINTR)
         return err;
     if (err) {
-        snprintf(reason, TEXT_MAX, "%.200s could not be started: %s", program, strerror(-err));
+        snprintf(reason, TEXT_MAX, "%.200s could not be started: %s", program,
+                 strerror(-err));
         b->out[cache] = true;
         return 1;
     }

@@ -158,7 +158,8 @@ static int run_sizes(const struct pw_single_options *o)
     int core[2], exit_code = 0;
 
     if (pw_bench_open(&b, o)) {
-        fprintf(stderr, "pwbench: no memory for buffers of %zu bytes; use smaller --sizes\n",
+        fprintf(stderr,
+                "pwbench: no memory for buffers of %zu bytes; use smaller --sizes\n",
                 b.room);
         MPI_Abort(MPI_COMM_WORLD, PW_BENCH_FAILED);
     }
@@ -183,7 +184,8 @@ static bool ranks_suit(const struct pw_single_options *o, int ranks, int rank)
     if (t->kind == PW_COLLECTIVE || ranks == 2 || (o->pairs && ranks % 2 == 0))
         return true;
     if (rank == 0 && o->pairs)
-        fprintf(stderr, "pwbench: %s --pairs runs between an even number of ranks, not %d\n",
+        fprintf(stderr,
+                "pwbench: %s --pairs runs between an even number of ranks, not %d\n",
                 t->name, ranks);
     else if (rank == 0)
         fprintf(stderr, "pwbench: %s runs between 2 ranks, not %d; start it with mpirun -n "

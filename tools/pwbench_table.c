@@ -108,7 +108,8 @@ static int widest_peer(const struct pw_table *table)
 
 void pw_table_print_heading(const struct pw_table *table, FILE *to)
 {
-    fprintf(to, "%-*s %8s  %-9s %5s %-4s", table->has_osu ? OSU_WIDTH : 9, "test", "bytes", "buffers", "ranks", "unit");
+    fprintf(to, "%-*s %8s  %-9s %5s %-4s", table->has_osu ? OSU_WIDTH : 9, "test", "bytes",
+            "buffers", "ranks", "unit");
     for (int c = 0; c < table->n_columns; c++)
         fprintf(to, " %*s", width_of(table, c), table->column[c]);
     fprintf(to, " %7s  ", "ratio");

@@ -16,7 +16,8 @@ struct pw_row {
     int ranks;
     double value[PW_COLUMNS_MAX];   /* in the test's unit; NAN where not measured */
     bool osu;                       /* by OSU's program for that test */
-    double limit;                   /* what the machine itself needs; where the table has it */
+    double limit;                   /* what the machine itself needs; where the table has
+                                     * it */
 };
 
 /* Column 0 is the subject, the others are peers. */

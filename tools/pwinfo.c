@@ -69,7 +69,8 @@ int main(int argc, char **argv)
             puts("pwinfo (pinwheel) " PINWHEEL_VERSION);
             return 0;
         } else {
-            fprintf(stderr, "pwinfo: there is no option \"%s\"; see pwinfo --help\n", argv[i]);
+            fprintf(stderr, "pwinfo: there is no option \"%s\"; see pwinfo --help\n",
+                    argv[i]);
             return 2;
         }
     }

@@ -152,7 +152,8 @@ static void rings(FILE *to, const struct pw_calibration *c)
             us(to, c->ring[q][k]);
         fputc('\n', to);
     }
-    fprintf(to, "  pieces of %s are used (btl_pinwheel_chunk)\n", size_text(c->chunk, text));
+    fprintf(to, "  pieces of %s are used (btl_pinwheel_chunk)\n",
+            size_text(c->chunk, text));
 }
 
 static void small(FILE *to, const struct pw_calibration *c)
@@ -208,7 +209,8 @@ static void print_text(const struct source *s, FILE *to)
 
 /* ---- JSON ---- */
 
-static void json_curve(struct pw_json *j, const char *key, const struct pw_cost_curve *curve)
+static void json_curve(struct pw_json *j, const char *key,
+                       const struct pw_cost_curve *curve)
 {
     pw_json_open(j, key, '[');
     for (int i = 0; i < PW_COST_POINTS; i++) {

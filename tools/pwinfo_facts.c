@@ -90,9 +90,11 @@ static void hugepages(struct pw_fact_hugepages *h, const char *kind)
 
     snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%s/nr_hugepages", kind);
     h->total = pw_read_number(path);
-    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%s/free_hugepages", kind);
+    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%s/free_hugepages",
+             kind);
     h->free = pw_read_number(path);
-    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%s/resv_hugepages", kind);
+    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%s/resv_hugepages",
+             kind);
     h->reserved = pw_read_number(path);
 }
 

@@ -165,7 +165,8 @@ static void probe_dev_shm(struct pw_facts *f)
         pw_verdict_no(&f->dev_shm, "/dev/shm is not writable for this user: %s; as root: "
                       "chmod 1777 /dev/shm", strerror(errno));
     else if (f->dev_shm_free < 16 << 20)
-        pw_verdict_no(&f->dev_shm, "less than 16 MiB free in /dev/shm, where Open MPI keeps "
+        pw_verdict_no(&f->dev_shm,
+                      "less than 16 MiB free in /dev/shm, where Open MPI keeps "
                       "its own files; remove stale ones or enlarge it (containers: "
                       "--shm-size)");
     else
@@ -180,7 +181,8 @@ static void probe_driver(struct pw_facts *f)
         close(fd);
         pw_verdict_yes(&f->driver, "");
     } else if (errno == ENOENT) {
-        pw_verdict_no(&f->driver, "there is no /dev/pinwheel: the optional kernel driver is "
+        pw_verdict_no(&f->driver,
+                      "there is no /dev/pinwheel: the optional kernel driver is "
                       "not loaded");
     } else {
         pw_verdict_no(&f->driver, "/dev/pinwheel cannot be opened: %s", strerror(errno));

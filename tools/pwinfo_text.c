@@ -157,7 +157,8 @@ static void print_cache(const struct pw_facts *f, FILE *to)
 
     fputs("\nRegistration cache\n", to);
     label(to, "monitor");
-    fprintf(to, "%s, once a NIC needs pinned memory\n", f->monitor[0] ? f->monitor : "unknown");
+    fprintf(to, "%s, once a NIC needs pinned memory\n",
+            f->monitor[0] ? f->monitor : "unknown");
     if (!f->monitor[0])         /* else each of the better ones tells below */
         reason(to, f->monitor_why);
     for (int i = 0; i < f->n_monitors; i++) {
@@ -224,8 +225,8 @@ static void print_libraries(const struct pw_facts *f, FILE *to)
             fprintf(to, "%s", l->running[0] ? l->running : "version unknown");
         else
             fputs("not found", to);
-        fprintf(to, ", %s%s\n", l->built[0] ? "built with " : "not there when this was built",
-                l->built);
+        fprintf(to, ", %s%s\n",
+                l->built[0] ? "built with " : "not there when this was built", l->built);
         if (!l->loads.ok)
             reason(to, l->loads.why);
     }

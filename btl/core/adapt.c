@@ -20,7 +20,8 @@ static uint64_t per_unit(uint64_t ns, size_t len)
 
 static uint64_t expected(const struct pw_costs *costs, enum pw_carrier carrier, size_t len)
 {
-    uint64_t ns = pw_cost_ns(carrier == PW_CARRY_KERNEL ? &costs->kernel : &costs->stream, len);
+    uint64_t ns = pw_cost_ns(carrier == PW_CARRY_KERNEL ? &costs->kernel : &costs->stream,
+                             len);
 
     return ns == PW_COST_UNKNOWN ? ns : per_unit(ns, len);
 }
@@ -29,11 +30,12 @@ static void begin(struct pw_adapt_class *c, const struct pw_costs *costs, size_t
 {
     c->begun = true;
     c->next = PW_ADAPT_FIRST;
-    c->carrier = expected(costs, PW_CARRY_KERNEL, len) < expected(costs, PW_CARRY_STREAM, len)
-              ? PW_CARRY_KERNEL : PW_CARRY_STREAM;
+    c->carrier = expected(costs, PW_CARRY_KERNEL, len) <
+                 expected(costs, PW_CARRY_STREAM, len) ? PW_CARRY_KERNEL : PW_CARRY_STREAM;
 }
 
-enum pw_carrier pw_adapt_choose(struct pw_adapt *a, const struct pw_costs *costs, size_t len)
+enum pw_carrier pw_adapt_choose(struct pw_adapt *a, const struct pw_costs *costs,
+                                size_t len)
 {
     struct pw_adapt_class *c = class_of(a, len);
 
@@ -86,8 +88,8 @@ static bool worth_a_trial(const struct pw_adapt_class *c, const struct pw_costs 
     return other != PW_COST_UNKNOWN && c->cost[c->carrier] > other - other / 8;
 }
 
-void pw_adapt_note(struct pw_adapt *a, const struct pw_costs *costs, enum pw_carrier carrier,
-                   size_t len, uint64_t ns)
+void pw_adapt_note(struct pw_adapt *a, const struct pw_costs *costs,
+                   enum pw_carrier carrier, size_t len, uint64_t ns)
 {
     struct pw_adapt_class *c = class_of(a, len);
 

@@ -41,11 +41,12 @@ struct pw_adapt {
     } classes[PW_ADAPT_CLASSES];
 };
 
-enum pw_carrier pw_adapt_choose(struct pw_adapt *a, const struct pw_costs *costs, size_t len);
+enum pw_carrier pw_adapt_choose(struct pw_adapt *a, const struct pw_costs *costs,
+                                size_t len);
 
 /* A transfer of len bytes by that way took ns; of several at once, since the one
  * before it was done. */
-void pw_adapt_note(struct pw_adapt *a, const struct pw_costs *costs, enum pw_carrier carrier,
-                   size_t len, uint64_t ns);
+void pw_adapt_note(struct pw_adapt *a, const struct pw_costs *costs,
+                   enum pw_carrier carrier, size_t len, uint64_t ns);
 
 #endif

@@ -37,7 +37,8 @@ struct pw_cost_curve pw_cost_line(unsigned ns, unsigned mb_s)
     return c;
 }
 
-void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cost_curve *shape)
+void pw_cost_extend(struct pw_cost_curve *curve, int points,
+                    const struct pw_cost_curve *shape)
 {
     double factor = (double)curve->ns[points - 1] / (double)shape->ns[points - 1];
 

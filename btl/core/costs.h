@@ -42,7 +42,8 @@ struct pw_cost_curve pw_cost_line(unsigned ns, unsigned mb_s);
 
 /* A curve of which the first `points` are known goes on as `shape` does. One that is not
  * known stays so. */
-void pw_cost_extend(struct pw_cost_curve *curve, int points, const struct pw_cost_curve *shape);
+void pw_cost_extend(struct pw_cost_curve *curve, int points,
+                    const struct pw_cost_curve *shape);
 
 /* Does more take longer, on each curve that is known; and is none but the kernel's
  * unknown? What is otherwise was measured while something disturbed. */

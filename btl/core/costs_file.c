@@ -47,10 +47,11 @@ static const struct { const char *word; size_t at, n; } numbers[] = {
     NUMBERS("wake", wake), NUMBERS("map", map), NUMBERS("touch", touch),
 };
 static const struct { const char *word; size_t at; } texts[] = {
-    TEXT("host", host), TEXT("cpu", cpu), TEXT("kernel-release", kernel), TEXT("taken", taken),
-    TEXT("by", by),
+    TEXT("host", host), TEXT("cpu", cpu), TEXT("kernel-release", kernel),
+    TEXT("taken", taken), TEXT("by", by),
 };
-enum { N_NUMBERS = sizeof numbers / sizeof *numbers, N_TEXTS = sizeof texts / sizeof *texts };
+enum { N_NUMBERS = sizeof numbers / sizeof *numbers,
+       N_TEXTS = sizeof texts / sizeof *texts };
 
 /* ---- this host ---- */
 
@@ -259,7 +260,8 @@ int pw_calib_read(const char *path, struct pw_calibration *out, char why[PW_CALI
 
     why[0] = '\0';
     if (fd < 0)
-        return refuse(why, -errno, "%s", errno == ENOENT ? "there is none" : strerror(errno));
+        return refuse(why, -errno, "%s",
+                      errno == ENOENT ? "there is none" : strerror(errno));
     text = malloc(FILE_MAX + 1);
     if (text)
         n = read(fd, text, FILE_MAX + 1);
@@ -285,7 +287,8 @@ static void print(FILE *to, const struct pw_calibration *c)
     for (int i = 0; i < N_TEXTS; i++)
         fprintf(to, "%s %s\n", texts[i].word, (const char *)c + texts[i].at);
     for (int i = 0; i < N_NUMBERS; i++) {
-        const uint64_t *v = (const uint64_t *)(const void *)((const char *)c + numbers[i].at);
+        const void *at = (const char *)c + numbers[i].at;
+        const uint64_t *v = at;
 
         fputs(numbers[i].word, to);
         for (size_t k = 0; k < numbers[i].n; k++)
@@ -293,8 +296,8 @@ static void print(FILE *to, const struct pw_calibration *c)
         fputc('\n', to);
     }
     for (uint64_t i = 0; i < c->n_pairs; i++)
-        fprintf(to, "pair %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", c->pairs[i].a, c->pairs[i].b,
-                c->pairs[i].ns);
+        fprintf(to, "pair %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", c->pairs[i].a,
+                c->pairs[i].b, c->pairs[i].ns);
 }
 
 /* The last two directories of the path; what is there already is fine. */

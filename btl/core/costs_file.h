@@ -69,7 +69,8 @@ int pw_calib_read(const char *path, struct pw_calibration *out, char why[PW_CALI
 
 /* Makes the directory where it is missing (its parent too). 0, or -errno and a
  * sentence; what was there before is there still. */
-int pw_calib_write(const char *path, const struct pw_calibration *c, char why[PW_CALIB_WHY]);
+int pw_calib_write(const char *path, const struct pw_calibration *c,
+                   char why[PW_CALIB_WHY]);
 
 /* Does what pw_calib_read() answered mean that a job may make it anew? */
 bool pw_calib_is_replaceable(int err);
@@ -80,8 +81,9 @@ int pw_calib_probe(const char *path, char why[PW_CALIB_WHY]);
 
 /* The same, but only where there is none, or one that is replaceable: however many do so
  * at once and whatever comes meanwhile, nothing of use is replaced. -EEXIST: there is one
- * of use, or what is there is no plain file. Does not wait for a disk: after a power failure it
- * may be damaged. */
-int pw_calib_offer(const char *path, const struct pw_calibration *c, char why[PW_CALIB_WHY]);
+ * of use, or what is there is no plain file. Does not wait for a disk: after a power
+ * failure it may be damaged. */
+int pw_calib_offer(const char *path, const struct pw_calibration *c,
+                   char why[PW_CALIB_WHY]);
 
 #endif

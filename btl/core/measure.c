@@ -276,7 +276,11 @@ uint64_t pw_measure_get(struct pw_measure *m, enum pw_measure_where remote,
 
 /* Between which buffers a way goes, and the field of the statistics that grows then. A
  * stream is counted by who sends it, so here it is what nothing else was. */
-static const struct { enum pw_measure_where remote, local; size_t field; bool grows; } ways[] = {
+static const struct {
+    enum pw_measure_where remote, local;
+    size_t field;
+    bool grows;
+} ways[] = {
     [PW_MEASURE_DIRECT] = { PW_IN_POOL, PW_ELSEWHERE,
                             offsetof(struct pw_stats, direct_bytes), true },
     [PW_MEASURE_PUSH] = { PW_ELSEWHERE, PW_IN_POOL,

@@ -89,7 +89,8 @@ int pw_measure_curve(struct pw_measure *m, enum pw_measure_way way,
                      const struct pw_measure_plan *plan, struct pw_cost_curve *out);
 
 /* What struct pw_costs calls past_extra. -EOPNOTSUPP: this CPU cannot tell. */
-int pw_measure_past(struct pw_measure *m, const struct pw_measure_plan *plan, uint64_t *out);
+int pw_measure_past(struct pw_measure *m, const struct pw_measure_plan *plan,
+                    uint64_t *out);
 
 /* Two processes that may run on these CPUs, and so many ranks on the host with them: has
  * each of the two a CPU to itself while they measure? */

@@ -319,8 +319,9 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
 
     if (!access_allowed(key, PW_ATOMIC))
         return -EACCES;
-    path = pw_path_reach(ep, remote, what->type == PW_INT32 || what->type == PW_FLOAT ? 4 : 8,
-                         key, &reach);
+    path = pw_path_reach(ep, remote,
+                         what->type == PW_INT32 || what->type == PW_FLOAT ? 4 : 8, key,
+                         &reach);
     if (!path)
         return pw_endpoint_alive(ep) ? -EAGAIN : -EPIPE;
     /* A path that can fail would leave it open whether the atomic happened; as

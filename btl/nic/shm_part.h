@@ -54,7 +54,8 @@ static inline size_t shm_hot(size_t size)
 
 static inline struct shm_part shm_part_init(size_t size)
 {
-    return (struct shm_part){ .size = size, .ready = size, .turn = shm_hot(size), .block_start = UINT64_MAX };
+    return (struct shm_part){ .size = size, .ready = size, .turn = shm_hot(size),
+                              .block_start = UINT64_MAX };
 }
 
 /* Has a reader that published `now` not come to the last jump yet? */

@@ -82,7 +82,8 @@ struct shm_rx {
     struct shm_ring *ring;
     char *stow;
     size_t size;                        /* of either part */
-    size_t tell;                        /* so much of the ring is read before it is published */
+    size_t tell;                        /* so much of the ring is read before it is
+                                         * published */
     uint64_t pos, stow_pos;             /* bytes read */
     uint64_t published, stow_published; /* what head and stow_head say */
     uint64_t next, stow_next;           /* pos and stow_pos after this frame; stow_next
@@ -260,7 +261,8 @@ static inline uint64_t shm_stow_pad(const struct pw_iov *iov, int n, size_t len)
 }
 
 static __attribute__((noinline, unused))
-int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n, size_t len)
+int shm_tx_stow(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n,
+                size_t len)
 {
     const struct shm_backlog backlog = { 0, 8 };
     struct shm_part *p = &tx->in_stow, was = *p;
@@ -298,7 +300,8 @@ static inline uint64_t shm_ring_pad(const struct pw_iov *iov, int n, size_t len)
  * -EMSGSIZE, or -EPROTO: the reader's word cannot be true. len
  * is the sum of the n > 0 pieces. */
 static inline __attribute__((always_inline))
-int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n, size_t len)
+int shm_tx_send(struct shm_tx *tx, uint32_t imm, const struct pw_iov *iov, int n,
+                size_t len)
 {
     uint64_t bytes, skip, pad;
     char *to;

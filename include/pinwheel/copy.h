@@ -86,7 +86,8 @@ void pw_copy_small(void *to, const void *from, size_t len)
 /* Copy past the caches of this core: the stores do not fetch the destination's
  * lines from the cache of the core that read them last. Slower than pw_copy()
  * between cores that share a cache, several times faster between cores that do
- * not; but then the reader fetches it from memory. The data is visible to whoever sees a later release store of ours. */
+ * not; but then the reader fetches it from memory. The data is visible to whoever
+ * sees a later release store of ours. */
 static inline void pw_copy_past_cache(void *to, const void *from, size_t len)
 {
 #ifdef __x86_64__

@@ -56,7 +56,8 @@ static int choose(struct options *o, const int *cpus, int n)
     if (o->a >= 0) {
         if (o->a != o->b && among(cpus, n, o->a) && among(cpus, n, o->b))
             return 0;
-        fprintf(stderr, "pwbench calibrate: --cpus takes two different CPUs that this process "
+        fprintf(stderr,
+                "pwbench calibrate: --cpus takes two different CPUs that this process "
                 "may use, such as 0,1\n");
         return 2;
     }
@@ -80,7 +81,8 @@ static void step(const char *what)
     fflush(stdout);
 }
 
-static int measure(const struct options *o, const int *cpus, int n, struct pw_calibration *c)
+static int measure(const struct options *o, const int *cpus, int n,
+                   struct pw_calibration *c)
 {
     int err;
 
@@ -140,8 +142,10 @@ static int keep(const char *path, const struct pw_calibration *c)
     int err = pw_calib_write(path, c, why);
 
     if (err) {
-        fprintf(stderr, "pwbench calibrate: cannot write %s: %s. --output FILE takes another "
-                "place; jobs are told of it by btl_pinwheel_costs\n", path, why);
+        fprintf(stderr,
+                "pwbench calibrate: cannot write %s: %s. --output FILE takes another "
+                "place; jobs are told of it by btl_pinwheel_costs\n",
+                path, why);
         return 1;
     }
     printf("\nkept in %s; pwinfo --costs prints all of it\n", path);
@@ -160,7 +164,8 @@ static int number(const char *text, const char **end)
 static int parse(int argc, char **argv, struct options *o)
 {
     static const struct option options[] = {
-        { "output", required_argument, NULL, 'o' }, { "cpus", required_argument, NULL, 'c' },
+        { "output", required_argument, NULL, 'o' },
+        { "cpus", required_argument, NULL, 'c' },
         { NULL, 0, NULL, 0 },
     };
     const char *end;
@@ -176,8 +181,10 @@ static int parse(int argc, char **argv, struct options *o)
             if (o->a < 0 || *end)
                 o->a = o->b = 0;
         } else {
-            fprintf(stderr, "pwbench calibrate: \"%s\" is not understood; there are --output "
-                    "FILE and --cpus A,B\n", argv[optind - 1]);
+            fprintf(stderr,
+                    "pwbench calibrate: \"%s\" is not understood; there are --output "
+                    "FILE and --cpus A,B\n",
+                    argv[optind - 1]);
             return 2;
         }
     }
@@ -201,15 +208,16 @@ int main(int argc, char **argv)
     if (err)
         return err;
     if (!o.output && pw_calib_path(path)) {
-        fprintf(stderr, "pwbench calibrate: this user has no home directory to keep it in: use "
+        fprintf(stderr,
+                "pwbench calibrate: this user has no home directory to keep it in: use "
                 "--output FILE\n");
         return 1;
     }
     pw_calib_identify(&c);
     pw_calib_stamp(&c);
     strcpy(c.by, PW_CALIB_BY_TOOL);
-    printf("measuring %s, %s, on CPUs %d and %d; some 5 s, best on an idle machine\n", c.host,
-           c.cpu, o.a, o.b);
+    printf("measuring %s, %s, on CPUs %d and %d; some 5 s, best on an idle machine\n",
+           c.host, c.cpu, o.a, o.b);
     err = measure(&o, cpus, n, &c);
     if (err) {
         fprintf(stderr, "pwbench calibrate: %s\n", calib_why);

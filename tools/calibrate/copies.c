@@ -131,7 +131,8 @@ int calib_copies(int here, int there, struct pw_calibration *out)
     pid_t pid;
 
     if (p == MAP_FAILED)
-        return calib_fail(-errno, "%zu MiB of shared memory: %s", all >> 20, strerror(errno));
+        return calib_fail(-errno, "%zu MiB of shared memory: %s", all >> 20,
+                          strerror(errno));
     madvise(p, all, MADV_HUGEPAGE);
     memset(p, 0, all);
     if (!calib_bind(here))

@@ -188,7 +188,8 @@ static int ring_one(int here, int there, int queue, int chunk, uint64_t *out)
     int err = session_open(&n, here, there);
 
     for (int i = 0; i < RING_SAMPLES && !err; i++) {
-        uint64_t ns = pw_measure_get(&n.m, PW_ELSEWHERE, PW_ELSEWHERE, RING_LEN, false, &err);
+        uint64_t ns =
+            pw_measure_get(&n.m, PW_ELSEWHERE, PW_ELSEWHERE, RING_LEN, false, &err);
 
         if (err)
             calib_fail(err, "a get of %d bytes: %s", RING_LEN, strerror(-err));

@@ -12,7 +12,8 @@
 
 enum { ROUNDS = 4, MESSAGES = 4 };
 
-static int verify(struct limit_side *s, const struct limit_order *o, const struct pw_place *p)
+static int verify(struct limit_side *s, const struct limit_order *o,
+                  const struct pw_place *p)
 {
     struct pw_wrong w;
 
@@ -49,7 +50,8 @@ static int receive_one(struct limit_side *s, const struct limit_order *o, struct
     return err;
 }
 
-static int exchange_one(struct limit_side *s, const struct limit_order *o, struct pw_place p)
+static int exchange_one(struct limit_side *s, const struct limit_order *o,
+                        struct pw_place p)
 {
     int err;
 

@@ -83,7 +83,8 @@ static inline char *lane_bytes(struct lane *l, const struct lane_shape *shape, s
 
 /* The lines are asked for all at once: one after the other, each store would wait for its
  * line to come from the reader's cache. */
-static inline void lane_fill(const struct lane_out *o, char *to, const char *from, size_t len)
+static inline void lane_fill(const struct lane_out *o, char *to, const char *from,
+                             size_t len)
 {
     if (o->past) {
         pw_copy_past_cache(to, from, len);

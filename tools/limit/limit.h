@@ -68,7 +68,8 @@ struct limit_board {
     struct limit_line lent[2];              /* messages of that side that can be read */
     struct limit_line taken[2];             /* windows that side has received */
     struct limit_order order;
-    const char *send[2];                    /* where each side's buffer is, in its own memory */
+    const char *send[2];                    /* where each side's buffer is, in its own
+                                             * memory */
     bool cma;                               /* process_vm_readv works */
     char no_cma[PW_PAIR_WHY];
     struct limit_found {
@@ -119,6 +120,7 @@ int limit_check(struct limit_side *s, const struct limit_order *order);
 
 /* The values are in *board then, until this process ends. 0, or what pw_pair_run()
  * returns, and a sentence. */
-int limit_run(const struct limit_options *o, struct limit_board **board, char why[PW_PAIR_WHY]);
+int limit_run(const struct limit_options *o, struct limit_board **board,
+              char why[PW_PAIR_WHY]);
 
 #endif

@@ -20,8 +20,8 @@ static void parse_cores(const char *text, int core[2])
     if (comma != text && *comma == ',')
         b = strtol(comma + 1, &end, 10);
     if (b < 0 || a < 0 || *end || end == comma + 1 || a == b || a > 65535 || b > 65535)
-        pw_usage_error("--cores takes two different hardware threads, such as 0,1, not \"%s\"",
-                       text);
+        pw_usage_error("--cores takes two different hardware threads, such as 0,1, not "
+                       "\"%s\"", text);
     core[0] = (int)a;
     core[1] = (int)b;
 }
@@ -51,7 +51,8 @@ static void print(const struct limit_options *o, const struct limit_board *board
     for (int i = 0; i < t->sizes.n; i++) {
         const struct limit_found *f = &board->found[i];
 
-        printf("%-10zu%18.*f  %s\n", t->sizes.at[i], pw_decimals(f->value), f->value, f->way);
+        printf("%-10zu%18.*f  %s\n", t->sizes.at[i], pw_decimals(f->value), f->value,
+               f->way);
     }
 }
 

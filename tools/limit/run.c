@@ -192,7 +192,8 @@ static void add(struct limit_order candidate[CANDIDATES_MAX], int *n,
                 const struct limit_way *way, size_t piece, size_t size)
 {
     if (*n < CANDIDATES_MAX)
-        candidate[(*n)++] = (struct limit_order){ .way = way, .piece = piece, .size = size };
+        candidate[(*n)++] = (struct limit_order){ .way = way, .piece = piece,
+                                                  .size = size };
 }
 
 static int find_candidates(const struct limit_side *s, size_t size,
@@ -224,8 +225,9 @@ static void found(const struct limit_side *s, const struct limit_order *o, doubl
 
     out->value = pw_figure(t->test, t->window, o->size, seconds);
     if (o->way->pieces && o->piece < o->size)
-        snprintf(out->way, sizeof out->way, "%spieces of %zu%s", o->way->wide ? "wide " : "",
-                 o->piece, o->way->past ? " past the cache" : "");
+        snprintf(out->way, sizeof out->way, "%spieces of %zu%s",
+                 o->way->wide ? "wide " : "", o->piece,
+                 o->way->past ? " past the cache" : "");
     else
         snprintf(out->way, sizeof out->way, "%s", o->way->name);
 }
@@ -361,10 +363,12 @@ static char *map_buffers(size_t len)
 
 static double time_for(const struct pw_single_options *t)
 {
-    return patience + t->sizes.n * (patience_of_size + t->seconds * (1 + CANDIDATES_MAX * try_part));
+    return patience +
+           t->sizes.n * (patience_of_size + t->seconds * (1 + CANDIDATES_MAX * try_part));
 }
 
-int limit_run(const struct limit_options *o, struct limit_board **board, char why[PW_PAIR_WHY])
+int limit_run(const struct limit_options *o, struct limit_board **board,
+              char why[PW_PAIR_WHY])
 {
     struct limit_side s = { .o = o, .room = pw_sizes_largest(&o->test.sizes) + PW_GUARD };
     struct pw_pair_work work = { .core = { o->core[0], o->core[1] }, .arg = &s,

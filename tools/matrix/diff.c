@@ -112,8 +112,8 @@ static void print_point(const struct pw_pair *p, const char *name, enum pw_measu
     tally->slower += c < 0;
     tally->faster += c > 0;
     printf("%4d %4d  %-9s %-8s %9.*f %9.*f %7.*f%s\n", p->a, p->b, pw_pair_shares(p), name,
-           a->median < 100, a->median, b->median < 100, b->median, ratio < 0.1 ? 3 : 2, ratio,
-           verdict[c + 1]);
+           a->median < 100, a->median, b->median < 100, b->median, ratio < 0.1 ? 3 : 2,
+           ratio, verdict[c + 1]);
 }
 
 static void print_pair(const struct pw_matrix m[2], int in_a, enum pw_measure k,
@@ -158,8 +158,8 @@ static int print_all(const char *const path[2], const struct pw_matrix m[2])
         print_measure(m, (enum pw_measure)k, &tally);
     if (!tally.both) {
         fflush(stdout);
-        fprintf(stderr, "pwbench: %s and %s have no pair and transport in common\n", path[0],
-                path[1]);
+        fprintf(stderr, "pwbench: %s and %s have no pair and transport in common\n",
+                path[0], path[1]);
         return FAILED;
     }
     printf("\nof %d figures, B is slower in %d and faster in %d; the others are within the "

@@ -22,7 +22,7 @@ struct pw_link {
     int side;           /* 0 sends the messages, 1 receives them; from enter() on */
     pid_t peer;         /* the other process; from enter() on */
     char *buffer;       /* a message, this process's own; from enter() on */
-    char *why;          /* PW_WHY bytes: more than the errno tells, when an error is returned */
+    char *why;          /* PW_WHY bytes: more than the errno tells, with an error */
 };
 
 /* All return 0 or -errno. They wait for the other side as long as it takes: who

@@ -181,8 +181,8 @@ static bool read_head(struct reading *r, const json_t *root)
     r->m->load = json_number_value(load);
     r->m->size = (size_t)json_integer_value(size);
     r->m->seconds = json_number_value(seconds);
-    return read_text(r, root, "date", r->m->date) && read_text(r, root, "host", r->m->host) &&
-           read_text(r, root, "cpu", r->m->cpu) &&
+    return read_text(r, root, "date", r->m->date) &&
+           read_text(r, root, "host", r->m->host) && read_text(r, root, "cpu", r->m->cpu) &&
            read_text(r, versions, "pinwheel", r->m->pinwheel) &&
            read_text(r, versions, "kernel", r->m->kernel) &&
            read_text(r, versions, "libc", r->m->libc);

@@ -8,8 +8,8 @@
  * it has given for it.
  *
  * Rank 0 prints a line: ranks, then for four moments (after MPI_Init; it has sent a byte
- * to each other and got one; so 1000 messages of up to 1 KiB; so some of up to 64 KiB) the bytes that the
- * plugin has, those of the pool, and open descriptors.
+ * to each other and got one; so 1000 messages of up to 1 KiB; so some of up to 64 KiB)
+ * the bytes that the plugin has, those of the pool, and open descriptors.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -134,7 +134,8 @@ static size_t descriptors(size_t *pool)
         if (readlinkat(dirfd(dir), e->d_name, to, sizeof to - 1) < 0)
             continue;
         n++;
-        if (strstr(to, "pinwheel-pool") && !fstatat(dirfd(dir), e->d_name, &st, 0) && !*pool)
+        if (strstr(to, "pinwheel-pool") && !fstatat(dirfd(dir), e->d_name, &st, 0) &&
+            !*pool)
             *pool = (size_t)st.st_blocks * 512;
     }
     if (dir)

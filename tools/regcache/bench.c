@@ -47,8 +47,9 @@ void bench_stay_on_core(int index)
     CPU_ZERO(&set);
     CPU_SET(cpu < 0 ? 0 : cpu, &set);
     if (cpu < 0 || sched_setaffinity(0, sizeof set, &set))
-        bench_stop(DRIVER_ABSENT, "%d threads need as many cores, and core %d is not to be had",
-                   index + 1, index);
+        bench_stop(DRIVER_ABSENT,
+                   "%d threads need as many cores, and core %d is not to be had", index + 1,
+                   index);
 }
 
 void *bench_reserve(size_t bytes, int flags)
@@ -57,6 +58,7 @@ void *bench_reserve(size_t bytes, int flags)
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
 
     if (p == MAP_FAILED)
-        bench_stop(DRIVER_ABSENT, "no %zu MiB of addresses: %s", bytes >> 20, strerror(errno));
+        bench_stop(DRIVER_ABSENT, "no %zu MiB of addresses: %s", bytes >> 20,
+                   strerror(errno));
     return p;
 }

@@ -50,8 +50,8 @@ static void place_next(struct place *p)
 
 static void map_unmap(struct bench *b, void *where, size_t i)
 {
-    void *p = mmap(where, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                   0);
+    void *p =
+        mmap(where, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (p == MAP_FAILED)
         bench_stop(DRIVER_FAILED, "mmap: %s", strerror(errno));
@@ -111,7 +111,8 @@ double bench_misses(struct bench *b)
     int batches = 0;
 
     if (n < 2 * MISSES_BATCH)
-        bench_stop(DRIVER_ABSENT, "this user may lock too little memory; raise RLIMIT_MEMLOCK");
+        bench_stop(DRIVER_ABSENT,
+                   "this user may lock too little memory; raise RLIMIT_MEMLOCK");
     bench_stay_on_core(0);
     for (size_t i = 0; i + MISSES_BATCH <= n && (batches < 2 || pw_clock_s() < until);
          i += MISSES_BATCH) {

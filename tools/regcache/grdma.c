@@ -65,14 +65,15 @@ static int grdma_open(const struct driver_config *config, void **cache,
         return DRIVER_ABSENT;
     }
     if (!hooks_on()) {
-        snprintf(note, DRIVER_NOTE_MAX, "this Open MPI has no memory hooks, and caches nothing "
-                 "without");
+        snprintf(note, DRIVER_NOTE_MAX, "this Open MPI has no memory hooks, and caches "
+                 "nothing without");
         return DRIVER_ABSENT;
     }
     opal_leave_pinned = 1;
     opal_set_using_threads(config->threads > 1);
     if (mca_base_framework_open(&opal_rcache_base_framework, 0) != OPAL_SUCCESS ||
-        !(*cache = mca_rcache_base_module_create("grdma", &opal_leave_pinned, &resources))) {
+        !(*cache = mca_rcache_base_module_create("grdma", &opal_leave_pinned,
+                                                 &resources))) {
         snprintf(note, DRIVER_NOTE_MAX, "this Open MPI has no rcache component grdma");
         return DRIVER_ABSENT;
     }

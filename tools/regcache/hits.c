@@ -68,7 +68,8 @@ static void gate_leave(const struct bench *b)
 /* The next part of the list. Each thread starts at another one. */
 static void use_chunk(struct worker *w)
 {
-    size_t parts = BENCH_USES / CHUNK, first = (size_t)w->index * parts / (size_t)w->b->threads;
+    size_t parts = BENCH_USES / CHUNK;
+    size_t first = (size_t)w->index * parts / (size_t)w->b->threads;
     const struct driver_use *uses = w->b->uses + (first + w->chunks++) % parts * CHUNK;
 
     w->failed += driver.hits(w->b->cache, uses, CHUNK);
@@ -161,7 +162,8 @@ double bench_hits(struct bench *b)
     }
     check_hits(b, uses);
     if (b->threads > 1 && share < 0.9)
-        fprintf(stderr, "%s: the machine is busy: a thread ran %.0f %% of the time, and what "
-                "threads cost each other shows in part only\n", driver.name, share * 100);
+        fprintf(stderr, "%s: the machine is busy: a thread ran %.0f %% of the time, and "
+                "what threads cost each other shows in part only\n", driver.name,
+                share * 100);
     return ns;
 }

@@ -18,7 +18,8 @@ typedef int get_fn(void *cache, void *addr, size_t len, void **region);
 typedef void put_fn(void *cache, void *region);
 
 static inline HOT
-size_t loop_hits(get_fn *get, put_fn *put, void *cache, const struct driver_use *uses, size_t n)
+size_t loop_hits(get_fn *get, put_fn *put, void *cache, const struct driver_use *uses,
+                 size_t n)
 {
     size_t failed = 0;
     void *region;

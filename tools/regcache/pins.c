@@ -62,7 +62,8 @@ static int slot_set(struct pins *p, unsigned slot, void *addr, size_t len)
     struct io_uring_rsrc_update2 update = {
         .offset = slot, .data = (uintptr_t)&buffer, .nr = 1,
     };
-    int err = ring_register(p->ring, IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
+    int err =
+        ring_register(p->ring, IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof update);
 
     return err < 0 ? err : 0;
 }

@@ -55,7 +55,8 @@ static int pinwheel_open(const struct driver_config *config, void **cache,
 static inline HOT
 int pinwheel_get(void *cache, void *addr, size_t len, void **region)
 {
-    return pw_regcache_get(cache, addr, len, PW_READ | PW_WRITE, (struct pw_region **)region);
+    return pw_regcache_get(cache, addr, len, PW_READ | PW_WRITE,
+                           (struct pw_region **)region);
 }
 
 static inline HOT

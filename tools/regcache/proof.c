@@ -41,7 +41,8 @@ static bool use(void *cache, void *addr)
     return driver.hits(cache, &one, 1) == 0;
 }
 
-static int prove_freshness(void *cache, struct pins *pins, void *p, char note[DRIVER_NOTE_MAX])
+static int prove_freshness(void *cache, struct pins *pins, void *p,
+                           char note[DRIVER_NOTE_MAX])
 {
     if (!use(cache, p) || !use(cache, p))
         return wrong(note, "a get of %d bytes failed", LEN);
@@ -53,7 +54,8 @@ static int prove_freshness(void *cache, struct pins *pins, void *p, char note[DR
     if (!use(cache, p))
         return wrong(note, "a get of memory that was mapped anew failed");
     if (pins_pinned(pins) != 2)
-        return wrong(note, "it did not notice that memory was unmapped; is its monitor on?");
+        return wrong(note,
+                     "it did not notice that memory was unmapped; is its monitor on?");
     return 0;
 }
 
