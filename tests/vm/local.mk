@@ -2,15 +2,19 @@
 # Tests in virtual machines: a script runs tests/vm/run and joins vm_tests. Programs of
 # its own that it runs inside are check_PROGRAMS.
 
-vm_tests += tests/vm/machine tests/vm/watch tests/vm/pool
-EXTRA_DIST += tests/vm/boot.sh tests/vm/init tests/vm/machine tests/vm/numa tests/vm/pool \
-	tests/vm/prepare tests/vm/run tests/vm/watch
+vm_tests += tests/vm/attach tests/vm/machine tests/vm/watch tests/vm/pool
+EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/init tests/vm/machine tests/vm/numa \
+	tests/vm/pool tests/vm/prepare tests/vm/run tests/vm/watch
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
 watched = tests/vm/watched.c tests/vm/watched.h
 tests_vm_calls_SOURCES = tests/vm/calls.c $(watched)
 tests_vm_changes_SOURCES = tests/vm/changes.c $(watched)
 tests_vm_cycles_SOURCES = tests/vm/cycles.c $(watched)
+
+check_PROGRAMS += tests/vm/attached tests/vm/churn
+tests_vm_attached_SOURCES = tests/vm/attached.c tests/vm/peer.c tests/vm/peer.h
+tests_vm_churn_SOURCES = tests/vm/churn.c tests/vm/peer.c tests/vm/peer.h
 
 check_PROGRAMS += tests/vm/pinned
 tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pins.c \
