@@ -162,15 +162,20 @@ static int range_suits(unsigned long start, unsigned long end, u32 access)
 	return err;
 }
 
+static bool for_now(int err)
+{
+	return err == -EAGAIN || err == -EBUSY || err == -ENOMEM;
+}
+
 /* Pin what the range has, and be sure that it has it still: a change that begins after
  * the word was read moves it, and one that began before is waited for. Pinning itself
- * may move pages, so there is more than one try.
+ * may move pages, or fail to (ENOMEM), so there is more than one try.
  */
 static int export_settle(struct pwk_export *export, struct pwk_slot *slot,
 			 const struct pw_kd_watch *arg, u64 *word)
 {
 	atomic64_t *now = &slot->words->word[slot->number];
-	int tries, err;
+	int tries, err = 0;
 
 	for (tries = 0; tries < PIN_TRIES; tries++) {
 		*word = atomic64_read_acquire(now);
@@ -180,14 +185,14 @@ static int export_settle(struct pwk_export *export, struct pwk_slot *slot,
 			err = export_pin(export, arg->start);
 		/* Pairs with the callback, which moves the word before pages change. */
 		smp_mb();
-		if (err == -EINTR || err == -ENOMEM)
+		if (err == -EINTR)
 			return err;
-		if (atomic64_read(now) == *word && err != -EAGAIN && err != -EBUSY)
+		if (atomic64_read(now) == *word && !for_now(err))
 			return err ? -EOPNOTSUPP : 0;
 		if (!err)
 			export_unpin(export, export->end);
 	}
-	return -EAGAIN;
+	return err == -ENOMEM ? -ENOMEM : -EAGAIN;
 }
 
 /* Addresses and file offsets are equal modulo 2 MiB, so chunks are of both. */

@@ -231,7 +231,7 @@ static void cycle(struct offer *o, uint64_t *random)
     w.end = w.start + len;
     may_be_dropped(o, memory, len);
     if (ioctl(control, PW_KD_EXPORT, &w)) {
-        if (errno != EAGAIN)
+        if (errno != EAGAIN && errno != ENOMEM)
             wrong("EXPORT", (uint64_t)errno, len);
         atomic_fetch_add(&common->refused, 1);
         goto unmap;
