@@ -37,7 +37,8 @@ struct pwk_export;
 struct pwk_share;
 
 /* words.c: what a control descriptor and its share descriptors map read-only. Freed
- * with the last who refers to it. */
+ * with the last who refers to it.
+ */
 struct pwk_words {
 	struct kref ref;
 	atomic64_t *word;		/* vmalloc_user() */
@@ -74,7 +75,8 @@ void pwk_word_move(struct pwk_words *words, unsigned int number,
 		   enum pw_kd_event event);	/* any context */
 void pwk_words_move(struct pwk_words *words, unsigned int slot,
 		    enum pw_kd_event event);	/* the slot's, then word 0; likewise */
-int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);	/* 0, -EINVAL, -EACCES */
+/* 0, -EINVAL, -EACCES. */
+int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma);
 
 /* watch.c. Under control->lock but for the notifier's callback. */
 int pwk_slot_open(struct pwk_control *control, u64 start, u64 end, u32 access,
@@ -104,7 +106,8 @@ void pwk_user_close(struct pwk_user *user);
 
 /* inode.c: a file that is in no directory, with an address space of its own; or
  * ERR_PTR(). It holds ops->owner. Not under mmap_lock.
- * huge: its mappings by page frame may have huge entries. */
+ * huge: its mappings by page frame may have huge entries.
+ */
 struct file *pwk_file_make(const char *name, const struct file_operations *ops,
 			   void *private, loff_t size, bool huge);
 
@@ -117,6 +120,7 @@ enum pwk_counter {
 	PWK_REFUSED,					/* calls that a limit refused */
 	PWK_COUNTERS
 };
+
 extern atomic64_t pwk_counters[PWK_COUNTERS];
 extern const struct attribute_group *pwk_counter_groups[];
 

@@ -17,7 +17,7 @@
 #include "pinwheel.h"
 
 #define WORDS_PER_PAGE (PAGE_SIZE / sizeof(atomic64_t))
-#define SLOTS_MAX (1u << 20)
+#define SLOTS_MAX 1000000u
 
 static unsigned int slots = 16384 - PW_KD_FIRST_SLOT;
 module_param(slots, uint, 0644);

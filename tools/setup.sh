@@ -47,7 +47,8 @@ END
            echo "clang-14  have_clang"
            echo "spin  spin -V"
            echo "gnuplot-nox  gnuplot --version"
-           echo "valgrind  valgrind --version" ;;
+           echo "valgrind  valgrind --version"
+           echo "sparse  sparse --version" ;;
     esac
 }
 
