@@ -5,10 +5,8 @@
  * it all come from that table; `words` is the like for the others. Numbers are
  * registered as text, because Open MPI takes what is no number for 0 and goes on.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "opal/mca/base/mca_base_var.h"
 
@@ -16,6 +14,7 @@
 #include "params.h"
 #include "pinwheel.h"
 #include "pinwheel/monitor.h"
+#include "regcache/number.h"
 
 struct pw_params pw_params = {
     .nics = "",
@@ -145,27 +144,6 @@ int pw_params_register(void)
     for (int i = 0; i < N_WORDS && !rc; i++)
         rc = register_one(words[i].name, words[i].help, words[i].level, words[i].storage);
     return rc;
-}
-
-int pw_number_parse(const char *text, size_t *out)
-{
-    unsigned long long n;
-    unsigned shift = 0;
-    char *end;
-
-    if (!text || !isdigit((unsigned char)*text))
-        return -EINVAL;
-    errno = 0;
-    n = strtoull(text, &end, 10);
-    switch (*end) {
-    case 'k': case 'K': shift = 10; break;
-    case 'm': case 'M': shift = 20; break;
-    case 'g': case 'G': shift = 30; break;
-    }
-    if (errno || end[shift != 0] || n > SIZE_MAX >> shift)
-        return -EINVAL;
-    *out = (size_t)n << shift;
-    return 0;
 }
 
 static bool number_allowed(const struct number *p, size_t v)

@@ -42,8 +42,4 @@ int pw_params_register(void);
  * parameter, its value, what is allowed. */
 int pw_params_check(char *why, size_t room);
 
-/* "16384", "16k", "1M", "2g" (of 1024). 0, or -EINVAL when it is no such number
- * or too large. */
-int pw_number_parse(const char *text, size_t *out);
-
 #endif

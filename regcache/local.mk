@@ -75,7 +75,8 @@ libpinwheel_malloc_la_SOURCES = \
 	regcache/malloc_fork.c regcache/malloc_fork.h \
 	regcache/malloc_next.c regcache/malloc_next.h \
 	regcache/malloc_params.c regcache/malloc_params.h \
-	regcache/malloc_tell.h
+	regcache/malloc_tell.h \
+	regcache/number.h
 libpinwheel_malloc_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 libpinwheel_malloc_la_LIBADD = libpinwheel.la
 libpinwheel_malloc_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \

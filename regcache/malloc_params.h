@@ -21,7 +21,4 @@ struct pw_malloc_params {
 void pw_malloc_params_read(struct pw_malloc_params *out,
                            void (*tell)(const char *sentence));
 
-/* A number with k, m or g (powers of 1024) behind it. 0 or -EINVAL. */
-int pw_malloc_number(const char *text, size_t *out);
-
 #endif

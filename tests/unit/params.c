@@ -11,6 +11,7 @@
 #include "btl/params.h"
 #include "btl/pinwheel.h"
 #include "pinwheel/monitor.h"
+#include "regcache/number.h"
 
 enum { MOST = 32 };
 
