@@ -12,14 +12,12 @@
 
 #include "pinwheel.h"
 
-#define PINWHEEL_MAGIC 0x70696e77	/* "pinw" */
-
 static struct vfsmount *mount;
 static int users;
 
 static int init_context(struct fs_context *fc)
 {
-	return init_pseudo(fc, PINWHEEL_MAGIC) ? 0 : -ENOMEM;
+	return init_pseudo(fc, PW_KD_MAGIC) ? 0 : -ENOMEM;
 }
 
 static struct file_system_type pinwheel_fs = {

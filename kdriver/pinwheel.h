@@ -100,7 +100,7 @@ void pwk_user_put(struct pwk_user *user);
 int pwk_user_charge(struct pwk_user *user, u64 bytes);	/* 0, -EDQUOT */
 void pwk_user_uncharge(struct pwk_user *user, u64 bytes);
 u64 pwk_user_bytes(struct pwk_user *user);
-u64 pwk_user_bytes_max(void);
+u64 pwk_user_bytes_max(void);			/* of the calling process */
 int pwk_user_open(struct pwk_user *user);	/* 0, -EDQUOT: has the device open too often */
 void pwk_user_close(struct pwk_user *user);
 

@@ -106,15 +106,28 @@ static bool add_below(atomic_long_t *sum, unsigned long pages, unsigned long lim
 	return true;
 }
 
+static u64 limit_of_all(void)
+{
+	u64 limit = READ_ONCE(user_limit), memory = (u64)totalram_pages() << PAGE_SHIFT;
+
+	return limit ? min(limit, memory >> 20) << 20 : memory / 2;
+}
+
+/* Pages. */
+static unsigned long limit_of_caller(void)
+{
+	if (capable(CAP_IPC_LOCK))
+		return LONG_MAX;
+	return min_t(unsigned long, rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT, LONG_MAX);
+}
+
 int pwk_user_charge(struct pwk_user *user, u64 bytes)
 {
-	unsigned long pages = bytes >> PAGE_SHIFT, locked = LONG_MAX;
+	unsigned long pages = bytes >> PAGE_SHIFT;
 
-	if (!capable(CAP_IPC_LOCK))
-		locked = min_t(unsigned long, rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT, LONG_MAX);
-	if (!add_below(&user->pages, pages, pwk_user_bytes_max() >> PAGE_SHIFT))
+	if (!add_below(&user->pages, pages, limit_of_all() >> PAGE_SHIFT))
 		goto refused;
-	if (!add_below(&user->account->locked_vm, pages, locked))
+	if (!add_below(&user->account->locked_vm, pages, limit_of_caller()))
 		goto uncharge;
 	return 0;
 
@@ -138,7 +151,5 @@ u64 pwk_user_bytes(struct pwk_user *user)
 
 u64 pwk_user_bytes_max(void)
 {
-	u64 limit = READ_ONCE(user_limit), memory = (u64)totalram_pages() << PAGE_SHIFT;
-
-	return limit ? min(limit, memory >> 20) << 20 : memory / 2;
+	return min_t(u64, limit_of_all(), (u64)limit_of_caller() << PAGE_SHIFT);
 }

@@ -43,6 +43,9 @@
 #define PW_KD_SERVICE_ATTACH (1u << 2)
 #define PW_KD_SERVICE_NIC    (1u << 3)  /* a later version's */
 
+/* fstatfs().f_type of share and pool descriptors, and of no other file. */
+#define PW_KD_MAGIC 0x70696e77
+
 /* Words of 8 bytes; slots below belong to the driver. */
 #define PW_KD_FIRST_SLOT 8
 
@@ -69,8 +72,9 @@ struct pw_kd_info {
     __u32 services;         /* out: PW_KD_SERVICE_... */
     __u64 words_bytes;      /* out: to map at offset 0; slots are below this / 8 */
     __u64 user_bytes;       /* out: pinned for this user now, by pools and exports */
-    __u64 user_bytes_max;   /* out: how many may be; also RLIMIT_MEMLOCK counts, but
-                             * for CAP_IPC_LOCK */
+    __u64 user_bytes_max;   /* out: how many may be, when this process asks: of the
+                             * driver's limit for a user and, but for CAP_IPC_LOCK,
+                             * RLIMIT_MEMLOCK the smaller */
     __u64 id;               /* out: of this control descriptor, and of no other one since
                              * the driver was loaded; not 0 */
     __u64 reserved[3];

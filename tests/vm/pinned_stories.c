@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ static void no_such_calls(void)
     int fd = pool_make(UNIT);
     struct pw_kd_pool pool = { .size = UNIT };
     char path[64], byte = 0;
+    struct statfs fs;
 
     refused(ENOTTY, ioctl(fd, PW_KD_POOL, &pool));
     refused(ENOTTY, ioctl(fd, _IO(PW_KD_IOC, 0x3f), &pool));
@@ -109,6 +111,9 @@ static void no_such_calls(void)
     refused(ENOTTY, ioctl(control(), PW_KD_FILL, &pool));
     refused(EINVAL, read(fd, &byte, 1));
     refused(EINVAL, write(fd, &byte, 1));
+
+    /* What kind it is nobody else can say of a file. */
+    expect(fstatfs(fd, &fs) == 0 && fs.f_type == PW_KD_MAGIC);
 
     /* It stays as large as it was made. */
     refused(EINVAL, ftruncate(fd, 0));
