@@ -23,7 +23,10 @@ tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
 if BUILD_MODULE
 vm_tests += tests/vm/numa
-check_PROGRAMS += tests/vm/places
+check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
+tests_vm_pinned_ranks_SOURCES = tests/vm/pinned_ranks.c
+tests_vm_pinned_ranks_CPPFLAGS = $(mpi_cppflags)
+tests_vm_pinned_ranks_LDADD = $(mpi_libs)
 tests_vm_places_SOURCES = tests/vm/places.c
 tests_vm_places_CPPFLAGS = $(mpi_cppflags)
 tests_vm_places_LDADD = $(mpi_libs)
