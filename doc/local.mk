@@ -26,7 +26,7 @@ pool_names = doc/pw_pages_name.3 doc/pw_pool_alloc.3 doc/pw_pool_back.3 doc/pw_p
 	doc/pw_pool_close.3 doc/pw_pool_contains.3 doc/pw_pool_describe.3 \
 	doc/pw_pool_fd.3 doc/pw_pool_free.3 doc/pw_pool_hold.3 doc/pw_pool_map.3 \
 	doc/pw_pool_nodes.3 doc/pw_pool_open.3 doc/pw_pool_probe.3 doc/pw_pool_release.3 \
-	doc/pw_pool_reserve.3 doc/pw_pool_size.3 \
+	doc/pw_pool_reserve.3 doc/pw_pool_size.3 doc/pw_pool_steady.3 \
 	doc/pw_pool_unmap.3 doc/pw_pool_usable.3
 process_pool_names = doc/pw_process_pool_get.3 doc/pw_process_pool_put.3
 regcache_names = doc/pw_regcache_close.3 doc/pw_regcache_get.3 doc/pw_regcache_open.3 \

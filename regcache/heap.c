@@ -35,12 +35,13 @@ static uint32_t pages_of(size_t bytes)
 }
 
 /* With vm.overcommit_memory=2 a page that is one too many is a SIGBUS, not an
- * error of malloc. Reserved hugepages are ours already. */
+ * error of malloc; so is one of the driver's beyond what the user may have pinned.
+ * Reserved hugepages are ours already. */
 static bool touch_can_fail(const struct pw_pool *pool)
 {
     char text[16];
 
-    if (pool->seg.huge)
+    if (pool->seg.kind == PW_SEGMENT_HUGETLB)
         return false;
     if (pool->seg.limited)
         return true;
@@ -202,7 +203,8 @@ static struct pw_books_run surplus(const struct pw_pool *pool, struct pw_books_r
     uint32_t unit = 1u << (pool->populate.shift - PW_PAGE_SHIFT), mask = ~(unit - 1);
     uint32_t low = first & mask, high = (first + n + unit - 1) & mask, much;
 
-    if (pool->holds || pool->seg.huge || pool->books.worn_free <= pool->heap.retain)
+    if (pool->holds || pool->seg.kind == PW_SEGMENT_HUGETLB ||
+        pool->books.worn_free <= pool->heap.retain)
         return (struct pw_books_run){ 0, 0 };
     much = (pool->books.worn_free - pool->heap.retain + unit - 1) & mask;
     if (low < hole.first)

@@ -48,7 +48,7 @@ static void piece_add(struct pw_snapshot *s, size_t page, size_t from, size_t to
 /* Under the lock. */
 static void pieces_find(struct pw_pool *pool, struct pw_snapshot *s)
 {
-    size_t page = pool->seg.huge ? PW_HUGE : PW_PAGE;
+    size_t page = pool->seg.kind == PW_SEGMENT_HUGETLB ? PW_HUGE : PW_PAGE;
     uint32_t n = 0, first = pw_books_next(&pool->books, 0, &n);
 
     for (; first != PW_BOOKS_NONE; first = pw_books_next(&pool->books, first + n, &n))
@@ -125,7 +125,7 @@ static size_t copy_data(const struct pw_pool *pool, const struct pw_piece *p, bo
 
 static int pieces_copy(struct pw_pool *pool, struct pw_snapshot *s)
 {
-    bool holes = !pool->seg.huge && pw_segment_has_fd(&pool->seg);
+    bool holes = pool->seg.kind == PW_SEGMENT_SPARSE && pw_segment_has_fd(&pool->seg);
 
     for (size_t i = 0; i < s->n; i++) {
         s->piece[i].copy = copy_map(pool, s->piece[i].len);
@@ -248,7 +248,8 @@ static int child_bar(void *base, size_t size)
  * its addresses are kept free. */
 static void child_map(struct pw_pool *pool)
 {
-    int flags = MAP_SHARED | MAP_FIXED | (pool->seg.huge ? 0 : MAP_NORESERVE);
+    int reserve = pool->seg.kind == PW_SEGMENT_HUGETLB ? 0 : MAP_NORESERVE;
+    int flags = MAP_SHARED | MAP_FIXED | reserve;
 
     if (pw_segment_has_fd(&pool->seg) &&
         mmap(pool->seg.base, pool->seg.size, PROT_READ | PROT_WRITE, flags, pool->seg.fd,

@@ -81,6 +81,8 @@ static enum pw_pages pages(void)
 {
     const char *text = getenv("OMPI_MCA_btl_pinwheel_pool_pages");
 
+    if (text && !strcmp(text, "kdriver"))
+        return PW_PAGES_KDRIVER;
     if (text && !strcmp(text, "2m"))
         return PW_PAGES_2M;
     if (text && !strcmp(text, "thp"))

@@ -7,12 +7,15 @@
 #include "pages.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "pinwheel/kdriver.h"
 #include "pinwheel/pool.h"
 #include "segment.h"
 
@@ -88,6 +91,50 @@ size_t pw_pages_hugetlb_share(const struct pw_sys *sys, unsigned sharers,
     return (size_t)share * PW_HUGE;
 }
 
+/* 0, or -errno of open or ioctl. */
+static int kdriver_info(const struct pw_sys *sys, struct pw_kd_info *info)
+{
+    int err, fd = sys->open(PW_KD_PATH, O_RDWR | O_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    err = sys->ioctl(fd, PW_KD_INFO, info) ? -errno : 0;
+    close(fd);
+    return err;
+}
+
+size_t pw_pages_kdriver_share(const struct pw_sys *sys, unsigned sharers, size_t min_size,
+                              struct pw_why *why)
+{
+    struct pw_kd_info info = { 0 };
+    uint64_t share, left;
+    int err = kdriver_info(sys, &info);
+
+    if (err == -ENOENT || err == -ENXIO || err == -ENODEV)
+        return 0;
+    if (err == -EACCES || err == -EPERM) {
+        pw_why_add(why, "no pages of " PW_KD_PATH ": this user may not open it");
+        return 0;
+    }
+    if (err || info.version != PW_KD_VERSION || !(info.services & PW_KD_SERVICE_POOL)) {
+        pw_why_add(why, "no pages of " PW_KD_PATH ": %s",
+                   err ? strerror(-err) : "that driver is of another version");
+        return 0;
+    }
+
+    left = info.user_bytes < info.user_bytes_max ? info.user_bytes_max - info.user_bytes : 0;
+    share = info.user_bytes_max / sharers;
+    if (share > left)
+        share = left;
+    if (share < PW_HUGE || share < min_size) {
+        pw_why_add(why, "no pages of " PW_KD_PATH ": each process may have %llu MiB pinned, "
+                        "raise ulimit -l or the driver's user_limit",
+                   (unsigned long long)share >> 20);
+        return 0;
+    }
+    return (size_t)share & ~(PW_HUGE - 1);
+}
+
 void pw_pages_why_no_thp(int err, struct pw_why *why)
 {
     if (err == -EINVAL)
@@ -105,6 +152,7 @@ const char *pw_pages_name(enum pw_pages pages)
     case PW_PAGES_2M:   return "2 MiB hugepages";
     case PW_PAGES_THP:  return "transparent hugepages";
     case PW_PAGES_4K:   return "4 KiB pages";
+    case PW_PAGES_KDRIVER: return "pinned hugepages of /dev/pinwheel";
     }
     return "unknown";
 }

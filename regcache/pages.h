@@ -21,6 +21,11 @@ void pw_why_add(struct pw_why *why, const char *format, ...)
 size_t pw_pages_hugetlb_share(const struct pw_sys *sys, unsigned sharers,
                               size_t min_size, struct pw_why *why);
 
+/* Bytes that one of `sharers` processes may have pinned by /dev/pinwheel, likewise; no
+ * reason where there is no such device. */
+size_t pw_pages_kdriver_share(const struct pw_sys *sys, unsigned sharers, size_t min_size,
+                              struct pw_why *why);
+
 /* Why MADV_COLLAPSE failed with err (< 0), for the user. */
 void pw_pages_why_no_thp(int err, struct pw_why *why);
 

@@ -57,9 +57,27 @@ static int segment_hugetlb(struct pw_pool *pool, const struct pw_pool_config *co
 
     if (share == 0)
         return -ENOMEM;
-    err = pw_segment_create(sys, size < share ? size : share, true, &pool->seg);
+    err = pw_segment_create(sys, size < share ? size : share, PW_SEGMENT_HUGETLB,
+                            &pool->seg);
     if (err)
         pw_why_add(&pool->why, "2 MiB hugepages refused: %s", strerror(-err));
+    return err;
+}
+
+/* The driver's: likewise. */
+static int segment_kdriver(struct pw_pool *pool, const struct pw_pool_config *config,
+                           size_t size, const struct pw_sys *sys)
+{
+    unsigned sharers = config->sharers ? config->sharers : 1;
+    size_t share = pw_pages_kdriver_share(sys, sharers, config->min_size, &pool->why);
+    int err;
+
+    if (share == 0)
+        return -ENOMEM;
+    err = pw_segment_create(sys, size < share ? size : share, PW_SEGMENT_KDRIVER,
+                            &pool->seg);
+    if (err)
+        pw_why_add(&pool->why, "pages of /dev/pinwheel refused: %s", strerror(-err));
     return err;
 }
 
@@ -67,7 +85,7 @@ static int segment_hugetlb(struct pw_pool *pool, const struct pw_pool_config *co
 static int segment_sparse(struct pw_pool *pool, enum pw_pages asked, size_t size,
                           const struct pw_sys *sys)
 {
-    int huge, err = pw_segment_create(sys, size, false, &pool->seg);
+    int huge, err = pw_segment_create(sys, size, PW_SEGMENT_SPARSE, &pool->seg);
 
     if (err)
         return err;
@@ -92,6 +110,13 @@ static int segment_open(struct pw_pool *pool, const struct pw_pool_config *confi
 {
     enum pw_pages asked = config->pages;
 
+    if (asked == PW_PAGES_AUTO || asked == PW_PAGES_KDRIVER) {
+        pool->pages = PW_PAGES_KDRIVER;
+        if (segment_kdriver(pool, config, size, sys) == 0)
+            return 0;
+        if (asked == PW_PAGES_KDRIVER)
+            return -ENOMEM;
+    }
     if (asked == PW_PAGES_AUTO || asked == PW_PAGES_2M) {
         pool->pages = PW_PAGES_2M;
         if (segment_hugetlb(pool, config, size, sys) == 0)
@@ -109,6 +134,7 @@ static int config_size(const struct pw_pool_config *config, const struct pw_sys 
 {
     switch (config->pages) {
     case PW_PAGES_AUTO: case PW_PAGES_2M: case PW_PAGES_THP: case PW_PAGES_4K:
+    case PW_PAGES_KDRIVER:
         break;
     default:
         return -EINVAL;
@@ -351,4 +377,9 @@ int pw_pool_map(int fd, size_t size, void **base)
 void pw_pool_unmap(void *base, size_t size)
 {
     munmap(base, size);
+}
+
+bool pw_pool_steady(int fd)
+{
+    return pw_segment_steady(&pw_sys_real, fd);
 }

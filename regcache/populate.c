@@ -16,6 +16,9 @@
  * which the second populate completes. One call collapses a whole range: each
  * call first drains the page caches of every CPU.
  *
+ * Pages of the driver are asked for as such (PW_KD_FILL), for then a refusal has a
+ * reason; mapping them is one fault for each.
+ *
  * Always true: a set bit in `done' means the unit has memory; pages of other units may
  * have some too (pw_populate_little()). Bits are cleared by
  * pw_populate_drop() alone: freed pages stay with the segment until somebody asks
@@ -29,6 +32,7 @@
 #include <stdbool.h>
 
 #include "bits.h"
+#include "pinwheel/kdriver.h"
 
 /* Linux before 5.14 has no MADV_POPULATE_WRITE. fallocate() takes the memory;
  * the touches then only fill the page table. Another thread may be using a part
@@ -77,6 +81,17 @@ static int collapse_range(const struct pw_populate *p, size_t offset, size_t len
     return p->sys->madvise(p->seg->base + offset, len, MADV_COLLAPSE) ? -errno : 0;
 }
 
+/* All of it or nothing. Where a program has closed the descriptor behind our back, a
+ * touch does as well. */
+static int fill_range(const struct pw_populate *p, size_t offset, size_t len)
+{
+    struct pw_kd_part part = { .offset = offset, .len = len, .node = -1 };
+
+    if (!pw_segment_has_fd(p->seg))
+        return 0;
+    return p->sys->ioctl(p->seg->fd, PW_KD_FILL, &part) ? -errno : 0;
+}
+
 /* Whether anything collapsed does not matter: populating says what counts. */
 static int populate_units(const struct pw_populate *p, size_t from, size_t to)
 {
@@ -84,7 +99,26 @@ static int populate_units(const struct pw_populate *p, size_t from, size_t to)
 
     if (p->pages == PW_PAGES_THP)
         collapse_range(p, offset, len);
+    if (p->pages == PW_PAGES_KDRIVER) {
+        int err = fill_range(p, offset, len);
+
+        if (err)
+            return err;
+    }
     return populate_range(p, offset, len);
+}
+
+/* To the system. What is left reads as zeros. */
+static int give_back(const struct pw_populate *p, size_t offset, size_t len)
+{
+    struct pw_kd_part part = { .offset = offset, .len = len };
+
+    if (p->pages != PW_PAGES_KDRIVER)
+        return p->sys->fallocate(p->seg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                 (off_t)offset, (off_t)len) ? -errno : 0;
+    if (!pw_segment_has_fd(p->seg))
+        return -EBADF;
+    return p->sys->ioctl(p->seg->fd, PW_KD_DRAIN, &part) ? -errno : 0;
 }
 
 /* After a failure: what was taken goes back to a machine that is short of it. A
@@ -99,8 +133,7 @@ static void release_units(const struct pw_populate *p, size_t from, size_t to,
     if (end > offset + len)
         end -= (size_t)1 << p->shift;
     if (start < end)
-        p->sys->fallocate(p->seg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                          (off_t)start, (off_t)(end - start));
+        give_back(p, start, end - start);
 }
 
 static int populate(struct pw_populate *p, size_t offset, size_t len, bool release)
@@ -158,8 +191,7 @@ int pw_populate_drop(struct pw_populate *p, size_t offset, size_t len, size_t *m
 
     *missed = pw_bits_count(p->done, from, to) << p->shift;
     pw_bits_clear(p->done, from, to);
-    return p->sys->fallocate(p->seg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                             (off_t)offset, (off_t)len) ? -errno : 0;
+    return give_back(p, offset, len);
 }
 
 int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg)

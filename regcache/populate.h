@@ -29,7 +29,7 @@ void pw_populate_fini(struct pw_populate *p);
 
 /* Whole units around [offset, offset + len), len > 0, so that a touch neither
  * faults nor fails. What was populated before costs no system call and keeps its
- * contents. 0, or -errno of madvise or fallocate: no memory. */
+ * contents. 0, or -errno of madvise, fallocate or ioctl: no memory. */
 int pw_populate(struct pw_populate *p, size_t offset, size_t len);
 
 /* The same for a range that somebody may have written to: what is there stays when
@@ -45,7 +45,7 @@ size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t le
 
 /* Give the memory of whole units back to the system; they read as zeros then. In
  * *missed the bytes of it that pw_populate() had got. Nobody may use or populate
- * the range meanwhile. 0, or -errno of fallocate: some may be gone, or none. */
+ * the range meanwhile. 0, or -errno of fallocate or ioctl: some may be gone, or none. */
 int pw_populate_drop(struct pw_populate *p, size_t offset, size_t len, size_t *missed);
 
 /* Will 2 MiB of this segment become one huge page? The first 2 MiB are tried

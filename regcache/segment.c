@@ -6,8 +6,11 @@
  * where a seccomp filter or an old kernel refuses that, an O_TMPFILE in
  * /dev/shm, or else in $TMPDIR, is nameless too.
  *
+ * A pool of /dev/pinwheel is nameless, too.
+ *
  * Always true: the file's size is at least the mapping's. A memfd is sealed, so
- * that no peer can truncate it and turn our next load into SIGBUS.
+ * that no peer can truncate it and turn our next load into SIGBUS; nobody can
+ * truncate the driver's.
  */
 #define _GNU_SOURCE
 #include "segment.h"
@@ -19,6 +22,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "pinwheel/kdriver.h"
 
 static int file_memfd(const struct pw_sys *sys, bool huge, int *fd)
 {
@@ -45,12 +50,27 @@ static int file_tmp(const struct pw_sys *sys, int *fd)
     return *fd < 0 ? -errno : 0;
 }
 
-static int file_make(const struct pw_sys *sys, bool huge, bool *memfd, int *fd)
+/* It stays when the device is closed. */
+static int file_kdriver(const struct pw_sys *sys, size_t size, int *fd)
 {
-    int err = file_memfd(sys, huge, fd);
+    struct pw_kd_pool pool = { .size = size };
+    int err, device = sys->open(PW_KD_PATH, O_RDWR | O_CLOEXEC, 0);
+
+    if (device < 0)
+        return -errno;
+    err = sys->ioctl(device, PW_KD_POOL, &pool) ? -errno : 0;
+    close(device);
+    *fd = pool.fd;
+    return err;
+}
+
+static int file_make(const struct pw_sys *sys, enum pw_segment_kind kind, bool *memfd,
+                     int *fd)
+{
+    int err = file_memfd(sys, kind == PW_SEGMENT_HUGETLB, fd);
 
     *memfd = err == 0;
-    if (!huge && (err == -ENOSYS || err == -EPERM || err == -EACCES))
+    if (kind == PW_SEGMENT_SPARSE && (err == -ENOSYS || err == -EPERM || err == -EACCES))
         err = file_tmp(sys, fd);
     return err;
 }
@@ -67,41 +87,68 @@ static int file_grow(const struct pw_sys *sys, int fd, size_t size)
     return sys->ftruncate(fd, (off_t)size) ? -errno : 0;
 }
 
-int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
+/* A file of that size; in *memfd, whether a memfd of the machine's own memory. */
+static int file_sized(const struct pw_sys *sys, size_t size, enum pw_segment_kind kind,
+                      bool *memfd, int *fd)
+{
+    int err;
+
+    *memfd = false;
+    if (kind == PW_SEGMENT_KDRIVER)
+        return file_kdriver(sys, size, fd);
+    err = file_make(sys, kind, memfd, fd);
+    if (err)
+        return err;
+    err = file_grow(sys, *fd, size);
+    if (!err && *memfd && sys->add_seals(*fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+        err = -errno;
+    if (err)
+        close(*fd);
+    return err;
+}
+
+int pw_segment_create(const struct pw_sys *sys, size_t size, enum pw_segment_kind kind,
                       struct pw_segment *out)
 {
     void *base;
     struct stat st;
     bool memfd;
-    int fd, err = file_make(sys, huge, &memfd, &fd);
+    int fd = -1, err = file_sized(sys, size, kind, &memfd, &fd);
 
     if (err)
         return err;
 
-    err = file_grow(sys, fd, size);
-    if (err)
-        goto close;
-
-    if (memfd && sys->add_seals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) {
-        err = -errno;
-        goto close;
-    }
-
-    /* Hugepages are the exception that reserves at mmap: a page that somebody
+    /* Reserved hugepages are the exception that reserves at mmap: a page that somebody
      * else took in the meantime would be a SIGBUS at first touch. */
-    err = pw_segment_map(sys, fd, size, !huge, &base);
-    if (err)
-        goto close;
+    err = pw_segment_map(sys, fd, size, kind != PW_SEGMENT_HUGETLB, &base);
+    if (err) {
+        close(fd);
+        return err;
+    }
 
     memset(&st, 0, sizeof st);
     fstat(fd, &st);
-    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size, .huge = huge,
+    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size, .kind = kind,
                                 .limited = !memfd, .dev = st.st_dev, .ino = st.st_ino };
     return 0;
+}
 
-close:
-    close(fd);
-    return err;
+/* A file of FUSE answers calls as its owner says. But of which file system a file is,
+ * only the kernel says. */
+static bool is_kdriver_pool(const struct pw_sys *sys, int fd)
+{
+    struct pw_kd_pool_info info;
+    struct statfs fs;
+
+    return !sys->fstatfs(fd, &fs) && fs.f_type == PW_KD_MAGIC &&
+           !sys->ioctl(fd, PW_KD_POOL_INFO, &info);
+}
+
+bool pw_segment_steady(const struct pw_sys *sys, int fd)
+{
+    int seals = fcntl(fd, F_GET_SEALS);
+
+    return (seals >= 0 && seals & F_SEAL_SHRINK) || is_kdriver_pool(sys, fd);
 }
 
 bool pw_segment_has_fd(const struct pw_segment *seg)

@@ -15,23 +15,32 @@
 #define PW_PAGE ((size_t)4096)
 #define PW_HUGE ((size_t)2 << 20)
 
+enum pw_segment_kind {
+    PW_SEGMENT_SPARSE,  /* pages come one by one */
+    PW_SEGMENT_HUGETLB, /* of reserved 2 MiB pages, all of them this segment's own */
+    PW_SEGMENT_KDRIVER, /* a pool of /dev/pinwheel: pages of 2 MiB, which come one by one */
+};
+
 struct pw_segment {
-    int fd;             /* close-on-exec, and sealed in size where it can be */
+    int fd;             /* close-on-exec, and fixed in size where it can be */
     char *base;         /* a multiple of PW_HUGE */
     size_t size;
-    bool huge;          /* reserved hugepages */
-    bool limited;       /* by the room of a file system: a touch may fail for it */
+    enum pw_segment_kind kind;
+    bool limited;       /* by the room of a file system, or by what a user may have
+                         * pinned: a touch may fail for it */
     dev_t dev;          /* which file fd is, should a program close descriptors */
     ino_t ino;          /* that are not its own */
 };
 
-/* size: a multiple of PW_HUGE. huge: of reserved 2 MiB pages, all of which are
- * then reserved for this segment. Otherwise sparse: nothing is taken yet.
+/* size: a multiple of PW_HUGE.
  * 0, or -EFBIG   size is beyond RLIMIT_FSIZE
  *       -ENOMEM  no address space, or not that many hugepages left
- *       -errno   of memfd_create, open, ftruncate, fcntl or mmap */
-int pw_segment_create(const struct pw_sys *sys, size_t size, bool huge,
+ *       -errno   of memfd_create, open, ioctl, ftruncate, fcntl or mmap */
+int pw_segment_create(const struct pw_sys *sys, size_t size, enum pw_segment_kind kind,
                       struct pw_segment *out);
+
+/* As pw_pool_steady(). */
+bool pw_segment_steady(const struct pw_sys *sys, int fd);
 
 /* Is fd still the segment's file? */
 bool pw_segment_has_fd(const struct pw_segment *seg);

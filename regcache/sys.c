@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +17,11 @@ static int real_memfd_create(const char *name, unsigned flags)
 static int real_open(const char *path, int flags, mode_t mode)
 {
     return open(path, flags, mode);
+}
+
+static int real_ioctl(int fd, unsigned long request, void *arg)
+{
+    return ioctl(fd, request, arg);
 }
 
 static int real_add_seals(int fd, int seals)
@@ -74,6 +80,8 @@ const struct pw_sys pw_sys_real = {
     .open = real_open,
     .ftruncate = ftruncate,
     .fallocate = fallocate,
+    .fstatfs = fstatfs,
+    .ioctl = real_ioctl,
     .add_seals = real_add_seals,
     .ofd_lock = real_ofd_lock,
     .mmap = mmap,

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include <sys/vfs.h>
 
 /* Newer than some C libraries that we build with; values from Linux
  * include/uapi/asm-generic/mman-common.h and include/uapi/linux/memfd.h. */
@@ -34,6 +35,8 @@ struct pw_sys {
     int (*open)(const char *path, int flags, mode_t mode);
     int (*ftruncate)(int fd, off_t size);
     int (*fallocate)(int fd, int mode, off_t offset, off_t len);
+    int (*fstatfs)(int fd, struct statfs *out);
+    int (*ioctl)(int fd, unsigned long request, void *arg);
     int (*add_seals)(int fd, int seals);        /* fcntl(F_ADD_SEALS) */
 
     /* fcntl(F_OFD_SETLK): F_WRLCK or F_UNLCK of len bytes from start. */

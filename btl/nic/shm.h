@@ -214,7 +214,6 @@ void shm_leaving(struct shm_peer *p, int cause);
 /* shm_distrust.c */
 int shm_bounce_open(struct shm_nic *nic);
 void shm_bounce_close(struct shm_nic *nic);
-bool shm_sealed(int segment);
 int shm_accuse(struct shm_peer *p);             /* -EPIPE, for who sends */
 void shm_distrust(struct shm_peer *p, enum shm_lie lie);
 const char *shm_lie_text(enum shm_lie lie);

@@ -9,7 +9,6 @@
  * bounce (shm_deliver()), and memory that its owner could take away is refused.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include "shm.h"
@@ -34,14 +33,6 @@ void shm_bounce_close(struct shm_nic *nic)
 {
     if (nic->bounce)
         munmap(nic->bounce, bounce_size);
-}
-
-/* It cannot become smaller while we look at it, which would be a SIGBUS. */
-bool shm_sealed(int segment)
-{
-    int seals = fcntl(segment, F_GET_SEALS);
-
-    return seals >= 0 && seals & F_SEAL_SHRINK;
 }
 
 /* Any thread may find it out, in a send; progress takes the peer out. */

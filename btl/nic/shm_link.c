@@ -285,7 +285,7 @@ bool shm_hello_sane(const struct shm_nic *nic, const struct shm_hello *h)
  * config.distrust asks for; -EMFILE: there was no descriptor for it. */
 int shm_hear(struct shm_peer *p, struct shm_stranger *s)
 {
-    bool wrong = s->segment >= 0 && p->nic->config.distrust && !shm_sealed(s->segment);
+    bool wrong = s->segment >= 0 && p->nic->config.distrust && !pw_pool_steady(s->segment);
     void *base;
     int err = s->segment < 0 ? -EMFILE : wrong ? -EPROTO :
               pw_pool_map(s->segment, s->hello.size, &base);

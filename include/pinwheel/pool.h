@@ -35,12 +35,13 @@ struct pw_pool_range {
     size_t size;
 };
 
-/* What backs the segment, best first. AUTO takes the first that works. */
+/* What backs the segment. AUTO takes the first that works of KDRIVER, 2M, THP, 4K. */
 enum pw_pages {
     PW_PAGES_AUTO,
     PW_PAGES_2M,    /* hugetlbfs pages reserved by the administrator */
     PW_PAGES_THP,   /* transparent huge pages, by MADV_COLLAPSE */
     PW_PAGES_4K,
+    PW_PAGES_KDRIVER,   /* pinned hugepages of the kernel driver (kdriver.h) */
 };
 
 struct pw_pool_config {
@@ -50,15 +51,17 @@ struct pw_pool_config {
     enum pw_pages pages;    /* a fixed kind that this machine refuses is an
                              * error; AUTO never is */
     unsigned sharers;       /* processes of this host that open a pool too (0
-                             * counts as 1): reserved hugepages are split */
-    size_t min_size;        /* the least that is of use; reserved hugepages are
+                             * counts as 1): reserved hugepages are split, and so
+                             * is what this user may have pinned */
+    size_t min_size;        /* the least that is of use; KDRIVER and 2M are
                              * passed over by AUTO when the share is smaller */
 };
 
 struct pw_pool_info {
     enum pw_pages pages;    /* never AUTO */
     size_t size, used;      /* bytes */
-    char why[256];          /* why not the better kinds, a sentence; "" if best */
+    char why[256];          /* why not the better kinds, a sentence; "" if best.
+                             * That there is no driver is no reason */
 };
 
 /* Make the segment.
@@ -126,7 +129,8 @@ void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out);
  * microseconds for each 2 MiB. */
 void pw_pool_nodes(struct pw_pool *pool, char *list, size_t room);
 
-/* "2 MiB hugepages", "transparent hugepages", "4 KiB pages", "auto". */
+/* "pinned hugepages of /dev/pinwheel", "2 MiB hugepages", "transparent hugepages",
+ * "4 KiB pages", "auto". */
 const char *pw_pages_name(enum pw_pages pages);
 
 /* A peer's segment, mapped read and write at an address of our own.
@@ -134,6 +138,10 @@ const char *pw_pages_name(enum pw_pages pages);
  *       -errno   of fstat or mmap. fd stays the caller's. */
 int pw_pool_map(int fd, size_t size, void **base);
 void pw_pool_unmap(void *base, size_t size);
+
+/* Is fd, given by a peer that may want to harm us, a file that nobody can make smaller
+ * while we look at it? A memfd sealed against that, or a pool of the driver's. */
+bool pw_pool_steady(int fd);
 
 /* What AUTO would take on this machine, and why not the rest: for pwinfo. Makes
  * and closes a small pool. Returns as pw_pool_open(). */

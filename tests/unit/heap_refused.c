@@ -189,6 +189,31 @@ Test(heap_refused, reserved_hugepages_stay_and_are_copied_whole)
     pw_pool_close(pool);
 }
 
+/* A touch beyond what a user may have pinned is a SIGBUS. */
+Test(heap_refused, the_drivers_pages_come_before_the_block_and_go_back)
+{
+    char *p;
+
+    fake.pinnable = 64 * MIB;
+    pool_make(PW_PAGES_KDRIVER);
+    cr_assert(eq(int, heap_make(0), 0));
+    fake_fail(FAKE_KD_FILL, 1, EDQUOT);
+    cr_expect(eq(ptr, pw_heap_alloc(pool, 4 * MIB, 0, 0), NULL));
+    p = pw_heap_alloc(pool, 4 * MIB, 0, 0);
+    cr_assert(ne(ptr, p, NULL));
+    cr_expect(eq(u64, fake.filled, 4 * MIB), "all of it, whatever the bound");
+    memset(p, 1, 4 * MIB);
+    cr_expect(eq(int, pw_heap_free(pool, p), 0));
+    cr_expect(eq(u64, stats().dropped_bytes, 4 * MIB));
+    cr_expect(eq(u64, fake.drained, 8 * MIB), "also of the one that was refused");
+    p = pw_heap_alloc(pool, 4 * MIB, 0, PW_HEAP_ZERO);
+    cr_expect(only(p, 4 * MIB, 0));
+    fake_fail(FAKE_KD_DRAIN, 1, EBADF);
+    cr_expect(eq(int, pw_heap_free(pool, p), 0));
+    cr_expect(eq(u64, stats().dropped_bytes, 4 * MIB));
+    pw_pool_close(pool);
+}
+
 Test(heap_refused, a_fork_without_memory_for_copies_is_told_of)
 {
     char *p;

@@ -76,6 +76,8 @@ Test(malloc_params, what_is_set_holds)
     cr_expect(eq(sz, p.heap.retain, 0));
     cr_expect(eq(sz, p.heap.populate, (size_t)3 << 20));
     cr_expect(eq(int, p.pool.pages, PW_PAGES_THP));
+    setenv("OMPI_MCA_btl_pinwheel_pool_pages", "kdriver", 1);
+    cr_expect(eq(int, params().pool.pages, PW_PAGES_KDRIVER));
     cr_expect(eq(int, p.fork_copies, false));
     cr_expect(eq(int, p.verbose, true));
 }

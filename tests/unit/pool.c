@@ -390,7 +390,8 @@ Test(pool, the_probe_names_a_kind_and_says_why_not_a_better_one)
 
     cr_assert(eq(int, pw_pool_probe(&info), 0));
     cr_expect(ne(int, info.pages, PW_PAGES_AUTO));
-    cr_expect(eq(int, info.why[0] == '\0', info.pages == PW_PAGES_2M));
+    cr_expect(eq(int, info.why[0] == '\0', info.pages == PW_PAGES_2M ||
+                                         info.pages == PW_PAGES_KDRIVER));
 }
 
 Test(pool, kinds_have_names)
@@ -399,6 +400,8 @@ Test(pool, kinds_have_names)
     cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_2M), "2 MiB hugepages"));
     cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_THP), "transparent hugepages"));
     cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_4K), "4 KiB pages"));
+    cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_KDRIVER),
+                 "pinned hugepages of /dev/pinwheel"));
     cr_expect(eq(str, (char *)pw_pages_name((enum pw_pages)17), "unknown"));
 }
 

@@ -3,9 +3,13 @@
 #include "pool_fake_sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "pinwheel/kdriver.h"
 
 struct fake_sys fake;
 
@@ -18,6 +22,7 @@ void fake_reset(void)
     fake = (struct fake_sys){
         .resv_pages = 0, .ram = (uint64_t)8 << 30,
         .fsize = RLIM_INFINITY, .as = RLIM_INFINITY,
+        .version = PW_KD_VERSION, .services = PW_KD_SERVICE_POOL,
     };
 }
 
@@ -59,8 +64,17 @@ static int fake_memfd_create(const char *name, unsigned flags)
     return pw_sys_real.memfd_create(name, flags);
 }
 
+static int device_open(void)
+{
+    if (!fake.pinnable)
+        errno = ENOENT;
+    return !fake.pinnable || refused(FAKE_DEVICE) ? -1 : open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
 static int fake_open(const char *path, int flags, mode_t mode)
 {
+    if (!strcmp(path, PW_KD_PATH))
+        return device_open();
     snprintf(fake.opened, sizeof fake.opened, "%s", path);
     return refused(FAKE_OPEN) ? -1 : pw_sys_real.open(path, flags, mode);
 }
@@ -73,6 +87,63 @@ static int fake_ftruncate(int fd, off_t size)
 static int fake_fallocate(int fd, int mode, off_t offset, off_t len)
 {
     return refused(FAKE_FALLOCATE) ? -1 : pw_sys_real.fallocate(fd, mode, offset, len);
+}
+
+static int kd_info(struct pw_kd_info *info)
+{
+    if (refused(FAKE_KD_INFO))
+        return -1;
+    *info = (struct pw_kd_info){ .version = fake.version, .services = fake.services,
+                                 .user_bytes = fake.pinned, .user_bytes_max = fake.pinnable };
+    return 0;
+}
+
+static int kd_pool(struct pw_kd_pool *pool)
+{
+    if (refused(FAKE_KD_POOL))
+        return -1;
+    pool->fd = memfd_create("pinwheel-pool", MFD_CLOEXEC);
+    return ftruncate(pool->fd, (off_t)pool->size);
+}
+
+static int kd_fill(int fd, const struct pw_kd_part *part)
+{
+    if (refused(FAKE_KD_FILL))
+        return -1;
+    fake.node = part->node;
+    fake.filled += part->len;
+    return fallocate(fd, 0, (off_t)part->offset, (off_t)part->len);
+}
+
+static int kd_drain(int fd, const struct pw_kd_part *part)
+{
+    if (refused(FAKE_KD_DRAIN))
+        return -1;
+    fake.drained += part->len;
+    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)part->offset,
+                     (off_t)part->len);
+}
+
+static int fake_fstatfs(int fd, struct statfs *out)
+{
+    int err = pw_sys_real.fstatfs(fd, out);
+
+    if (!err && fake.magic)
+        out->f_type = fake.magic;
+    return err;
+}
+
+static int fake_ioctl(int fd, unsigned long request, void *arg)
+{
+    switch (request) {
+    case PW_KD_INFO:  return kd_info(arg);
+    case PW_KD_POOL:  return kd_pool(arg);
+    case PW_KD_FILL:  return kd_fill(fd, arg);
+    case PW_KD_DRAIN: return kd_drain(fd, arg);
+    case PW_KD_POOL_INFO: return refused(FAKE_KD_POOL_INFO) ? -1 : 0;
+    }
+    errno = ENOTTY;
+    return -1;
 }
 
 static int fake_add_seals(int fd, int seals)
@@ -145,6 +216,8 @@ const struct pw_sys fake_sys = {
     .open = fake_open,
     .ftruncate = fake_ftruncate,
     .fallocate = fake_fallocate,
+    .fstatfs = fake_fstatfs,
+    .ioctl = fake_ioctl,
     .add_seals = fake_add_seals,
     .mmap = fake_mmap,
     .madvise = fake_madvise,

@@ -2,7 +2,8 @@
 /* pool_fake_sys.h - a kernel that refuses what a test asks it to refuse.
  *
  * Calls go to the real kernel unless told otherwise. Hugepages are pretended:
- * the flag is dropped, so that the path runs on machines without any.
+ * the flag is dropped, so that the path runs on machines without any. So is the
+ * driver: its pools are memfds, which FILL and DRAIN fill and punch.
  */
 #ifndef PW_POOL_FAKE_SYS_H
 #define PW_POOL_FAKE_SYS_H
@@ -14,6 +15,8 @@
 enum fake_call {
     FAKE_MEMFD, FAKE_MEMFD_HUGE, FAKE_OPEN, FAKE_FTRUNCATE, FAKE_FALLOCATE, FAKE_SEALS,
     FAKE_MMAP, FAKE_POPULATE, FAKE_COLLAPSE, FAKE_DONTDUMP, FAKE_MOVE_PAGES,
+    FAKE_DEVICE, FAKE_KD_INFO, FAKE_KD_POOL, FAKE_KD_FILL, FAKE_KD_DRAIN,
+    FAKE_KD_POOL_INFO,
     FAKE_CALLS
 };
 
@@ -25,18 +28,23 @@ struct fake_sys {
     const char *nodes;              /* online; pages are on 3 and 5 in turn */
     uint64_t ram;
     rlim_t fsize, as;
+    uint64_t pinnable, pinned;      /* bytes, by the driver; 0: there is none */
+    unsigned version, services;     /* the driver's */
+    long magic;                     /* of the file system that files are in; 0: as is */
 
     int calls[FAKE_CALLS];          /* made so far, refused ones included */
     unsigned memfd_flags;           /* of the last memfd_create */
     char opened[64];                /* path of the last open */
     int shared_flags;               /* of the last mmap with MAP_SHARED */
+    uint64_t filled, drained;       /* bytes that the driver was asked for so far */
+    int node;                       /* of the last FILL */
     int all;                        /* calls of any kind so far */
 };
 
 extern struct fake_sys fake;
 extern const struct pw_sys fake_sys;
 
-/* No refusals, no hugepages, 8 GiB of RAM, no limits. */
+/* No refusals, no hugepages, no driver, 8 GiB of RAM, no limits. */
 void fake_reset(void);
 
 /* The nth call from now fails with err (> 0), or each one: FAKE_ALWAYS. */

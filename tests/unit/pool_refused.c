@@ -13,9 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pinwheel/kdriver.h"
 #include "pinwheel/pool.h"
 #include "pool_fake_sys.h"
 #include "regcache/pages.h"
+#include "regcache/pool_inner.h"
 #include "regcache/pool_sys.h"
 #include "regcache/populate.h"
 #include "regcache/segment.h"
@@ -103,6 +105,7 @@ static void each_call_refused(const struct pw_pool_config *config, int err)
 
         fake_reset();
         fake.free_pages = 64;
+        fake.pinnable = config->pages == PW_PAGES_KDRIVER ? 64 * MIB : 0;
         fake_fail_any(nth, err);
         got = pw_pool_open_sys(config, &fake_sys, &pool);
         made = fake.all;
@@ -132,7 +135,7 @@ Test(pool_refused, whichever_call_fails_nothing_is_left_behind)
 {
     struct pw_pool_config config = { .size = 16 * MIB };
 
-    for (int pages = PW_PAGES_AUTO; pages <= PW_PAGES_4K; pages++) {
+    for (int pages = PW_PAGES_AUTO; pages <= PW_PAGES_KDRIVER; pages++) {
         config.pages = (enum pw_pages)pages;
         each_call_refused(&config, ENOMEM);
         each_call_refused(&config, EMFILE);
@@ -269,6 +272,169 @@ Test(pool_refused, without_tmpdir_it_is_tmp)
     cr_expect(eq(str, fake.opened, "/tmp"));
     cr_expect(eq(int, fake.calls[FAKE_OPEN], 2));
 }
+
+/* ---- the driver's pages ---- */
+
+/* A machine without the driver is nothing to tell of. */
+Test(pool_refused, a_driver_that_is_not_there_is_no_reason)
+{
+    struct pw_pool_config config = { .size = 16 * MIB, .pages = PW_PAGES_KDRIVER };
+    struct pw_pool_info info = info_of(&small);
+
+    cr_expect(eq(ptr, strstr(info.why, "/dev/pinwheel"), NULL), "%s", info.why);
+    fake.free_pages = 64;
+    cr_expect(eq(str, info_of(&small).why, ""));
+    cr_expect(eq(int, open_err(&config), -ENOMEM));
+}
+
+Test(pool_refused, the_drivers_pages_are_taken_first)
+{
+    struct pw_pool *pool;
+    struct pw_pool_info info;
+    char *p;
+
+    fake.pinnable = 64 * MIB;
+    fake.free_pages = 64;
+    pool = open_ok(&small);
+    pw_pool_describe(pool, &info);
+    cr_expect(eq(int, info.pages, PW_PAGES_KDRIVER));
+    cr_expect(eq(sz, info.size, 16 * MIB));
+    cr_expect(eq(str, info.why, ""));
+    cr_expect(eq(u64, fake.filled, 0), "nothing is taken yet");
+
+    p = pw_pool_alloc(pool, 3 * MIB, 0);
+    cr_assert(ne(ptr, p, NULL));
+    memset(p, 1, 3 * MIB);
+    cr_expect(eq(u64, fake.filled, 4 * MIB), "in its own units");
+    cr_expect(eq(int, fake.node, -1), "by the thread's policy");
+    cr_expect(eq(int, fake.calls[FAKE_COLLAPSE], 0));
+    cr_expect(eq(int, pw_pool_back(pool, p, PAGE, true), 0));
+    cr_expect(eq(u64, fake.filled, 4 * MIB), "what is there is not asked for again");
+    pw_pool_close(pool);
+}
+
+Test(pool_refused, without_room_the_driver_fills_nothing)
+{
+    struct pw_pool_config config = { .size = 16 * MIB, .pages = PW_PAGES_KDRIVER };
+    struct pw_pool *pool;
+
+    fake.pinnable = 64 * MIB;
+    pool = open_ok(&config);
+    fake_fail(FAKE_KD_FILL, 1, EDQUOT);
+    cr_expect(eq(ptr, pw_pool_alloc(pool, 4 * MIB, 0), NULL));
+    fake_fail(FAKE_POPULATE, 1, EFAULT);
+    cr_expect(eq(ptr, pw_pool_alloc(pool, 4 * MIB, 0), NULL));
+    cr_expect(eq(u64, fake.filled, fake.drained - 4 * MIB), "what was taken goes back");
+    cr_expect(ne(ptr, pw_pool_alloc(pool, 4 * MIB, 0), NULL));
+    pw_pool_close(pool);
+}
+
+/* A program that closes descriptors which are not its own: pages come by touch. */
+Test(pool_refused, a_drivers_descriptor_that_was_closed_is_done_without)
+{
+    struct pw_pool_config config = { .size = 16 * MIB, .pages = PW_PAGES_KDRIVER };
+    struct pw_pool *pool;
+    char *p;
+    int other;
+
+    fake.pinnable = 64 * MIB;
+    pool = open_ok(&config);
+    other = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    cr_assert(eq(int, dup2(other, pw_pool_fd(pool)), pw_pool_fd(pool)));
+    p = pw_pool_alloc(pool, 4 * MIB, 0);
+    cr_assert(ne(ptr, p, NULL));
+    memset(p, 1, 4 * MIB);
+    cr_expect(eq(int, fake.calls[FAKE_KD_FILL], 0), "whose ever it is now");
+    cr_expect(eq(int, pw_populate_drop(&pool->populate, 0, 2 * MIB, &(size_t){ 0 }), -EBADF));
+    cr_expect(eq(int, fake.calls[FAKE_KD_DRAIN], 0));
+    pw_pool_close(pool);
+    close(other);
+}
+
+/* 64 MiB for three: 20 for each, in whole hugepages. */
+Test(pool_refused, what_a_user_may_have_pinned_is_split)
+{
+    struct pw_pool_config config = { .size = 64 * MIB, .sharers = 3 };
+
+    fake.pinnable = 64 * MIB;
+    cr_expect(eq(sz, info_of(&config).size, 20 * MIB));
+    fake.pinned = 57 * MIB;
+    cr_expect(eq(sz, info_of(&config).size, 6 * MIB), "others have the rest");
+    fake.pinned = 63 * MIB;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_KDRIVER));
+    fake.pinned = 65 * MIB;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_KDRIVER));
+}
+
+/* RLIMIT_MEMLOCK is 8 MiB for most. */
+Test(pool_refused, what_is_too_little_to_pin_is_passed_over)
+{
+    struct pw_pool_config config = { .size = 64 * MIB, .min_size = 16 * MIB };
+    struct pw_pool_info info;
+
+    fake.pinnable = 8 * MIB;
+    info = info_of(&config);
+    cr_expect(ne(int, info.pages, PW_PAGES_KDRIVER));
+    cr_expect(eq(sz, info.size, 64 * MIB));
+    expect_why(&info, "each process may have 8 MiB pinned, raise ulimit -l");
+    config.pages = PW_PAGES_KDRIVER;
+    cr_expect(eq(int, open_err(&config), -ENOMEM));
+    config.min_size = 8 * MIB;
+    cr_expect(eq(int, open_err(&config), 0));
+}
+
+Test(pool_refused, a_driver_that_cannot_be_used_is_told_of)
+{
+    struct pw_pool_info info;
+
+    fake.pinnable = 64 * MIB;
+    fake_fail(FAKE_DEVICE, FAKE_ALWAYS, EACCES);
+    info = info_of(&small);
+    expect_why(&info, "no pages of /dev/pinwheel: this user may not open it");
+    fake_fail(FAKE_DEVICE, FAKE_ALWAYS, EMFILE);
+    info = info_of(&small);
+    expect_why(&info, "no pages of /dev/pinwheel: Too many open files");
+    fake_fail(FAKE_DEVICE, 2, EMFILE);
+    info = info_of(&small);
+    expect_why(&info, "pages of /dev/pinwheel refused: Too many open files");
+    fake_reset();
+
+    fake.pinnable = 64 * MIB;
+    fake_fail(FAKE_KD_INFO, 1, EIO);
+    info = info_of(&small);
+    expect_why(&info, "no pages of /dev/pinwheel: Input/output error");
+    fake_fail(FAKE_KD_POOL, 1, ENFILE);
+    info = info_of(&small);
+    expect_why(&info, "pages of /dev/pinwheel refused: Too many open files in system");
+    fake.services = 1;
+    info = info_of(&small);
+    expect_why(&info, "no pages of /dev/pinwheel: that driver is of another version");
+    fake.services = PW_KD_SERVICE_POOL;
+    fake.version++;
+    info = info_of(&small);
+    expect_why(&info, "no pages of /dev/pinwheel: that driver is of another version");
+}
+
+/* A peer's file may answer as a driver's pool does; of which file system it is the
+ * kernel says. */
+Test(pool_refused, a_file_is_steady_when_nobody_can_cut_it)
+{
+    int loose = memfd_create("loose", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    cr_expect(not(pw_segment_steady(&fake_sys, loose)), "one that answers");
+    cr_expect(not(pw_segment_steady(&fake_sys, -1)));
+    fake.magic = PW_KD_MAGIC;
+    cr_expect(pw_segment_steady(&fake_sys, loose));
+    fake_fail(FAKE_KD_POOL_INFO, 1, ENOTTY);
+    cr_expect(not(pw_segment_steady(&fake_sys, loose)), "a share descriptor, say");
+    fake.magic = 0;
+    cr_assert(eq(int, fcntl(loose, F_ADD_SEALS, F_SEAL_SHRINK), 0));
+    cr_expect(pw_segment_steady(&fake_sys, loose));
+    cr_expect(pw_pool_steady(loose));
+    close(loose);
+}
+
+/* ---- reserved hugepages ---- */
 
 Test(pool_refused, no_hugepages_says_how_to_reserve_some)
 {
@@ -472,7 +638,7 @@ Test(pool_refused, giving_back_memory_spares_the_neighbours)
     struct pw_segment seg;
     struct pw_populate p;
 
-    cr_assert(eq(int, pw_segment_create(&fake_sys, 6 * MIB, false, &seg), 0));
+    cr_assert(eq(int, pw_segment_create(&fake_sys, 6 * MIB, PW_SEGMENT_SPARSE, &seg), 0));
     cr_assert(eq(int, pw_populate_init(&p, &fake_sys, &seg, PW_PAGES_2M), 0));
     memset(seg.base, 'x', 6 * MIB);
     fake_fail(FAKE_POPULATE, FAKE_ALWAYS, ENOMEM);
