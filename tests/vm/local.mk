@@ -2,8 +2,8 @@
 # Tests in virtual machines: a script runs tests/vm/run and joins vm_tests. Programs of
 # its own that it runs inside are check_PROGRAMS.
 
-vm_tests += tests/vm/attach tests/vm/machine tests/vm/module tests/vm/watch tests/vm/pool
-EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/init tests/vm/machine \
+vm_tests += tests/vm/attach tests/vm/dkms tests/vm/machine tests/vm/module tests/vm/watch tests/vm/pool
+EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/init tests/vm/machine \
 	tests/vm/module tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/run tests/vm/watch
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
