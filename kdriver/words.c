@@ -95,7 +95,7 @@ int pwk_words_mmap(struct pwk_words *words, struct vm_area_struct *vma)
 {
 	int err;
 
-	if (!(vma->vm_flags & VM_SHARED))
+	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
 	if (vma->vm_flags & (VM_WRITE | VM_EXEC))
 		return -EACCES;
