@@ -21,6 +21,12 @@ tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pi
 	tests/vm/pinned_stories.c
 tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
+vm_tests += tests/vm/fuzz
+EXTRA_DIST += tests/vm/fuzz tests/vm/fuzz.sh
+check_PROGRAMS += tests/vm/fuzz_kdriver
+tests_vm_fuzz_kdriver_SOURCES = tests/vm/fuzz.h tests/vm/fuzz_areas.c tests/vm/fuzz_calls.c \
+	tests/vm/fuzz_kdriver.c tests/vm/fuzz_ops.c
+
 if BUILD_MODULE
 vm_tests += tests/vm/numa
 check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
