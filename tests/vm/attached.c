@@ -34,6 +34,7 @@ static long control, share, guest_share;    /* descriptors */
 static long owner_words, guest_words;       /* addresses */
 static const char device[] = PW_KD_PATH;
 static const char file_path[] = "/tmp/attach.file";
+static const char disk_path[] = "/tmp/disk/file";
 static const char memory_name[] = "memory";
 static const char sleep_path[] = "/run/busybox/sleep";
 static const char *const sleep_args[] = { "sleep", "1000", NULL };
@@ -433,6 +434,31 @@ static void refusals(void)
           same(counter("export_pages"), HUGE_PAGE / PAGE + 1, "pages") &&
           same(counter("watches"), 2, "watches"), "what was refused has left nothing");
     right(end(), "nothing of all that is left");
+}
+
+/* A file system that writes pages to a disk has to know who writes into them. */
+static void on_disk(void)
+{
+    bool is = begin();
+    long fd = call(&owner, SYS_openat, AT_FDCWD, (long)disk_path, O_RDWR | O_CREAT, 0600);
+    long addr = memory_of_file(fd, 4 * PAGE, MAP_SHARED), at;
+
+    is = is && same(addr > 0, 1, "the file is mapped");
+    peer_fill(&owner, addr, 4 * PAGE, 1);
+    right(is && same(export(addr, 4 * PAGE, KD_RW), -EOPNOTSUPP, "EXPORT"),
+          "of a file on a disk, to be written, EOPNOTSUPP");
+    is = is && same(export(addr, 4 * PAGE, KD_RO), 0, "EXPORT");
+    at = map_share(&guest, guest_share, board->watch.offset, 4 * PAGE, RO);
+    right(is && same(peer_wrong(&guest, at, 4 * PAGE, 1), 0, "bytes that differ"), "to be read, it is");
+    addr = memory_of_file(fd, 4 * PAGE, MAP_PRIVATE);
+    peer_fill(&owner, addr, 4 * PAGE, 2);
+    is = is && same(export(addr, 4 * PAGE, KD_RW), 0, "EXPORT");
+    at = map_share(&guest, guest_share, board->watch.offset, 4 * PAGE, RW);
+    is = is && same(peer_wrong(&guest, at, 4 * PAGE, 2), 0, "bytes that differ");
+    peer_fill(&guest, at, 4 * PAGE, 3);
+    right(is && same(peer_wrong(&owner, addr, 4 * PAGE, 3), 0, "bytes that differ"),
+          "so are its private pages, to be written");
+    right(end(), "nothing of that is left");
 }
 
 static void other_users(void)
@@ -840,8 +866,8 @@ int main(int argc, char **argv)
         void (*tell)(void);
     } stories[] = {
         { "all_kinds", all_kinds }, { "reading_only", reading_only }, { "counts", counts },
-        { "bounds", bounds }, { "refusals", refusals }, { "other_users", other_users },
-        { "limits", limits }, { "cut_to_pieces", cut_to_pieces }, { "forks", forks },
+        { "bounds", bounds }, { "refusals", refusals }, { "on_disk", on_disk },
+        { "other_users", other_users }, { "limits", limits }, { "cut_to_pieces", cut_to_pieces }, { "forks", forks },
         { "taking_back", taking_back }, { "every_order", every_order }, { "in_use", in_use },
         { "changes", changes }, { "thousands", thousands },
     };
