@@ -18,7 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "pinwheel/kdriver.h"
@@ -90,14 +90,14 @@ static void count(struct shm_peer *p, uint64_t *counter, uint64_t n)
 
 /* ---- what a peer shares ---- */
 
-/* Only the driver makes what lies where our own descriptor does: another file could be
- * cut while we look at it. */
+/* Only the driver makes what lies in a file system like that of our own descriptor:
+ * another file could be cut while we look at it. */
 static bool from_driver(const struct shm_nic *nic, int fd)
 {
-    struct stat ours, theirs;
+    struct statfs ours, theirs;
 
-    return !fstat(nic->share.fd, &ours) && !fstat(fd, &theirs) &&
-           ours.st_dev == theirs.st_dev;
+    return !fstatfs(nic->share.fd, &ours) && !fstatfs(fd, &theirs) &&
+           ours.f_type == theirs.f_type;
 }
 
 struct shm_attach *shm_attach_open(struct shm_nic *nic, int fd, uint64_t words_bytes)

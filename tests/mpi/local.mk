@@ -5,6 +5,7 @@
 mpi_programs = \
 	tests/mpi/absent \
 	tests/mpi/allocmem \
+	tests/mpi/attached \
 	tests/mpi/big \
 	tests/mpi/buffers \
 	tests/mpi/churn \
@@ -41,6 +42,9 @@ tests_mpi_absent_LDADD = $(mpi_libs)
 tests_mpi_allocmem_SOURCES = tests/mpi/allocmem.c
 tests_mpi_allocmem_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_allocmem_LDADD = $(mpi_libs)
+tests_mpi_attached_SOURCES = tests/mpi/attached.c
+tests_mpi_attached_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_attached_LDADD = $(mpi_libs)
 tests_mpi_big_SOURCES = tests/mpi/big.c
 tests_mpi_big_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_big_LDADD = $(mpi_libs)

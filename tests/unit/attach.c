@@ -915,7 +915,7 @@ Test(attach, only_the_driver_shares)
     nic = (struct shm_nic *)r.a.nic;
     before = open_descriptors();
     fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    cr_expect(eq(ptr, shm_attach_open(nic, fd, words), NULL), "a file of somewhere else");
+    cr_expect(eq(ptr, shm_attach_open(nic, fd, words), NULL), "a file of another file system");
     cr_expect(eq(ptr, shm_attach_open(nic, -1, words), NULL), "none");
     fd = fcntl(nic->share.fd, F_DUPFD_CLOEXEC, 0);
     cr_expect(eq(ptr, shm_attach_open(nic, fd, 0), NULL), "without words");
