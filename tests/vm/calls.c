@@ -536,7 +536,19 @@ static const struct story stories[] = {
     { NULL, NULL }
 };
 
+/* Of a descriptor that is closed, only the mapped words are left. */
+static void hold_words(void)
+{
+    control_open();
+    close(dev);
+    puts("held");
+    fflush(stdout);
+    pause();
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "--hold"))
+        hold_words();
     stories_tell(stories, argc > 1 ? argv[1] : NULL);
 }
