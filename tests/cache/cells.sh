@@ -13,6 +13,11 @@ can_be_nobody() {
     [ "$(id -u)" = 0 ] && "${nobody[@]}" "$cell" --oracle >/dev/null 2>&1
 }
 
+# That user may not be let near the kernel driver.
+opens_for_nobody() {    # MONITOR
+    can_be_nobody && "${nobody[@]}" "$cell" --monitors | grep -q "^$1"$'\t$'
+}
+
 # Nothing can be proved without.
 why=$("$cell" --oracle) || { echo "1..0 # SKIP $why"; exit 0; }
 

@@ -57,7 +57,8 @@ static struct pw_region *get(struct worker *w, void *addr, size_t len, unsigned 
     uintptr_t start = (uintptr_t)addr;
     int err = pw_regcache_get(fuzz.cache, addr, len, access, &r);
     note(w, OP_GET, addr, len, err, err ? 0 : r->number);
-    if (err == -ENOMEM)
+    /* Linux 6.1 makes no fixed buffer of a System V segment, nor of memory of two kinds. */
+    if (err == -ENOMEM || err == -EOPNOTSUPP || err == -EINVAL)
         w->refused++;
     else if (err == -EAGAIN)
         w->again++;

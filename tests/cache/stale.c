@@ -62,6 +62,7 @@ struct rig {
     struct second second;
     bool has_second;
     bool wrong_in_change;       /* the case itself has found it STALE */
+    bool unpinnable;            /* the oracle cannot pin what is there */
     char story[512];
 };
 
@@ -139,9 +140,11 @@ static int region_right(struct rig *g, const struct pw_region *r)
                     (bad.page - start) / STALE_PAGE, (unsigned long long)bad.then,
                     (unsigned long long)bad.now);
 
-    unsigned char *data = malloc(len);
-    if (!data)
-        return -ENOMEM;
+    /* Not from the heap: what is freed may share a huge page with the buffer, and to
+     * split that one is a change. */
+    static unsigned char data[4 << 20];
+    if (len > sizeof data)
+        return -E2BIG;
     pattern(data, len, ++seed);
     err = oracle_in(g->oracle, r, addr, len, data);
     if (!err && (at = first_difference(data, addr, len)) < len)
@@ -152,7 +155,6 @@ static int region_right(struct rig *g, const struct pw_region *r)
         if (!err && (at = first_difference(data, addr, len)) < len)
             err = tell(g, WRONG, "byte %zu of the buffer was not what was written from it", at);
     }
-    free(data);
     return err < 0 ? tell(g, err, "I/O through the pin: %s", strerror(-err)) : err;
 }
 
@@ -162,6 +164,9 @@ static int use(struct rig *g)
     int err = pw_regcache_get(g->cache, g->scene.addr, g->scene.len, PW_READ | PW_WRITE, &r);
     if (err == -EFAULT || err == -EAGAIN)
         return tell(g, REFUSED, "get: %s", strerror(-err));
+    /* Linux 6.1 makes no fixed buffer of a System V segment, nor of memory of two
+     * kinds. No monitor has a part in that. */
+    g->unpinnable = err == -EOPNOTSUPP || err == -EINVAL;
     if (err)
         return tell(g, err, "get: %s", strerror(-err));
 
@@ -328,6 +333,8 @@ static int cell(struct rig *g, enum variant v, const char *monitor)
         return say("error", false, g->story);
 
     int answer = before(g, &remembered);
+    if (g->unpinnable)
+        return say("cannot", false, g->story);
     if (answer)
         return say(answer == WRONG ? "STALE" : "error", false, g->story);
 
@@ -353,6 +360,8 @@ static int cell(struct rig *g, enum variant v, const char *monitor)
     if (!answer)
         answer = after(g, v);
     pw_regcache_stats(g->cache, &is);
+    if (g->unpinnable)
+        return say("cannot", false, g->story);
     if (answer == WRONG)
         return say("STALE", remembered, g->story);
     if (answer < 0 || (answer == REFUSED) != !!(g->what->traits & GONE))

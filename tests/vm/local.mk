@@ -16,6 +16,14 @@ check_PROGRAMS += tests/vm/attached tests/vm/churn
 tests_vm_attached_SOURCES = tests/vm/attached.c tests/vm/peer.c tests/vm/peer.h
 tests_vm_churn_SOURCES = tests/vm/churn.c tests/vm/peer.c tests/vm/peer.h
 
+# The registration cache over the driver.
+vm_tests += tests/vm/cache
+EXTRA_DIST += tests/vm/cache
+check_PROGRAMS += tests/vm/cached
+tests_vm_cached_SOURCES = tests/vm/cached.c tests/cache/oracle.c tests/cache/oracle.h
+tests_vm_cached_LDADD = libpinwheel.la
+tests_vm_cached_LDFLAGS = $(cache_ldflags)
+
 check_PROGRAMS += tests/vm/pinned
 tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pins.c \
 	tests/vm/pinned_stories.c
