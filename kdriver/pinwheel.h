@@ -63,7 +63,6 @@ struct pwk_control {
 	struct pwk_user *user;		/* who opened it */
 	struct mutex lock;		/* slots, and what is made on first use */
 	struct xarray slots;		/* by number: struct pwk_slot */
-	unsigned int hint;		/* where to look for a free one */
 	struct pwk_words *words;
 	struct pwk_share *share;	/* made on first use */
 };

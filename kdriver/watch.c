@@ -115,15 +115,16 @@ static const struct mmu_interval_notifier_ops notifier_ops = {
 	.invalidate = invalidate,
 };
 
-/* A number that is free, and keeps that slot findable. */
+/* The lowest number that is free, and keeps that slot findable: who looks for words that
+ * have moved reads few.
+ */
 static int number_take(struct pwk_control *control, struct pwk_slot *slot)
 {
 	struct xa_limit limit = XA_LIMIT(PW_KD_FIRST_SLOT, control->words->slots - 1);
-	int err = xa_alloc_cyclic(&control->slots, &slot->number, slot, limit, &control->hint,
-				  GFP_KERNEL_ACCOUNT);
+	int err = xa_alloc(&control->slots, &slot->number, slot, limit, GFP_KERNEL_ACCOUNT);
 
 	if (err != -EBUSY)
-		return min(err, 0);
+		return err;
 	pwk_count(PWK_REFUSED, 1);
 	return -ENOSPC;
 }
