@@ -140,8 +140,8 @@ static int descriptor_open(struct kdriver *k, char why[PW_MONITOR_WHY_MAX])
                                  "loaded (modprobe pinwheel)");
     case -EACCES:
     case -EPERM:
-        return say(why, -EPERM, PW_KD_PATH " may not be opened by this user, who must be in "
-                                "its group for that");
+        return say(why, -EPERM, PW_KD_PATH " may not be opened by this user, who must be "
+                                "in its group for that");
     }
     if (k->fd >= 0)
         return 0;
@@ -165,8 +165,8 @@ static int info_check(struct kdriver *k, struct pw_kd_info *info,
         return -ENODEV;
     }
     if (!(info->services & PW_KD_SERVICE_WATCH))
-        return say(why, -ENODEV, "the driver that is loaded does not watch memory: it must be "
-                                 "of the same release as this library");
+        return say(why, -ENODEV, "the driver that is loaded does not watch memory: it must "
+                                 "be of the same release as this library");
     if (info->words_bytes / 8 <= PW_KD_FIRST_SLOT || info->words_bytes / 8 >> SLOT_BITS)
         return say(why, -ENODEV, "the driver has no slots, or too many: its parameter "
                                  "\"slots\" must be changed");
