@@ -905,11 +905,26 @@ static void map_one(struct rng *r, struct area *a, const struct desc *d, struct 
     }
 }
 
+/* A share descriptor; in most cases one of which an export is known. */
+static struct desc *share_read(struct rng *r)
+{
+    struct published p;
+    struct desc *d;
+
+    for (int i = 0; i < DESCS && (d = desc_read(r, SHARE_FD)); i++) {
+        if (one_in(r, 8) || (d->uid == geteuid() && published_of(r, d->id, &p)))
+            return d;
+        desc_done(d);
+    }
+    return NULL;
+}
+
 void call_map(struct rng *r)
 {
     static const enum what whats[] = { CONTROL_FD, SHARE_FD, SHARE_FD,
                                        SHARE_FD,   POOL_FD,  POOL_FD };
-    struct desc *d = desc_read(r, whats[below(r, 6)]);
+    enum what what = whats[below(r, 6)];
+    struct desc *d = what == SHARE_FD ? share_read(r) : desc_read(r, what);
     struct area *a = d ? area_write(r, 1 << NOTHING) : NULL;
     struct map m = { .prot = PROT_READ };
 
