@@ -3,7 +3,8 @@
 # its own that it runs inside are check_PROGRAMS.
 
 vm_tests += tests/vm/attach tests/vm/dkms tests/vm/machine tests/vm/module tests/vm/watch tests/vm/pool
-EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/init tests/vm/machine \
+EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/init tests/vm/jobs \
+	tests/vm/machine \
 	tests/vm/module tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/run tests/vm/watch
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
@@ -36,7 +37,7 @@ tests_vm_fuzz_kdriver_SOURCES = tests/vm/fuzz.h tests/vm/fuzz_areas.c tests/vm/f
 	tests/vm/fuzz_kdriver.c tests/vm/fuzz_ops.c
 
 if BUILD_MODULE
-vm_tests += tests/vm/numa
+vm_tests += tests/vm/jobs tests/vm/numa
 check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
 tests_vm_pinned_ranks_SOURCES = tests/vm/pinned_ranks.c
 tests_vm_pinned_ranks_CPPFLAGS = $(mpi_cppflags)
