@@ -196,7 +196,8 @@ static int export_settle(struct pwk_export *export, struct pwk_slot *slot,
 }
 
 /* Addresses and file offsets are equal modulo 2 MiB, so chunks are of both. */
-static struct pwk_export *export_make(struct pwk_share *share, const struct pw_kd_watch *arg)
+static struct pwk_export *export_make(struct pwk_share *share, struct pwk_user *user,
+				      const struct pw_kd_watch *arg)
 {
 	u64 offset = share->next + ((arg->start - share->next) & (PMD_SIZE - 1));
 	struct pwk_export *export;
@@ -216,35 +217,36 @@ static struct pwk_export *export_make(struct pwk_share *share, const struct pw_k
 	export->first = first;
 	export->end = end;
 	export->access = arg->access;
-	export->user = pwk_user_get();
-	if (!export->user) {
-		kvfree(export);
-		return ERR_PTR(-ENOMEM);
-	}
+	export->user = user;
 	return export;
 }
 
 int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg)
 {
 	struct pwk_export *export;
+	struct pwk_user *user;
 	struct pwk_slot *slot;
 	int err = pwk_share_ready(control);
 
 	if (err)
 		return err;
+	user = pwk_user_get();
+	if (!user)
+		return -ENOMEM;
 	err = pwk_slot_open(control, arg->start, arg->end, arg->access, &slot, &arg->word);
 	if (err)
-		return err;
-	export = export_make(control->share, arg);
-	err = PTR_ERR_OR_ZERO(export);
+		goto put_user;
+	/* Before tables are made, which the range may be too long for. */
+	err = pwk_user_charge(user, arg->end - arg->start);
 	if (err)
 		goto close;
-	err = pwk_user_charge(export->user, pwk_export_bytes(export));
-	if (err)
-		goto put;
-	err = export_settle(export, slot, arg, &arg->word);
+	export = export_make(control->share, user, arg);
+	err = PTR_ERR_OR_ZERO(export);
 	if (err)
 		goto uncharge;
+	err = export_settle(export, slot, arg, &arg->word);
+	if (err)
+		goto free;
 
 	pwk_share_add(export);
 	control->share->next = (u64)export->end << PAGE_SHIFT;
@@ -255,12 +257,14 @@ int pwk_export_open(struct pwk_control *control, struct pw_kd_watch *arg)
 	arg->offset = (u64)export->first << PAGE_SHIFT;
 	return 0;
 
+free:
+	kvfree(export);
 uncharge:
-	pwk_user_uncharge(export->user, pwk_export_bytes(export));
-put:
-	pwk_export_put(export);
+	pwk_user_uncharge(user, arg->end - arg->start);
 close:
 	pwk_slot_close(control, slot, PW_KD_DROPPED);
+put_user:
+	pwk_user_put(user);
 	return err;
 }
 
