@@ -2,7 +2,7 @@
 /* shm_queue.c - the memory of the queue that we write for a peer.
  *
  * Start at shm_queue_make(): addresses for the whole queue, and memory for its first two
- * pages. shm_queue_grow() gets more when a frame comes to where there is none, so what is
+ * pages, or for all where it could be refused later. shm_queue_grow() gets more when a frame comes to where there is none, so what is
  * never used costs nothing. Nothing is touched before the system has given it: what it
  * has not is an error and no signal.
  */
@@ -53,23 +53,45 @@ size_t shm_queue_choose(const struct pw_nic_config *config)
 enum { SHM_READY_FIRST = SHM_LINE + SHM_HOT, SHM_READY_BURST = 64 << 10,
        SHM_READY_LARGE = 2 << 20 };
 
+/* The driver counts what it pins against limits that others of the same user fill, too:
+ * what is not had at once may not be had later, when it is too late for less. */
+static bool shm_pool_may_refuse(struct pw_pool *pool)
+{
+    struct pw_pool_info info;
+
+    pw_pool_describe(pool, &info);
+    return info.pages == PW_PAGES_KDRIVER;
+}
+
+/* NULL: no addresses, or no memory. */
+static struct shm_ring *shm_queue_try(struct pw_pool *pool, size_t size, bool whole)
+{
+    size_t bytes = shm_queue_bytes(size);
+    struct shm_ring *ring = pw_pool_reserve(pool, bytes, SHM_LINE);
+
+    if (ring && pw_pool_back(pool, ring, whole ? bytes : SHM_READY_FIRST, !whole)) {
+        pw_pool_free(pool, ring);
+        return NULL;
+    }
+    return ring;
+}
+
 int shm_queue_make(struct shm_peer *p)
 {
     struct shm_nic *nic = p->nic;
     struct pw_pool *pool = nic->config.pool;
     size_t size = nic->queue_size;
+    bool whole = shm_pool_may_refuse(pool);
     struct shm_ring *ring;
 
-    while (!(ring = pw_pool_reserve(pool, shm_queue_bytes(size), SHM_LINE)) &&
-           !nic->config.queue_bytes && size > SHM_QUEUE_LEAST)
+    while (!(ring = shm_queue_try(pool, size, whole)) && !nic->config.queue_bytes &&
+           size > SHM_QUEUE_LEAST)
         size /= 2;
     if (!ring)
         return -ENOMEM;
-    if (pw_pool_back(pool, ring, SHM_READY_FIRST, true)) {
-        pw_pool_free(pool, ring);
-        return -ENOMEM;
-    }
     shm_tx_init(&p->tx, ring, size);
+    if (whole)
+        return 0;
     if (size > SHM_HOT)
         p->tx.in_ring.ready = SHM_HOT;
     p->tx.in_stow.ready = 0;
