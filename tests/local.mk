@@ -13,6 +13,7 @@ tools_tests =
 vm_tests =
 build_tests =
 sanitize_tests =
+debug_tests =
 
 include tests/unit/local.mk
 include tests/nic/local.mk
@@ -30,7 +31,7 @@ if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
 TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(tools_tests) $(vm_tests) \
-	$(build_tests) $(sanitize_tests)
+	$(build_tests) $(sanitize_tests) $(debug_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

@@ -36,6 +36,10 @@ check_PROGRAMS += tests/vm/fuzz_kdriver
 tests_vm_fuzz_kdriver_SOURCES = tests/vm/fuzz.h tests/vm/fuzz_areas.c tests/vm/fuzz_calls.c \
 	tests/vm/fuzz_kdriver.c tests/vm/fuzz_ops.c
 
+# Not among ./check's: see there.
+debug_tests += tests/vm/debug-kernel
+EXTRA_DIST += tests/vm/debug-kernel tests/vm/debug.config tests/vm/prepare-debug
+
 if BUILD_MODULE
 vm_tests += tests/vm/jobs tests/vm/numa
 check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
