@@ -12,12 +12,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "pinwheel/kdriver.h"
 
 /* What the child says: its return value, then its text. */
 static void child_main(int (*probe)(const void *, char *, size_t), const void *arg,
@@ -173,13 +176,41 @@ static void probe_dev_shm(struct pw_facts *f)
         pw_verdict_yes(&f->dev_shm, "");
 }
 
+static long long driver_counter(const char *name)
+{
+    char path[PW_PATH];
+
+    snprintf(path, sizeof path, "/sys/class/misc/pinwheel/counters/%s", name);
+    return pw_read_number(path);
+}
+
+/* Limits, and what all of the host have of it now. */
+static void driver_tell(int fd, struct pw_verdict *v)
+{
+    struct pw_kd_info info = { .version = 0 };
+
+    if (ioctl(fd, PW_KD_INFO, &info)) {
+        pw_verdict_no(v, "/dev/pinwheel is no driver of ours: %s", strerror(errno));
+        return;
+    }
+    v->ok = true;
+    snprintf(v->why, sizeof v->why,
+             "version %u; this user has %llu MiB pinned and may have %llu; ranges per "
+             "descriptor: at most %llu; on this host now: %lld ranges watched, %lld exported, "
+             "%lld mapped by others, %lld pools of %lld MiB",
+             info.version, info.user_bytes >> 20, info.user_bytes_max >> 20,
+             info.words_bytes / 8 - PW_KD_FIRST_SLOT, driver_counter("watches"),
+             driver_counter("exports"), driver_counter("mappings"), driver_counter("pools"),
+             driver_counter("pool_pages") / 256);
+}
+
 static void probe_driver(struct pw_facts *f)
 {
-    int fd = open("/dev/pinwheel", O_RDWR | O_CLOEXEC);
+    int fd = open(PW_KD_PATH, O_RDWR | O_CLOEXEC);
 
     if (fd >= 0) {
+        driver_tell(fd, &f->driver);
         close(fd);
-        pw_verdict_yes(&f->driver, "");
     } else if (errno == ENOENT) {
         pw_verdict_no(&f->driver,
                       "there is no /dev/pinwheel: the optional kernel driver is "
