@@ -39,7 +39,8 @@ static inline int pw_owner_init(struct pw_owner *o)
 
 static inline bool pw_owner_is_here(const struct pw_owner *o)
 {
-    return *(volatile unsigned char *)o->mark;
+    /* Pairs with settle. */
+    return __atomic_load_n(o->mark, __ATOMIC_ACQUIRE);
 }
 
 /* In a child: true for the first thread that asks. It makes what is missing there and

@@ -144,7 +144,7 @@ bool pw_endpoint_stream(struct pw_endpoint *ep, struct pw_stream *s,
     pw_lock(ep->e);
     wanted = !ep->dead && (!op || (op->id == s->id && op->kind != PW_OP_FREE));
     if (wanted) {
-        *ep->streams_end = s;
+        __atomic_store_n(ep->streams_end, s, __ATOMIC_RELAXED);
         ep->streams_end = &s->next;
         endpoint_waits(ep);
     }
@@ -184,7 +184,9 @@ void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id
  * another stream comes behind; and each piece costs something beside the copy. */
 static size_t piece_of(const struct pw_engine_config *config, const struct pw_stream *s)
 {
-    size_t piece = config->chunk, pieces = s->next ? PW_PIECES_BEFORE_OTHERS : PW_PIECES;
+    size_t pieces = __atomic_load_n(&s->next, __ATOMIC_RELAXED) ? PW_PIECES_BEFORE_OTHERS
+                                                               : PW_PIECES;
+    size_t piece = config->chunk;
 
     while (piece * 2 <= config->chunk_most && piece * 2 * pieces <= s->len)
         piece *= 2;

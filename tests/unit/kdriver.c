@@ -674,7 +674,7 @@ static void hear(void)
             if (some[i].range.end == some[i].range.start + 4 * PAGE)
                 heard[(some[i].range.start / PAGE - 1000) / 8]++;
             else
-                spoiled++;
+                __atomic_add_fetch(&spoiled, 1, __ATOMIC_RELAXED);
     } while ((int64_t)(upto - word) < 0);
     pthread_mutex_unlock(&reading);
 }
@@ -691,7 +691,7 @@ static void *watcher(void *arg)
         int before;
 
         if (m->ops->watch(m, r, &w) || !m->ops->fresh(m, r, &w)) {
-            spoiled++;
+            __atomic_add_fetch(&spoiled, 1, __ATOMIC_RELAXED);
             continue;
         }
         pthread_mutex_lock(&reading);
@@ -702,7 +702,7 @@ static void *watcher(void *arg)
         pthread_mutex_lock(&reading);
         unheard += heard[n] != before + 1;
         pthread_mutex_unlock(&reading);
-        spoiled += m->ops->fresh(m, r, &w);
+        __atomic_add_fetch(&spoiled, m->ops->fresh(m, r, &w), __ATOMIC_RELAXED);
         m->ops->unwatch(m, r, &w);
     }
     return NULL;

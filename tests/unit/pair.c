@@ -79,6 +79,11 @@ static int nic_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
 
 static struct pair_side *nic_side(struct pw_nic_peer *peer);
 
+static bool is_expired(void)
+{
+    return __atomic_load_n(&expired, __ATOMIC_RELAXED);
+}
+
 /* Without a key: what the peer's pool holds, when the plan says so. */
 static bool offered(struct pw_nic_peer *peer, uint64_t remote, size_t len)
 {
@@ -91,21 +96,21 @@ static enum pw_reach nic_reach(struct pw_nic_peer *peer, uint64_t remote, size_t
 {
     enum pw_reach other = by_kernel ? PW_REACH_KERNEL : PW_REACH_NONE;
 
-    if (!key || expired)
+    if (!key || is_expired())
         return offered(peer, remote, len) ? PW_REACH_DIRECT : other;
     return keyed ? fake_nic_ops.reach(peer, remote, len, key) : other;
 }
 
 static int declined(int err)
 {
-    expired = err == -EOPNOTSUPP && pair_keys_expire;
+    __atomic_store_n(&expired, err == -EOPNOTSUPP && pair_keys_expire, __ATOMIC_RELAXED);
     return err;
 }
 
 static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
                    size_t len, const struct pw_nic_key *key, void *op)
 {
-    if (key && keyed && !expired)
+    if (key && keyed && !is_expired())
         return declined(fake_nic_ops.put(peer, local, remote, len, key, op));
     memcpy((void *)(uintptr_t)remote, local, len);
     return 0;
@@ -114,7 +119,7 @@ static int nic_put(struct pw_nic_peer *peer, const void *local, uint64_t remote,
 static int nic_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
                    const struct pw_nic_key *key, void *op)
 {
-    if (key && keyed && !expired)
+    if (key && keyed && !is_expired())
         return declined(fake_nic_ops.get(peer, local, remote, len, key, op));
     if (pair_get_error)
         return pair_get_error;
