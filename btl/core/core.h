@@ -135,6 +135,7 @@ struct pw_exposed {
     unsigned access;
     uint32_t next_free;
     struct pw_region *region;   /* of the cache; NULL: needed no pinning */
+    unsigned lent;              /* how often a NIC has it, see pw_region_borrow() */
 };
 
 struct pw_path {
@@ -199,6 +200,8 @@ struct pw_engine {
     unsigned calls;                 /* of progress */
 
     pthread_mutex_t progress, lock;
+    bool locks;                     /* the program has threads, or a NIC has one that
+                                     * looks at regions */
     bool in_progress;               /* under progress */
     pthread_t progress_thread;
 
@@ -230,13 +233,13 @@ static inline bool pw_calls_due(const struct pw_engine *e)
 
 static inline void pw_lock(struct pw_engine *e)
 {
-    if (e->config.threads)
+    if (e->locks)
         pthread_mutex_lock(&e->lock);
 }
 
 static inline void pw_unlock(struct pw_engine *e)
 {
-    if (e->config.threads)
+    if (e->locks)
         pthread_mutex_unlock(&e->lock);
 }
 
@@ -330,8 +333,13 @@ bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op
 void pw_ops_fini(struct pw_engine *e);
 
 /* regions.c */
+/* May a peer do `access` to [addr, addr + len) under that number? 0, -EACCES. */
 int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
                     unsigned access);
+/* For NICs that touch memory for a peer: upcalls of theirs. A region that is lent is not
+ * given up before it is back. */
+int pw_region_borrow(void *ctx, uint64_t id, uint64_t addr, size_t len, unsigned access);
+void pw_region_give_back(void *ctx, uint64_t id);
 /* Remove one that is left, from place *at (first 0) on; false: there is none. */
 bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region);
 void pw_regions_fini(struct pw_engine *e);

@@ -93,7 +93,7 @@ static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
         if (!err)
             err = ops->open(&nc, &e->nics[e->n_nics]);
         if (!err)
-            e->n_nics++;
+            e->locks |= e->nics[e->n_nics++]->info.flags & PW_NIC_REGIONS;
         else if (at < PW_NIC_WHY_MAX)
             at += snprintf(why + at, (size_t)(PW_NIC_WHY_MAX - at), "%s%s: %s",
                            at ? "; " : "", ops->name, *reason ? reason : strerror(-err));
@@ -118,6 +118,7 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     pw_costs_later(&e->crowded_costs, PW_TURN_NS);
     pthread_mutex_init(&e->progress, NULL);
     pthread_mutex_init(&e->lock, NULL);
+    e->locks = e->config.threads;
     err = names_check(&e->config, why);
     if (!err)
         err = nics_open(e, why);
@@ -317,8 +318,9 @@ static void engine_down(void *ctx, void *cookie, int cause, const char *why)
         pw_guard_replay(ep->guard);
 }
 
-static void engine_caller(void *ctx, const void *addr, size_t len)
+static void engine_caller(void *ctx, struct pw_nic *nic, const void *addr, size_t len)
 {
+    (void)nic;
     pw_engine_called(ctx, addr, len);
 }
 
@@ -327,4 +329,6 @@ const struct pw_nic_upcalls pw_engine_nic_upcalls = {
     .complete = engine_complete,
     .down = engine_down,
     .caller = engine_caller,
+    .borrow = pw_region_borrow,
+    .give_back = pw_region_give_back,
 };

@@ -23,7 +23,7 @@ struct pw_metric {
     size_t at;                  /* of an uint64_t in struct pw_counts */
 };
 
-enum { PW_METRICS = 38 };
+enum { PW_METRICS = 42 };
 extern const struct pw_metric pw_metrics[PW_METRICS];
 
 /* Any thread; stops nobody. */

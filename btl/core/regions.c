@@ -4,9 +4,11 @@
  * A frame that asks for memory names the region's number; what it asks for must
  * lie inside. The number carries a generation, so that one of a region that is
  * gone finds nothing. What NICs have pinned for it stays referenced until then
- * (pinning.c). Transfers that a NIC does by itself are checked by the
+ * (pinning.c), and a region that a NIC is at for a peer at that moment is waited for: a
+ * NIC that serves peers by a thread of its own borrows it. Transfers that a NIC does by itself are checked by the
  * NIC, or, in a mapped pool, by its bounds.
  */
+#include <sched.h>
 #include <stdlib.h>
 
 #include "core.h"
@@ -46,6 +48,7 @@ static int exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned acc
         r->len = len;
         r->access = access;
         r->region = region;
+        r->lent = 0;
         r->next_free = PW_IN_USE;
         *id = r->id;
     }
@@ -59,9 +62,14 @@ static struct pw_region *exposed_remove(struct pw_engine *e, uint64_t id)
     uint32_t i = (uint32_t)id;
 
     pw_lock(e);
+    e->regions[i].access = 0;
+    while (e->regions[i].lent) {
+        pw_unlock(e);
+        sched_yield();
+        pw_lock(e);
+    }
     region = e->regions[i].region;
     e->regions[i].region = NULL;
-    e->regions[i].access = 0;
     e->regions[i].next_free = e->free_region;
     e->free_region = i;
     pw_unlock(e);
@@ -78,22 +86,54 @@ bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region
     return true;
 }
 
-/* May a peer do `access` to [addr, addr + len) under that number? 0, -EACCES. */
+/* The region of that number, if a peer may do `access` to [addr, addr + len) in it; else
+ * NULL. Under e->lock. */
+static struct pw_exposed *exposed_find(struct pw_engine *e, uint64_t id, uint64_t addr,
+                                       size_t len, unsigned access)
+{
+    uint32_t i = (uint32_t)id;
+    struct pw_exposed *r;
+    uint64_t off;
+
+    if (i >= e->n_regions || e->regions[i].id != id)
+        return NULL;
+    r = &e->regions[i];
+    off = addr - (uint64_t)(uintptr_t)r->base;
+    return (r->access & access) == access && off <= r->len && len <= r->len - off ? r
+                                                                                 : NULL;
+}
+
 int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
                     unsigned access)
 {
-    uint32_t i = (uint32_t)id;
-    int err = -EACCES;
+    bool found;
 
     pw_lock(e);
-    if (i < e->n_regions && e->regions[i].id == id) {
-        const struct pw_exposed *r = &e->regions[i];
-        uint64_t off = addr - (uint64_t)(uintptr_t)r->base;
-        if ((r->access & access) == access && off <= r->len && len <= r->len - off)
-            err = 0;
-    }
+    found = exposed_find(e, id, addr, len, access);
     pw_unlock(e);
-    return err;
+    return found ? 0 : -EACCES;
+}
+
+int pw_region_borrow(void *ctx, uint64_t id, uint64_t addr, size_t len, unsigned access)
+{
+    struct pw_engine *e = ctx;
+    struct pw_exposed *r;
+
+    pw_lock(e);
+    r = exposed_find(e, id, addr, len, access);
+    if (r)
+        r->lent++;
+    pw_unlock(e);
+    return r ? 0 : -EACCES;
+}
+
+void pw_region_give_back(void *ctx, uint64_t id)
+{
+    struct pw_engine *e = ctx;
+
+    pw_lock(e);
+    e->regions[(uint32_t)id].lent--;
+    pw_unlock(e);
 }
 
 int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,

@@ -189,7 +189,7 @@ uint32_t shm_ticks(const struct shm_nic *nic, uint32_t ns);
 int shm_link_open(struct shm_nic *nic);
 void shm_link_close(struct shm_nic *nic);
 size_t shm_address(struct pw_nic *nic, void *out);
-bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len);
+int shm_reachable(struct pw_nic *nic, const void *addr, size_t len);
 int shm_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
                 struct pw_nic_peer **out);
 void shm_disconnect(struct pw_nic_peer *peer);

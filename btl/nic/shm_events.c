@@ -316,7 +316,7 @@ static void shm_tell_callers(struct shm_nic *nic)
         memcpy(a.id, s->hello.from, SHM_ID);
         memcpy(a.secret, s->hello.from_secret, SHM_ID);
         if (nic->config.up->caller)
-            nic->config.up->caller(nic->config.ctx, &a, sizeof(a));
+            nic->config.up->caller(nic->config.ctx, &nic->nic, &a, sizeof(a));
         at = &nic->strangers;
     }
 }

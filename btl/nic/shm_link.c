@@ -182,13 +182,13 @@ static bool shm_same_place(const struct shm_nic *nic, const struct shm_address *
            !memcmp(a->boot, me->boot, SHM_ID);
 }
 
-bool shm_reachable(struct pw_nic *nic, const void *addr, size_t len)
+int shm_reachable(struct pw_nic *nic, const void *addr, size_t len)
 {
     struct shm_nic *n = (struct shm_nic *)nic;
     struct shm_address a;
 
     return shm_address_parse(addr, len, &a) && shm_same_place(n, &a) &&
-           a.uid == n->address.uid;
+                   a.uid == n->address.uid ? PW_FIT_HOST : PW_FIT_NONE;
 }
 
 int shm_same_user(int fd, pid_t *pid)

@@ -14,7 +14,8 @@
  * unpin, reach: any thread when the NIC was opened with `threads`, else one at a
  * time. Upcalls come from progress, on the thread that called it, with no lock
  * of the NIC held: they may call any operation but progress, wait, close and
- * disconnect.
+ * disconnect. Only borrow and give_back may come from a thread of the NIC's own, or from
+ * inside of an operation; they call nothing of the NIC.
  *
  * Errors are negative errno values. Backends do not print.
  */
@@ -52,6 +53,21 @@ enum pw_nic_flag {
                                  * that pin refused, or that it was not asked for, is
                                  * reached as if key_size were 0. Pool memory needs
                                  * no pin */
+    PW_NIC_ANSWERS = 1 << 6,    /* connect only begins: send and the others say -EAGAIN
+                                 * until the up upcall has come. down may come
+                                 * without it. Then, or after it, disconnect and
+                                 * connect may be tried anew, for links come back */
+    PW_NIC_REGIONS = 1 << 7,    /* a key holds the number of a region of the caller's
+                                 * (8 bytes, then zeros), key_size is 0: before it
+                                 * touches memory for a peer this NIC asks borrow() */
+};
+
+/* How well an address can be reached, as far as can be known without asking it. */
+enum pw_fit {
+    PW_FIT_NONE,        /* not at all */
+    PW_FIT_ROUTED,      /* through a router */
+    PW_FIT_LINK,        /* on the same network as this NIC */
+    PW_FIT_HOST,        /* on this host */
 };
 
 /* How this NIC gets at [remote, remote + len) of a peer. */
@@ -86,6 +102,18 @@ struct pw_nic_key {
     uint8_t bytes[PW_NIC_KEY_MAX];
 };
 
+/* One of the devices that a backend could drive: an interface, a port, a domain. */
+struct pw_nic_device {
+    char name[32];              /* as people name it: "eth0" */
+    char address[64];           /* with the length of its prefix, "10.0.0.1/24"; several
+                                 * are separated by spaces; "": none */
+    uint64_t bytes_per_s;       /* of its link; 0: not known */
+    bool usable;
+    bool spare;                 /* used only when somebody names it, why says why: a
+                                 * loopback, a bridge of containers */
+    char why[PW_NIC_WHY_MAX];   /* not usable: what is missing, what would mend it */
+};
+
 struct pw_nic_info {
     uint32_t flags;             /* enum pw_nic_flag */
     size_t frame_max;           /* largest send, bytes */
@@ -110,6 +138,11 @@ struct pw_nic_counts {
     uint64_t attach_evicted;    /* given up to make room for others */
     uint64_t attach_stale;      /* given up since their owner's memory had changed */
     uint64_t attach_refused;    /* could not be mapped, or not shared by us */
+    uint64_t wire_bytes;        /* of messages, puts and gets that left through a network */
+    uint64_t wire_copied;       /* of them and of what came, those that went through memory
+                                 * of ours on their way from or to the user's */
+    uint64_t reconnects;        /* connections made anew */
+    uint64_t strangers;         /* connections refused: not of this job, or nonsense */
 };
 
 struct pw_nic_upcalls {
@@ -132,7 +165,18 @@ struct pw_nic_upcalls {
      * address() gave. What it sends waits until connect() is called for it, from here
      * or later. Comes again now and then until that, or until it has left. NULL:
      * nobody wants to know. */
-    void (*caller)(void *ctx, const void *addr, size_t len);
+    void (*caller)(void *ctx, struct pw_nic *nic, const void *addr, size_t len);
+
+    /* The peer of a PW_NIC_ANSWERS NIC has answered: frames may be sent. Once for each
+     * connect(). */
+    void (*up)(void *ctx, void *peer);
+
+    /* For PW_NIC_REGIONS: may that peer do `access` (enum pw_access) to
+     * [addr, addr + len) of the region of that number? 0: yes, and it stays until
+     * give_back, which comes soon: the NIC does not wait for anything meanwhile.
+     * -EACCES: there is no such region, or it does not allow that. Any thread. */
+    int (*borrow)(void *ctx, uint64_t region, uint64_t addr, size_t len, unsigned access);
+    void (*give_back)(void *ctx, uint64_t region);
 };
 
 struct pw_nic_config {
@@ -147,6 +191,9 @@ struct pw_nic_config {
     bool attach;                    /* may let peers map any memory, by /dev/pinwheel */
     uint32_t past_extra_ns;         /* what it costs more to read 16 KiB that their
                                      * writer's cache does not hold */
+    const struct pw_nic_device *device; /* one of devices(); NULL where there is none */
+    unsigned peer_timeout_ms;       /* a peer of which nothing is heard for so long is
+                                     * down; 0: a NIC that is no network needs none */
     bool distrust;                  /* peers may change at any moment what they
                                      * share with us: what upcalls get is a copy
                                      * of our own, made before anybody looks */
@@ -172,6 +219,11 @@ struct pw_nic_ops {
      * lacks it) and why says what is missing and what would mend it. */
     int (*probe)(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX]);
 
+    /* What there is, usable or not, best first: how many, of which at most max are
+     * written. One NIC is opened for each of those that are used. NULL: this backend has
+     * no devices, one NIC is all. */
+    int (*devices)(struct pw_nic_device *out, int max);
+
     /* 0, or -EINVAL for a config out of range, -ENOMEM when the pool cannot
      * give the queues, or as probe(). */
     int (*open)(const struct pw_nic_config *config, struct pw_nic **out);
@@ -184,8 +236,9 @@ struct pw_nic_ops {
     size_t (*address)(struct pw_nic *nic, void *out);
 
     /* Does that address name a peer this NIC could reach (same host, same
-     * network, same version)? Decides without talking to it. */
-    bool (*reachable)(struct pw_nic *nic, const void *addr, size_t len);
+     * network, same version), and how well (enum pw_fit)? Decides without talking to
+     * it. */
+    int (*reachable)(struct pw_nic *nic, const void *addr, size_t len);
 
     /* Never waits for the peer: frames may be sent at once, and arrive when the
      * peer connects to us in turn, as its caller upcall lets it. What a peer that is

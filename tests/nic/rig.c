@@ -69,11 +69,11 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
 }
 
 /* Not counted, see progress in nic.h. */
-static void up_caller(void *ctx, const void *address, size_t len)
+static void up_caller(void *ctx, struct pw_nic *nic, const void *address, size_t len)
 {
     struct rig *rig = ctx;
 
-    REQUIRE(address && len > 0 && len <= sizeof rig->caller);
+    REQUIRE(nic == rig->nic && address && len > 0 && len <= sizeof rig->caller);
     memcpy(rig->caller, address, len);
     rig->caller_len = len;
     rig->callers++;

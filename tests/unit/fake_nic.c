@@ -320,11 +320,11 @@ static int address_check(struct fake_nic *nic, const void *addr, size_t len,
     return a->network == nic->traits.network ? 0 : -EHOSTUNREACH;
 }
 
-static bool fake_reachable(struct pw_nic *base, const void *addr, size_t len)
+static int fake_reachable(struct pw_nic *base, const void *addr, size_t len)
 {
     struct address a;
 
-    return !address_check(nic_of(base), addr, len, &a);
+    return address_check(nic_of(base), addr, len, &a) ? PW_FIT_NONE : PW_FIT_LINK;
 }
 
 /* The oldest stream from there to here that nobody reads yet. */
@@ -571,7 +571,7 @@ static void tell_callers(struct fake_nic *nic)
         s->told = nic->tick;
         memcpy(a.magic, address_magic, sizeof a.magic);
         fake_unlock();
-        nic->config.up->caller(nic->config.ctx, &a, sizeof a);
+        nic->config.up->caller(nic->config.ctx, &nic->base, &a, sizeof a);
         fake_lock();
         s = fake_world.unread;
     }

@@ -133,7 +133,7 @@ static size_t nic_address(struct pw_nic *nic, void *out)
 {
     return fake_nic_ops.address(nic, out);
 }
-static bool nic_reachable(struct pw_nic *nic, const void *addr, size_t len)
+static int nic_reachable(struct pw_nic *nic, const void *addr, size_t len)
 {
     return fake_nic_ops.reachable(nic, addr, len);
 }

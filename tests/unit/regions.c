@@ -2,6 +2,8 @@
 /* regions.c - the tables of regions and of pending operations, by number. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include "tests/unit/pair.h"
 
@@ -285,5 +287,50 @@ Test(ops, one_is_taken_once_and_tells_what_it_was)
     cr_expect(not(pw_op_take(p.a.e, op, id, &was)));
     cr_expect(not(pw_op_take(p.a.e, op, op->id, &was)), "it is free");
     cr_expect(eq(u32, p.a.e->n_pending, 0));
+    pair_close(&p);
+}
+
+struct borrower {
+    struct pw_engine *e;
+    uint64_t id;
+    int dropped;
+};
+
+static void *drops(void *arg)
+{
+    struct borrower *b = arg;
+
+    drop(b->e, b->id);
+    __atomic_store_n(&b->dropped, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Whoever frees its memory then must not find a NIC at it. */
+Test(regions, one_that_is_lent_is_given_up_when_it_is_back)
+{
+    struct borrower b;
+    pthread_t thread;
+    char memory[8];
+    struct pair p;
+
+    pair_open(&p, &(struct pair_plan){ .threads = true });
+    b = (struct borrower){ p.a.e, add(p.a.e, memory, 8, PW_READ), 0 };
+    cr_assert(eq(int, pw_region_borrow(b.e, b.id, at(memory), 8, PW_WRITE), -EACCES));
+    cr_assert(eq(int, pw_region_borrow(b.e, b.id, at(memory), 9, PW_READ), -EACCES));
+    cr_assert(eq(int, pw_region_borrow(b.e, b.id, at(memory), 8, PW_READ), 0));
+    cr_assert(eq(int, pw_region_borrow(b.e, b.id, at(memory) + 1, 7, PW_READ), 0));
+    cr_assert(eq(int, pthread_create(&thread, NULL, drops, &b), 0));
+    /* From now on nobody new gets it. */
+    while (!pw_region_borrow(b.e, b.id, at(memory), 8, PW_READ)) {
+        pw_region_give_back(b.e, b.id);
+        sched_yield();
+    }
+    pw_region_give_back(b.e, b.id);
+    for (int i = 0; i < 1000; i++)
+        sched_yield();
+    cr_expect(eq(int, __atomic_load_n(&b.dropped, __ATOMIC_ACQUIRE), 0));
+    pw_region_give_back(b.e, b.id);
+    cr_assert(eq(int, pthread_join(thread, NULL), 0));
+    cr_expect(eq(int, b.dropped, 1));
     pair_close(&p);
 }
