@@ -4,6 +4,7 @@
 noinst_LTLIBRARIES += libpwnic.la
 libpwnic_la_SOURCES = \
 	btl/nic/backends.c \
+	btl/nic/ifaces.h \
 	btl/nic/shm.c \
 	btl/nic/shm.h \
 	btl/nic/shm_attach.c \
