@@ -4,7 +4,15 @@
 noinst_LTLIBRARIES += libpwnic.la
 libpwnic_la_SOURCES = \
 	btl/nic/backends.c \
+	btl/nic/ifaces.c \
 	btl/nic/ifaces.h \
+	btl/nic/ifaces_ip.c \
+	btl/nic/ifaces_kernel.c \
+	btl/nic/ifaces_kernel.h \
+	btl/nic/ifaces_parse.c \
+	btl/nic/ifaces_parse.h \
+	btl/nic/ifaces_route.c \
+	btl/nic/ifaces_watch.c \
 	btl/nic/shm.c \
 	btl/nic/shm.h \
 	btl/nic/shm_attach.c \

@@ -5,6 +5,7 @@
  *     ifaces.c          the list: what there is, what is to be used, why not the rest
  *     ifaces_kernel.c   reads it: netlink and ioctls
  *     ifaces_parse.c    what is in the kernel's netlink messages; no system call
+ *     ifaces_ip.c       addresses
  *     ifaces_route.c    which way the kernel would send
  *     ifaces_watch.c    tells of links that go down and come back
  *
@@ -50,7 +51,14 @@ enum pw_iface_kind {
     PW_IFACE_DUMMY,
 };
 
-/* What is done with it when nobody names any interface. */
+/* What is done with it when nobody names any interface. Spare are, if they could be used:
+ *   - a loopback and a dummy, which lead to this host only;
+ *   - a bridge none of whose ports leads off this host (a device, bond, vlan, tunnel) and by
+ *     which no route through a router goes: docker0, virbr0, cni0 and the like, whatever their
+ *     names. Where ports are not known (no netlink), those names;
+ *   - what has link-local addresses only: they do not tell networks apart;
+ *   - what is a tunnel over other interfaces (tun, wireguard, gre, vxlan ...), unless nothing
+ *     else is to be used. */
 enum pw_iface_use {
     PW_IFACE_USED,
     PW_IFACE_SPARE,         /* only when it is named */
@@ -65,7 +73,7 @@ struct pw_iface {
     enum pw_iface_kind kind;
     bool up;                    /* somebody has set it up */
     bool carrier;               /* and there is a link */
-    bool routes;                /* a route through a router goes out by it */
+    bool routes;                /* of a bridge: a route through a router goes out by it */
     unsigned mtu;               /* bytes; 0 not known */
     uint64_t bytes_per_s;       /* of its link; 0 not known */
     int n_ips;
@@ -90,6 +98,10 @@ int pw_iface_find(const char *name, struct pw_iface *out);
 int pw_iface_at(int index, struct pw_iface *out);
 
 const char *pw_iface_kind_name(enum pw_iface_kind kind);
+
+/* What pw_ifaces_list does with what it has read: sets use and why, and sorts. ports: masters
+ * and routes are known. */
+void pw_ifaces_judge(struct pw_iface *all, int n, bool ports);
 
 /* ---- addresses ---- */
 
@@ -123,8 +135,8 @@ struct pw_route {
 /* Which way the kernel sends to that address. index: only by this interface (0: any), as a
  * socket that is bound to it would; source: only with this address (NULL: any).
  * 0, or -ENETUNREACH, -EHOSTUNREACH: no way, or what else the kernel said. Where netlink is
- * forbidden, the route that a UDP socket gets: gateway is not known then, and index is 0
- * unless it was given. */
+ * forbidden, the route that a UDP socket gets: index and gateway are not known then, nor is
+ * it kept to the index or source that was given. */
 int pw_route_get(const struct pw_ip *to, int index, const struct pw_ip *source,
                  struct pw_route *out);
 
@@ -136,7 +148,8 @@ int pw_route_get(const struct pw_ip *to, int index, const struct pw_ip *source,
  *   PW_FIT_NONE    neither; or the peer is on another host and its address is one of our
  *                  own too, as those of docker0 are
  * here: the peer is on this host, in this network namespace. source (may be NULL) gets the
- * address of the interface to send from, unless NONE. */
+ * address of the interface to send from, unless NONE. Towards HOST the kernel goes by the
+ * loopback: a socket is not to be bound to the device then. */
 enum pw_fit pw_iface_fit(const struct pw_iface *iface, const struct pw_ip *to, bool here,
                          struct pw_ip *source);
 
