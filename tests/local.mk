@@ -9,6 +9,7 @@ stale_tests =
 malloc_tests =
 model_tests =
 mpi_tests =
+net_tests =
 tools_tests =
 vm_tests =
 build_tests =
@@ -22,6 +23,7 @@ include tests/malloc/local.mk
 include tests/model/local.mk
 if BUILD_MODULE
 include tests/mpi/local.mk
+include tests/net/local.mk
 endif
 include tests/tools/local.mk
 include tests/vm/local.mk
@@ -30,8 +32,8 @@ include tests/build/local.mk
 if HAVE_CRITERION
 TESTS += $(unit_tests)
 endif
-TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(tools_tests) $(vm_tests) \
-	$(build_tests) $(sanitize_tests) $(debug_tests)
+TESTS += $(nic_tests) $(cache_tests) $(stale_tests) $(malloc_tests) $(model_tests) $(mpi_tests) $(net_tests) $(tools_tests) \
+	$(vm_tests) $(build_tests) $(sanitize_tests) $(debug_tests)
 EXTRA_DIST += tests/arrows tests/run-tap
 
 # What a test may rely on. Absolute paths, for tests change directory.

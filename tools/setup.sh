@@ -48,7 +48,9 @@ END
            echo "spin  spin -V"
            echo "gnuplot-nox  gnuplot --version"
            echo "valgrind  valgrind --version"
-           echo "sparse  sparse --version" ;;
+           echo "sparse  sparse --version"
+           echo "iproute2  ip -V"
+           echo "nftables  nft --version" ;;
     esac
 }
 
