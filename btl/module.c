@@ -119,7 +119,7 @@ static int pool_open(struct pw_module *m)
 {
     struct pw_pool_config config = {
         .size = pw_params.pool_size, .pages = pw_params.pool_pages,
-        .sharers = pw_host_ranks(), .min_size = (size_t)16 << 20,
+        .sharers = pw_host_ranks(), .min_size = PW_POOL_SHARE_LEAST,
     };
     int err = pw_process_pool_get(&config, &m->pool);
 

@@ -85,7 +85,7 @@ enum { N_NUMBERS = sizeof(numbers) / sizeof(numbers[0]) };
 
 static const struct { const char *name; enum pw_pages pages; } page_kinds[] = {
     { "auto", PW_PAGES_AUTO }, { "kdriver", PW_PAGES_KDRIVER }, { "2m", PW_PAGES_2M },
-    { "thp", PW_PAGES_THP }, { "4k", PW_PAGES_4K },
+    { "1g", PW_PAGES_1G }, { "thp", PW_PAGES_THP }, { "4k", PW_PAGES_4K },
 };
 
 static const struct { const char *name; enum pw_bulk bulk; } bulks[] = {
@@ -104,7 +104,8 @@ static const struct {
       "lists them)" },
     { "pool_pages", OPAL_INFO_LVL_4, &pw_params.pool_pages_name,
       "Pages of the pool: auto (the best to be had), kdriver (pinned hugepages of the "
-      "driver, /dev/pinwheel), 2m (reserved hugepages), thp (transparent hugepages), 4k" },
+      "driver, /dev/pinwheel), 2m (reserved hugepages), 1g (reserved ones of 1 GiB), thp "
+      "(transparent hugepages), 4k" },
     { "monitor", OPAL_INFO_LVL_4, &pw_params.monitor,
       "Who notices that registered memory has changed: auto (the best to be had, as soon as "
       "some NIC needs pinned memory), kdriver (the kernel driver), hooks (interception of the "
@@ -175,7 +176,7 @@ static int pages_check(struct pw_params *p, char *why, size_t room)
             p->pool_pages = page_kinds[i].pages;
             return 0;
         }
-    snprintf(why, room, "btl_pinwheel_pool_pages=%s: must be auto, kdriver, 2m, thp or 4k; "
+    snprintf(why, room, "btl_pinwheel_pool_pages=%s: must be auto, kdriver, 2m, 1g, thp or 4k; "
              "leave it out for auto", p->pool_pages_name ? p->pool_pages_name : "");
     return -EINVAL;
 }

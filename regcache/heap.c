@@ -41,7 +41,7 @@ static bool touch_can_fail(const struct pw_pool *pool)
 {
     char text[16];
 
-    if (pool->seg.kind == PW_SEGMENT_HUGETLB)
+    if (pw_segment_reserved(&pool->seg))
         return false;
     if (pool->seg.limited)
         return true;
@@ -203,7 +203,7 @@ static struct pw_books_run surplus(const struct pw_pool *pool, struct pw_books_r
     uint32_t unit = 1u << (pool->populate.shift - PW_PAGE_SHIFT), mask = ~(unit - 1);
     uint32_t low = first & mask, high = (first + n + unit - 1) & mask, much;
 
-    if (pool->holds || pool->seg.kind == PW_SEGMENT_HUGETLB ||
+    if (pool->holds || pw_segment_reserved(&pool->seg) ||
         pool->books.worn_free <= pool->heap.retain)
         return (struct pw_books_run){ 0, 0 };
     much = (pool->books.worn_free - pool->heap.retain + unit - 1) & mask;

@@ -48,7 +48,7 @@ static void piece_add(struct pw_snapshot *s, size_t page, size_t from, size_t to
 /* Under the lock. */
 static void pieces_find(struct pw_pool *pool, struct pw_snapshot *s)
 {
-    size_t page = pool->seg.kind == PW_SEGMENT_HUGETLB ? PW_HUGE : PW_PAGE;
+    size_t page = pw_segment_page(&pool->seg);
     uint32_t n = 0, first = pw_books_next(&pool->books, 0, &n);
 
     for (; first != PW_BOOKS_NONE; first = pw_books_next(&pool->books, first + n, &n))
@@ -123,8 +123,29 @@ static size_t copy_data(const struct pw_pool *pool, const struct pw_piece *p, bo
     return copied;
 }
 
+/* Of a page of 1 GiB, which may be there for one small block, only what is handed out. */
+static size_t copy_runs(const struct pw_pool *pool, const struct pw_piece *p)
+{
+    size_t end = p->offset + p->len, copied = 0;
+    uint32_t n = 0, first = pw_books_next(&pool->books, 0, &n);
+
+    for (; first != PW_BOOKS_NONE; first = pw_books_next(&pool->books, first + n, &n)) {
+        size_t from = (size_t)first << PW_PAGE_SHIFT;
+        size_t to = ((size_t)first + n) << PW_PAGE_SHIFT;
+
+        from = from > p->offset ? from : p->offset;
+        to = to < end ? to : end;
+        if (from < to) {
+            copy_range(pool, p, from, to, false);
+            copied += to - from;
+        }
+    }
+    return copied;
+}
+
 static int pieces_copy(struct pw_pool *pool, struct pw_snapshot *s)
 {
+    bool gigantic = pool->seg.kind == PW_SEGMENT_GIGANTIC;
     bool holes = pool->seg.kind == PW_SEGMENT_SPARSE && pw_segment_has_fd(&pool->seg);
 
     for (size_t i = 0; i < s->n; i++) {
@@ -133,7 +154,8 @@ static int pieces_copy(struct pw_pool *pool, struct pw_snapshot *s)
             s->piece[i].copy = NULL;
             return -ENOMEM;
         }
-        pool->heap.stats.fork_bytes += copy_data(pool, &s->piece[i], holes);
+        pool->heap.stats.fork_bytes += gigantic ? copy_runs(pool, &s->piece[i])
+                                                : copy_data(pool, &s->piece[i], holes);
     }
     return 0;
 }
@@ -248,7 +270,7 @@ static int child_bar(void *base, size_t size)
  * its addresses are kept free. */
 static void child_map(struct pw_pool *pool)
 {
-    int reserve = pool->seg.kind == PW_SEGMENT_HUGETLB ? 0 : MAP_NORESERVE;
+    int reserve = pw_segment_reserved(&pool->seg) ? 0 : MAP_NORESERVE;
     int flags = MAP_SHARED | MAP_FIXED | reserve;
 
     if (pw_segment_has_fd(&pool->seg) &&

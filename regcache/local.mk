@@ -35,7 +35,7 @@ libpwregcache_la_SOURCES = \
 	regcache/pages.c regcache/pages.h \
 	regcache/patch.c regcache/patch.h \
 	regcache/pool.c regcache/pool_inner.h regcache/pool_sys.h \
-	regcache/populate.c regcache/populate.h \
+	regcache/choose.c regcache/populate.c regcache/populate.h \
 	regcache/process_pool.c \
 	regcache/raw.h \
 	regcache/records_memory.c \

@@ -23,9 +23,6 @@
  * no sense. Linux 6.18, 2-core EPYC virtual machine. */
 static const size_t threshold_default = 64 << 10, threshold_least = 4096;
 
-/* As for the transport: with less, reserved hugepages are not worth it. */
-static const size_t hugepages_least = (size_t)16 << 20;
-
 static void number(const char *name, size_t least, size_t *out, void (*tell)(const char *))
 {
     const char *text = getenv(name);
@@ -85,6 +82,8 @@ static enum pw_pages pages(void)
         return PW_PAGES_KDRIVER;
     if (text && !strcmp(text, "2m"))
         return PW_PAGES_2M;
+    if (text && !strcmp(text, "1g"))
+        return PW_PAGES_1G;
     if (text && !strcmp(text, "thp"))
         return PW_PAGES_THP;
     if (text && !strcmp(text, "4k"))
@@ -99,7 +98,7 @@ static void pool_config(struct pw_pool_config *out)
     const char *size = getenv("OMPI_MCA_btl_pinwheel_pool_size");
 
     *out = (struct pw_pool_config){ .pages = pages(), .sharers = sharers(),
-                                    .min_size = hugepages_least };
+                                    .min_size = PW_POOL_SHARE_LEAST };
     if (!out->sharers)
         out->min_size = SIZE_MAX;
     if (size && pw_number_parse(size, &out->size))

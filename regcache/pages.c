@@ -19,8 +19,6 @@
 #include "pinwheel/pool.h"
 #include "segment.h"
 
-#define HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-
 void pw_why_add(struct pw_why *why, const char *format, ...)
 {
     size_t room = sizeof why->text - why->len;
@@ -52,43 +50,69 @@ static int read_count(const struct pw_sys *sys, const char *path, uint64_t *out)
     return errno || end == text ? -EINVAL : 0;
 }
 
-size_t pw_pages_hugetlb_share(const struct pw_sys *sys, unsigned sharers,
-                              size_t min_size, struct pw_why *why)
+static int hugetlb_count(const struct pw_sys *sys, size_t page, const char *what,
+                         uint64_t *out)
 {
-    uint64_t unused, promised = 0, share;
+    char path[96];
 
-    if (read_count(sys, HUGEPAGES "free_hugepages", &unused)) {
-        pw_why_add(why, "no 2 MiB hugepages: the kernel has no CONFIG_HUGETLBFS, "
-                        "or /sys is not mounted");
-        return 0;
-    }
-    if (unused == 0) {
-        pw_why_add(why, "no 2 MiB hugepages reserved: "
-                        "echo 512 > /proc/sys/vm/nr_hugepages");
-        return 0;
-    }
+    snprintf(path, sizeof path, "/sys/kernel/mm/hugepages/hugepages-%zukB/%s_hugepages",
+             page >> 10, what);
+    return read_count(sys, path, out);
+}
 
-    /* A page stays "free" from another's mmap to its first touch: that keeps the
-     * shares of processes that start together equal. Beyond what is not promised
-     * yet, though, mmap would fail. */
-    read_count(sys, HUGEPAGES "resv_hugepages", &promised);
+/* Of the free pages, those that one of `sharers` processes may have. A page stays "free"
+ * from another's mmap to its first touch: that keeps the shares of processes that start
+ * together equal. Beyond what is not promised yet, though, mmap would fail. And a process
+ * that came first has touched a page or two by now, which may leave too little to the
+ * others: what all need they have, if it is not more than their share of all there are. */
+static uint64_t hugetlb_pages(const struct pw_sys *sys, size_t page, unsigned sharers,
+                              uint64_t unused, uint64_t needed)
+{
+    uint64_t promised = 0, all = 0, share = unused / sharers;
+
+    hugetlb_count(sys, page, "resv", &promised);
     if (promised > unused)
         promised = unused;
-    share = unused / sharers;
-    if (share > unused - promised)
-        share = unused - promised;
+    if (share < needed && !hugetlb_count(sys, page, "nr", &all) && all / sharers >= needed)
+        share = needed;
+    return share > unused - promised ? unused - promised : share;
+}
 
-    if (min_size < PW_HUGE)
-        min_size = PW_HUGE;
-    if (share < (min_size - 1) / PW_HUGE + 1) {
-        pw_why_add(why, "%llu reserved 2 MiB hugepages for each process, %zu needed: "
-                        "raise /proc/sys/vm/nr_hugepages",
-                   (unsigned long long)share, (min_size - 1) / PW_HUGE + 1);
+/* Pages of 1 GiB are reserved by those who know why, and nobody is told to. */
+static void why_no_hugetlb(size_t page, bool offered, struct pw_why *why)
+{
+    if (page != PW_HUGE)
+        return;
+    if (offered)
+        pw_why_add(why, "no 2 MiB hugepages reserved: "
+                        "echo 512 > /proc/sys/vm/nr_hugepages");
+    else
+        pw_why_add(why, "no 2 MiB hugepages: the kernel has no CONFIG_HUGETLBFS, "
+                        "or /sys is not mounted");
+}
+
+size_t pw_pages_hugetlb_share(const struct pw_sys *sys, size_t page, unsigned sharers,
+                              size_t min_size, struct pw_why *why)
+{
+    uint64_t unused = 0, share, needed = min_size ? (min_size - 1) / page + 1 : 1;
+    int err = hugetlb_count(sys, page, "free", &unused);
+
+    if (err || unused == 0) {
+        why_no_hugetlb(page, !err, why);
         return 0;
     }
-    if (share > SIZE_MAX / PW_HUGE)
-        share = SIZE_MAX / PW_HUGE;
-    return (size_t)share * PW_HUGE;
+    share = hugetlb_pages(sys, page, sharers, unused, needed);
+    if (share < needed) {
+        pw_why_add(why, "%llu reserved %s for each process, %llu needed: raise %s",
+                   (unsigned long long)share,
+                   pw_pages_name(page == PW_HUGE ? PW_PAGES_2M : PW_PAGES_1G),
+                   (unsigned long long)needed,
+                   page == PW_HUGE ? "/proc/sys/vm/nr_hugepages" : "hugepages=N of the kernel");
+        return 0;
+    }
+    if (share > SIZE_MAX / page)
+        share = SIZE_MAX / page;
+    return (size_t)share * page;
 }
 
 /* 0, or -errno of open or ioctl. */
@@ -153,6 +177,7 @@ const char *pw_pages_name(enum pw_pages pages)
     case PW_PAGES_THP:  return "transparent hugepages";
     case PW_PAGES_4K:   return "4 KiB pages";
     case PW_PAGES_KDRIVER: return "pinned hugepages of /dev/pinwheel";
+    case PW_PAGES_1G:   return "1 GiB hugepages";
     }
     return "unknown";
 }

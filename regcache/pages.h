@@ -16,9 +16,10 @@ struct pw_why {
 void pw_why_add(struct pw_why *why, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Bytes of reserved 2 MiB hugepages that one of `sharers` processes may take: a
- * multiple of 2 MiB. When less than min_size, 0 and a reason in why. */
-size_t pw_pages_hugetlb_share(const struct pw_sys *sys, unsigned sharers,
+/* Bytes of reserved hugepages of that size (PW_HUGE or PW_GIGANTIC) that one of `sharers`
+ * processes may take, in whole pages. When less than min_size, 0 and a reason in why;
+ * that nobody has reserved any of 1 GiB is none. */
+size_t pw_pages_hugetlb_share(const struct pw_sys *sys, size_t page, unsigned sharers,
                               size_t min_size, struct pw_why *why);
 
 /* Bytes that one of `sharers` processes may have pinned by /dev/pinwheel, likewise; no

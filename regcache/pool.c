@@ -2,7 +2,7 @@
 /* pool.c - one shared segment per process, handed out in pages.
  *
  * Start at pw_pool_alloc(): the books (books.c) choose page numbers, populate.c
- * puts memory behind them. Opening chooses the kind of page (pages.c) and makes
+ * puts memory behind them. Opening chooses the kind of page (choose.c) and makes
  * the segment (segment.c).
  *
  * pool->lock guards the books, nothing else, and is not held while the kernel
@@ -25,146 +25,17 @@
 #include "pool_inner.h"
 #include "pool_sys.h"
 
-/* Half of RAM for all sharers together, within what the limits let us make and
- * let every process map: each of them maps all the others' segments too. */
-static size_t size_default(const struct pw_sys *sys, unsigned sharers)
-{
-    const size_t least = (size_t)64 << 20, most = (size_t)64 << 30;
-    size_t size = (size_t)(sys->ram() / 2 / sharers);
-    struct rlimit lim;
-
-    if (size < least)
-        size = least;
-    if (size > most)
-        size = most;
-    if (sys->getrlimit(RLIMIT_FSIZE, &lim) == 0 && size > lim.rlim_cur)
-        size = lim.rlim_cur;
-    if (sys->getrlimit(RLIMIT_AS, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
-        size > lim.rlim_cur / 2 / sharers)
-        size = lim.rlim_cur / 2 / sharers;
-
-    size &= ~(PW_HUGE - 1);
-    return size ? size : PW_HUGE;
-}
-
-/* Reserved hugepages: 0, or -errno and a reason in pool->why. */
-static int segment_hugetlb(struct pw_pool *pool, const struct pw_pool_config *config,
-                           size_t size, const struct pw_sys *sys)
-{
-    unsigned sharers = config->sharers ? config->sharers : 1;
-    size_t share = pw_pages_hugetlb_share(sys, sharers, config->min_size, &pool->why);
-    int err;
-
-    if (share == 0)
-        return -ENOMEM;
-    err = pw_segment_create(sys, size < share ? size : share, PW_SEGMENT_HUGETLB,
-                            &pool->seg);
-    if (err)
-        pw_why_add(&pool->why, "2 MiB hugepages refused: %s", strerror(-err));
-    return err;
-}
-
-/* The driver's: likewise. */
-static int segment_kdriver(struct pw_pool *pool, const struct pw_pool_config *config,
-                           size_t size, const struct pw_sys *sys)
-{
-    unsigned sharers = config->sharers ? config->sharers : 1;
-    size_t share = pw_pages_kdriver_share(sys, sharers, config->min_size, &pool->why);
-    int err;
-
-    if (share == 0)
-        return -ENOMEM;
-    err = pw_segment_create(sys, size < share ? size : share, PW_SEGMENT_KDRIVER,
-                            &pool->seg);
-    if (err)
-        pw_why_add(&pool->why, "pages of /dev/pinwheel refused: %s", strerror(-err));
-    return err;
-}
-
-/* Pages that are taken one by one: transparent huge ones where those work. */
-static int segment_sparse(struct pw_pool *pool, enum pw_pages asked, size_t size,
-                          const struct pw_sys *sys)
-{
-    int huge, err = pw_segment_create(sys, size, PW_SEGMENT_SPARSE, &pool->seg);
-
-    if (err)
-        return err;
-    pool->pages = PW_PAGES_4K;
-    if (asked == PW_PAGES_4K)
-        return 0;
-
-    huge = pw_populate_try_huge(sys, &pool->seg);
-    if (huge == 0) {
-        pool->pages = PW_PAGES_THP;
-        return 0;
-    }
-    pw_pages_why_no_thp(huge, &pool->why);
-    if (asked == PW_PAGES_AUTO)
-        return 0;
-    pw_segment_destroy(&pool->seg);
-    return -ENOMEM;
-}
-
-static int segment_open(struct pw_pool *pool, const struct pw_pool_config *config,
-                        size_t size, const struct pw_sys *sys)
-{
-    enum pw_pages asked = config->pages;
-
-    if (asked == PW_PAGES_AUTO || asked == PW_PAGES_KDRIVER) {
-        pool->pages = PW_PAGES_KDRIVER;
-        if (segment_kdriver(pool, config, size, sys) == 0)
-            return 0;
-        if (asked == PW_PAGES_KDRIVER)
-            return -ENOMEM;
-    }
-    if (asked == PW_PAGES_AUTO || asked == PW_PAGES_2M) {
-        pool->pages = PW_PAGES_2M;
-        if (segment_hugetlb(pool, config, size, sys) == 0)
-            return 0;
-        if (asked == PW_PAGES_2M)
-            return -ENOMEM;
-    } else {
-        pw_why_add(&pool->why, "%s were asked for", pw_pages_name(asked));
-    }
-    return segment_sparse(pool, asked, size, sys);
-}
-
-static int config_size(const struct pw_pool_config *config, const struct pw_sys *sys,
-                       size_t *size)
-{
-    switch (config->pages) {
-    case PW_PAGES_AUTO: case PW_PAGES_2M: case PW_PAGES_THP: case PW_PAGES_4K:
-    case PW_PAGES_KDRIVER:
-        break;
-    default:
-        return -EINVAL;
-    }
-    if (config->size > (size_t)PW_BOOKS_MAX << PW_PAGE_SHIFT)
-        return -EINVAL;
-    *size = (config->size + PW_HUGE - 1) & ~(PW_HUGE - 1);
-    if (*size == 0)
-        *size = size_default(sys, config->sharers ? config->sharers : 1);
-    return 0;
-}
-
-int pw_pool_open_sys(const struct pw_pool_config *config, const struct pw_sys *sys,
-                     struct pw_pool **out)
+static int pool_make(const struct pw_wanted *w, const struct pw_sys *sys, struct pw_pool **out)
 {
     struct pw_pool *pool;
-    size_t size;
     int err;
-
-    *out = NULL;
-    err = config_size(config, sys, &size);
-    if (err)
-        return err;
 
     pool = mmap(NULL, sizeof *pool, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                 -1, 0);
     if (pool == MAP_FAILED)
         return -ENOMEM;
 
-    err = segment_open(pool, config, size, sys);
+    err = pw_pool_choose(pool, w, sys);
     if (err)
         goto unmap;
     err = pw_populate_init(&pool->populate, sys, &pool->seg, pool->pages);
@@ -186,6 +57,16 @@ segment:
 unmap:
     munmap(pool, sizeof *pool);
     return err;
+}
+
+int pw_pool_open_sys(const struct pw_pool_config *config, const struct pw_sys *sys,
+                     struct pw_pool **out)
+{
+    struct pw_wanted w;
+    int err = pw_wanted_read(&w, config, sys);
+
+    *out = NULL;
+    return err ? err : pool_make(&w, sys, out);
 }
 
 int pw_pool_open(const struct pw_pool_config *config, struct pw_pool **out)
@@ -333,12 +214,17 @@ void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out)
     pthread_mutex_unlock(&pool->lock);
 }
 
+/* What MPI makes, but for its size. */
 int pw_pool_probe_sys(const struct pw_sys *sys, struct pw_pool_info *out)
 {
-    const struct pw_pool_config config = { .size = PW_HUGE };
+    const struct pw_pool_config config = { .min_size = PW_POOL_SHARE_LEAST };
     struct pw_pool *pool;
-    int err = pw_pool_open_sys(&config, sys, &pool);
+    struct pw_wanted w;
+    int err = pw_wanted_read(&w, &config, sys);
 
+    w.at_most = PW_HUGE;
+    if (!err)
+        err = pool_make(&w, sys, &pool);
     if (err)
         return err;
     pw_pool_describe(pool, out);

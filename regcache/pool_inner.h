@@ -2,6 +2,7 @@
 /* pool_inner.h - the pool's own structure, for the files that are the pool.
  *
  *     pool.c       pages for those who ask the pool
+ *     choose.c     which kind of page it has
  *     heap.c       blocks of a program's malloc
  *     heap_fork.c  a forked child's copies of those blocks
  */
@@ -66,6 +67,23 @@ struct pw_pool {
     unsigned holds;                 /* who needs the pages to stay */
     unsigned dropping;              /* threads that give memory back right now */
 };
+
+/* What is asked for, in the terms of all kinds. */
+struct pw_wanted {
+    enum pw_pages pages;
+    size_t size, min_size;      /* size: a multiple of PW_HUGE */
+    size_t at_most;             /* bytes, whatever size is: of a probe, which needs little */
+    bool all;                   /* the caller said a size, and did not leave it to us */
+    unsigned sharers;           /* at least 1 */
+};
+
+/* 0, or -EINVAL as pw_pool_open(). */
+int pw_wanted_read(struct pw_wanted *w, const struct pw_pool_config *config,
+                   const struct pw_sys *sys);
+
+/* Makes pool->seg, and says of what in pool->pages and why in pool->why. Returns as
+ * pw_pool_open(). */
+int pw_pool_choose(struct pw_pool *pool, const struct pw_wanted *w, const struct pw_sys *sys);
 
 /* A run that serves size bytes, or -EINVAL. */
 struct pw_pool_place {

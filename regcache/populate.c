@@ -204,7 +204,7 @@ int pw_populate_try_huge(const struct pw_sys *sys, const struct pw_segment *seg)
 int pw_populate_init(struct pw_populate *p, const struct pw_sys *sys,
                      const struct pw_segment *seg, enum pw_pages pages)
 {
-    unsigned shift = pages == PW_PAGES_4K ? 12 : 21;
+    unsigned shift = pages == PW_PAGES_4K ? 12 : pages == PW_PAGES_1G ? 30 : 21;
     size_t size = pw_bits_bytes(seg->size >> shift);
     void *done = sys->mmap(NULL, size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

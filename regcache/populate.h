@@ -17,7 +17,7 @@ struct pw_populate {
     const struct pw_sys *sys;
     const struct pw_segment *seg;
     enum pw_pages pages;
-    unsigned shift;             /* log2 of the unit: 4 KiB, or 2 MiB */
+    unsigned shift;             /* log2 of the unit: 4 KiB, 2 MiB or 1 GiB */
     uint64_t *done;             /* a bit for each unit that has memory */
     size_t done_size;           /* bytes */
 };

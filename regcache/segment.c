@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,12 +26,14 @@
 
 #include "pinwheel/kdriver.h"
 
-static int file_memfd(const struct pw_sys *sys, bool huge, int *fd)
+static int file_memfd(const struct pw_sys *sys, enum pw_segment_kind kind, int *fd)
 {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 
-    if (huge)
+    if (kind == PW_SEGMENT_HUGETLB)
         flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+    if (kind == PW_SEGMENT_GIGANTIC)
+        flags |= MFD_HUGETLB | MFD_HUGE_1GB;
 
     /* vm.memfd_noexec=2 insists on NOEXEC_SEAL; before Linux 6.3 it is EINVAL. */
     *fd = sys->memfd_create("pinwheel-pool", flags | MFD_NOEXEC_SEAL);
@@ -67,7 +70,7 @@ static int file_kdriver(const struct pw_sys *sys, size_t size, int *fd)
 static int file_make(const struct pw_sys *sys, enum pw_segment_kind kind, bool *memfd,
                      int *fd)
 {
-    int err = file_memfd(sys, kind == PW_SEGMENT_HUGETLB, fd);
+    int err = file_memfd(sys, kind, fd);
 
     *memfd = err == 0;
     if (kind == PW_SEGMENT_SPARSE && (err == -ENOSYS || err == -EPERM || err == -EACCES))
@@ -120,7 +123,8 @@ int pw_segment_create(const struct pw_sys *sys, size_t size, enum pw_segment_kin
 
     /* Reserved hugepages are the exception that reserves at mmap: a page that somebody
      * else took in the meantime would be a SIGBUS at first touch. */
-    err = pw_segment_map(sys, fd, size, kind != PW_SEGMENT_HUGETLB, &base);
+    *out = (struct pw_segment){ .fd = fd, .size = size, .kind = kind, .limited = !memfd };
+    err = pw_segment_map(sys, fd, size, !pw_segment_reserved(out), &base);
     if (err) {
         close(fd);
         return err;
@@ -128,8 +132,9 @@ int pw_segment_create(const struct pw_sys *sys, size_t size, enum pw_segment_kin
 
     memset(&st, 0, sizeof st);
     fstat(fd, &st);
-    *out = (struct pw_segment){ .fd = fd, .base = base, .size = size, .kind = kind,
-                                .limited = !memfd, .dev = st.st_dev, .ino = st.st_ino };
+    out->base = base;
+    out->dev = st.st_dev;
+    out->ino = st.st_ino;
     return 0;
 }
 
@@ -164,26 +169,39 @@ void pw_segment_destroy(struct pw_segment *seg)
     close(seg->fd);
 }
 
+/* What a mapping of fd must be a multiple of. Reserved hugepages are mapped whole: mmap
+ * refuses to begin within one, and where it is to end within one it maps all of it, over
+ * whatever is there. */
+static size_t file_unit(const struct pw_sys *sys, int fd)
+{
+    struct statfs fs;
+
+    return sys->fstatfs(fd, &fs) || fs.f_type != HUGETLBFS_MAGIC ? 1 : (size_t)fs.f_bsize;
+}
+
 /* mmap aligns to 4 KiB only, and a huge page is mapped by one entry only where
- * address and file offset agree modulo 2 MiB. So take 2 MiB more of address
+ * address and file offset agree modulo its size. So take that much more of address
  * space than needed, map the file in the middle, give the ends back. */
 int pw_segment_map(const struct pw_sys *sys, int fd, size_t size, bool noreserve,
                    void **base)
 {
     int flags = MAP_SHARED | MAP_FIXED | (noreserve ? MAP_NORESERVE : 0);
+    size_t unit = file_unit(sys, fd), align = unit > PW_HUGE ? unit : PW_HUGE;
     char *room, *at, *end;
     int err;
 
-    room = sys->mmap(NULL, size + PW_HUGE, PROT_NONE,
+    if (size & (unit - 1) || size + align < size)
+        return -EINVAL;
+    room = sys->mmap(NULL, size + align, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED)
         return -errno;
-    end = room + size + PW_HUGE;
-    at = room + (-(uintptr_t)room & (PW_HUGE - 1));
+    end = room + size + align;
+    at = room + (-(uintptr_t)room & (align - 1));
 
     if (sys->mmap(at, size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
         err = -errno;
-        munmap(room, size + PW_HUGE);
+        munmap(room, size + align);
         return err;
     }
 

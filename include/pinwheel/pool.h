@@ -35,26 +35,33 @@ struct pw_pool_range {
     size_t size;
 };
 
-/* What backs the segment. AUTO takes the first that works of KDRIVER, 2M, THP, 4K. */
+/* What backs the segment. AUTO takes the first that works of KDRIVER, 2M, 1G, THP, 4K;
+ * and 1G only for pools of 1 GiB and more, of which it takes whole pages. */
 enum pw_pages {
     PW_PAGES_AUTO,
-    PW_PAGES_2M,    /* hugetlbfs pages reserved by the administrator */
+    PW_PAGES_2M,    /* hugetlbfs pages of 2 MiB, reserved by the administrator */
     PW_PAGES_THP,   /* transparent huge pages, by MADV_COLLAPSE */
     PW_PAGES_4K,
     PW_PAGES_KDRIVER,   /* pinned hugepages of the kernel driver (kdriver.h) */
+    PW_PAGES_1G,    /* hugetlbfs pages of 1 GiB. The first byte of one takes all of it */
 };
+
+/* The min_size of MPI jobs, and of pw_pool_probe(). */
+#define PW_POOL_SHARE_LEAST ((size_t)16 << 20)
 
 struct pw_pool_config {
     size_t size;            /* bytes of address space; 0 = half of RAM divided
-                             * by sharers. Rounded up to 2 MiB. Pages are only
-                             * taken as they are handed out. */
+                             * by sharers. Rounded up to 2 MiB, or 1 GiB: what the
+                             * kind has. Pages are only taken as they are handed
+                             * out. */
     enum pw_pages pages;    /* a fixed kind that this machine refuses is an
                              * error; AUTO never is */
     unsigned sharers;       /* processes of this host that open a pool too (0
                              * counts as 1): reserved hugepages are split, and so
                              * is what this user may have pinned */
-    size_t min_size;        /* the least that is of use; KDRIVER and 2M are
-                             * passed over by AUTO when the share is smaller */
+    size_t min_size;        /* the least that is of use; KDRIVER, 2M and 1G are
+                             * passed over by AUTO when the share is smaller; 1G
+                             * also when it is smaller than a size other than 0 */
 };
 
 struct pw_pool_info {
@@ -129,12 +136,13 @@ void pw_pool_describe(struct pw_pool *pool, struct pw_pool_info *out);
  * microseconds for each 2 MiB. */
 void pw_pool_nodes(struct pw_pool *pool, char *list, size_t room);
 
-/* "pinned hugepages of /dev/pinwheel", "2 MiB hugepages", "transparent hugepages",
- * "4 KiB pages", "auto". */
+/* "pinned hugepages of /dev/pinwheel", "2 MiB hugepages", "1 GiB hugepages",
+ * "transparent hugepages", "4 KiB pages", "auto". */
 const char *pw_pages_name(enum pw_pages pages);
 
 /* A peer's segment, mapped read and write at an address of our own.
- * 0, or -EINVAL  fd is smaller than size: touching it would be a SIGBUS
+ * 0, or -EINVAL  fd is smaller than size: touching it would be a SIGBUS; or size is not
+ *                in whole pages of it
  *       -errno   of fstat or mmap. fd stays the caller's. */
 int pw_pool_map(int fd, size_t size, void **base);
 void pw_pool_unmap(void *base, size_t size);
@@ -143,8 +151,9 @@ void pw_pool_unmap(void *base, size_t size);
  * while we look at it? A memfd sealed against that, or a pool of the driver's. */
 bool pw_pool_steady(int fd);
 
-/* What AUTO would take on this machine, and why not the rest: for pwinfo. Makes
- * and closes a small pool. Returns as pw_pool_open(). */
+/* What AUTO would take on this machine for a pool of default size that is nobody else's,
+ * of PW_POOL_SHARE_LEAST at least, and why not the rest: for pwinfo. Makes and closes a
+ * small pool. Returns as pw_pool_open(). */
 int pw_pool_probe(struct pw_pool_info *out);
 
 #ifdef __cplusplus

@@ -189,6 +189,44 @@ Test(heap_refused, reserved_hugepages_stay_and_are_copied_whole)
     pw_pool_close(pool);
 }
 
+/* A page of 1 GiB is exchanged as a whole, too. */
+Test(heap_refused, of_a_gigabyte_only_what_is_handed_out_is_copied)
+{
+    char *p, *gone, *other;
+    pid_t pid;
+    int status;
+
+    fake.free_1g = 1;
+    pool_make(PW_PAGES_1G);
+    cr_assert(eq(int, heap_make(SIZE_MAX), 0));
+    p = pw_heap_alloc(pool, 100000, 0, 0);
+    gone = pw_heap_alloc(pool, 8 * MIB, 0, 0);
+    other = pw_pool_alloc(pool, 4096, 0);
+    memset(p, 7, 100000);
+    memset(gone, 7, 8 * MIB);
+    other[0] = 7;
+    pw_heap_free(pool, gone);
+    cr_expect(eq(u64, stats().dropped_bytes, 0));
+    cr_assert(eq(int, pw_heap_fork_prepare(pool, PW_HEAP_ALONE), 0));
+    cr_expect(eq(sz, pool->heap.snapshot.n, 1));
+    cr_expect(eq(sz, pool->heap.snapshot.piece[0].len, 1024 * MIB));
+    pid = fork();
+    if (pid == 0) {
+        bool well = !pw_heap_fork_child(pool) && only(p, 100000, 7) && other[0] == 7 &&
+                    only(gone, 8 * MIB, 0);
+
+        other[0] = p[0] = 8;
+        _exit(!well);
+    }
+    pw_heap_fork_parent(pool);
+    waitpid(pid, &status, 0);
+    cr_expect(eq(int, status, 0));
+    cr_expect(eq(chr, p[0], 7));
+    cr_expect(eq(chr, other[0], 7));
+    cr_expect(eq(u64, stats().fork_bytes, 25 * 4096 + 4096));
+    pw_pool_close(pool);
+}
+
 /* A touch beyond what a user may have pinned is a SIGBUS. */
 Test(heap_refused, the_drivers_pages_come_before_the_block_and_go_back)
 {

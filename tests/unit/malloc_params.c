@@ -78,6 +78,8 @@ Test(malloc_params, what_is_set_holds)
     cr_expect(eq(int, p.pool.pages, PW_PAGES_THP));
     setenv("OMPI_MCA_btl_pinwheel_pool_pages", "kdriver", 1);
     cr_expect(eq(int, params().pool.pages, PW_PAGES_KDRIVER));
+    setenv("OMPI_MCA_btl_pinwheel_pool_pages", "1g", 1);
+    cr_expect(eq(int, params().pool.pages, PW_PAGES_1G));
     cr_expect(eq(int, p.fork_copies, false));
     cr_expect(eq(int, p.verbose, true));
 }

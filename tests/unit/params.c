@@ -123,7 +123,7 @@ Test(params, each_kind_of_page_has_its_name)
 {
     const struct { const char *name; enum pw_pages pages; } kinds[] = {
         { "auto", PW_PAGES_AUTO }, { "kdriver", PW_PAGES_KDRIVER }, { "2m", PW_PAGES_2M },
-        { "thp", PW_PAGES_THP }, { "4k", PW_PAGES_4K },
+        { "1g", PW_PAGES_1G }, { "thp", PW_PAGES_THP }, { "4k", PW_PAGES_4K },
     };
     char why[256];
 

@@ -392,6 +392,7 @@ Test(pool, the_probe_names_a_kind_and_says_why_not_a_better_one)
     cr_expect(ne(int, info.pages, PW_PAGES_AUTO));
     cr_expect(eq(int, info.why[0] == '\0', info.pages == PW_PAGES_2M ||
                                          info.pages == PW_PAGES_KDRIVER));
+    cr_expect(le(sz, info.size, info.pages == PW_PAGES_1G ? 1024 * MIB : 2 * MIB));
 }
 
 Test(pool, kinds_have_names)
@@ -402,6 +403,7 @@ Test(pool, kinds_have_names)
     cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_4K), "4 KiB pages"));
     cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_KDRIVER),
                  "pinned hugepages of /dev/pinwheel"));
+    cr_expect(eq(str, (char *)pw_pages_name(PW_PAGES_1G), "1 GiB hugepages"));
     cr_expect(eq(str, (char *)pw_pages_name((enum pw_pages)17), "unknown"));
 }
 

@@ -60,7 +60,7 @@ static int fake_memfd_create(const char *name, unsigned flags)
     if (refused(huge ? FAKE_MEMFD_HUGE : FAKE_MEMFD))
         return -1;
     if (huge)
-        flags &= ~(MFD_HUGETLB | MFD_HUGE_2MB);
+        flags &= MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL;
     return pw_sys_real.memfd_create(name, flags);
 }
 
@@ -130,6 +130,8 @@ static int fake_fstatfs(int fd, struct statfs *out)
 
     if (!err && fake.magic)
         out->f_type = fake.magic;
+    if (!err && fake.block)
+        out->f_bsize = fake.block;
     return err;
 }
 
@@ -165,7 +167,11 @@ static int fake_madvise(void *addr, size_t len, int advice)
     enum fake_call call = advice == MADV_POPULATE_WRITE ? FAKE_POPULATE
                         : advice == MADV_COLLAPSE ? FAKE_COLLAPSE : FAKE_DONTDUMP;
 
-    return refused(call) ? -1 : pw_sys_real.madvise(addr, len, advice);
+    if (refused(call))
+        return -1;
+    if (call == FAKE_POPULATE && (fake.memfd_flags & MFD_HUGE_1GB) == MFD_HUGE_1GB)
+        return 0;
+    return pw_sys_real.madvise(addr, len, advice);
 }
 
 static long fake_move_pages(int pid, unsigned long count, void **pages, const int *nodes,
@@ -190,8 +196,13 @@ static int fake_getrlimit(int resource, struct rlimit *out)
 
 static int fake_read_text(const char *path, char *text, size_t size)
 {
-    bool is_free = strstr(path, "free_hugepages");
+    bool is_free = strstr(path, "free_hugepages"), gigantic = strstr(path, "-1048576kB/");
     int count = is_free ? fake.free_pages : fake.resv_pages;
+
+    if (gigantic)
+        count = is_free ? fake.free_1g : fake.resv_1g;
+    if (strstr(path, "nr_hugepages"))
+        count = fake.all_pages;
 
     if (fake.nodes && strstr(path, "/node/online")) {
         snprintf(text, size, "%s", fake.nodes);
@@ -199,7 +210,7 @@ static int fake_read_text(const char *path, char *text, size_t size)
     }
     if (count < 0)
         return -ENOENT;
-    if (is_free && fake.free_text)
+    if (is_free && fake.free_text && !gigantic)
         snprintf(text, size, "%s", fake.free_text);
     else
         snprintf(text, size, "%d\n", count);

@@ -2,7 +2,8 @@
 /* pool_fake_sys.h - a kernel that refuses what a test asks it to refuse.
  *
  * Calls go to the real kernel unless told otherwise. Hugepages are pretended:
- * the flag is dropped, so that the path runs on machines without any. So is the
+ * the flag is dropped, so that the path runs on machines without any; those of 1 GiB
+ * are populated in words only, and take memory as they are touched. So is the
  * driver: its pools are memfds, which FILL and DRAIN fill and punch.
  */
 #ifndef PW_POOL_FAKE_SYS_H
@@ -23,7 +24,9 @@ enum fake_call {
 #define FAKE_ALWAYS 0
 
 struct fake_sys {
-    int free_pages, resv_pages;     /* -1: no such file */
+    int free_pages, resv_pages;     /* of 2 MiB; -1: no such file */
+    int free_1g, resv_1g;
+    int all_pages;                  /* of either size, in use or not */
     const char *free_text;          /* instead of free_pages, when not NULL */
     const char *nodes;              /* online; pages are on 3 and 5 in turn */
     uint64_t ram;
@@ -31,6 +34,7 @@ struct fake_sys {
     uint64_t pinnable, pinned;      /* bytes, by the driver; 0: there is none */
     unsigned version, services;     /* the driver's */
     long magic;                     /* of the file system that files are in; 0: as is */
+    long block;                     /* its f_bsize; 0: as is */
 
     int calls[FAKE_CALLS];          /* made so far, refused ones included */
     unsigned memfd_flags;           /* of the last memfd_create */

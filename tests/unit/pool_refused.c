@@ -23,6 +23,7 @@
 #include "regcache/segment.h"
 
 #define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
 #define PAGE ((size_t)4096)
 
 static const struct pw_pool_config small = { .size = 16 * MIB };
@@ -105,6 +106,7 @@ static void each_call_refused(const struct pw_pool_config *config, int err)
 
         fake_reset();
         fake.free_pages = 64;
+        fake.free_1g = 2;
         fake.pinnable = config->pages == PW_PAGES_KDRIVER ? 64 * MIB : 0;
         fake_fail_any(nth, err);
         got = pw_pool_open_sys(config, &fake_sys, &pool);
@@ -135,7 +137,7 @@ Test(pool_refused, whichever_call_fails_nothing_is_left_behind)
 {
     struct pw_pool_config config = { .size = 16 * MIB };
 
-    for (int pages = PW_PAGES_AUTO; pages <= PW_PAGES_KDRIVER; pages++) {
+    for (int pages = PW_PAGES_AUTO; pages <= PW_PAGES_1G; pages++) {
         config.pages = (enum pw_pages)pages;
         each_call_refused(&config, ENOMEM);
         each_call_refused(&config, EMFILE);
@@ -543,6 +545,220 @@ Test(pool_refused, hugepages_gone_in_the_meantime_are_done_without)
     cr_expect(eq(int, open_err(&config), -ENOMEM));
 }
 
+/* Of three processes the first has touched one page already: 8 were needed by each. */
+Test(pool_refused, what_the_first_has_touched_does_not_leave_too_little_to_the_last)
+{
+    struct pw_pool_config config = { .size = 64 * MIB, .sharers = 3, .min_size = 16 * MIB };
+
+    fake.free_pages = 23;
+    fake.resv_pages = 7;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_2M));
+    fake.all_pages = 24;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_2M));
+    cr_expect(eq(sz, info_of(&config).size, 16 * MIB));
+    fake.resv_pages = 16;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_2M), "but what is promised is");
+    fake.resv_pages = 7;
+    fake.all_pages = 23;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_2M), "and it is no share of all");
+}
+
+/* ---- reserved hugepages of 1 GiB ---- */
+
+static struct pw_pool_info pool_info(struct pw_pool *pool)
+{
+    struct pw_pool_info info;
+
+    pw_pool_describe(pool, &info);
+    return info;
+}
+
+Test(pool_refused, pages_of_a_gigabyte_come_before_transparent_ones)
+{
+    struct pw_pool_config config = { .size = 2 * GIB };
+    struct pw_pool *pool;
+    struct pw_pool_info info;
+    char *p;
+
+    fake.free_1g = 3;
+    pool = open_ok(&config);
+    info = pool_info(pool);
+    cr_expect(eq(int, info.pages, PW_PAGES_1G));
+    cr_expect(eq(sz, info.size, 2 * GIB));
+    cr_expect(eq(uint, fake.memfd_flags & (MFD_HUGETLB | MFD_HUGE_1GB | MFD_HUGE_2MB),
+                 MFD_HUGETLB | MFD_HUGE_1GB));
+    cr_expect(eq(int, fake.shared_flags & MAP_NORESERVE, 0), "reserved by mmap");
+    expect_why(&info, "no 2 MiB hugepages reserved");
+
+    p = pw_pool_alloc(pool, 3 * MIB, 0);
+    cr_assert(ne(ptr, p, NULL));
+    cr_expect(eq(sz, pw_populate_missing(&pool->populate, 0, 2 * GIB), GIB), "whole pages");
+    cr_expect(ne(ptr, pw_pool_alloc(pool, 900 * MIB, 0), NULL));
+    cr_expect(eq(int, fake.calls[FAKE_POPULATE], 1), "what has memory is not asked for");
+    cr_expect(ne(ptr, pw_pool_alloc(pool, 200 * MIB, 0), NULL), "over a boundary");
+    cr_expect(eq(int, fake.calls[FAKE_POPULATE], 2));
+    cr_expect(eq(int, fake.calls[FAKE_COLLAPSE], 0));
+    pw_pool_close(pool);
+}
+
+Test(pool_refused, better_pages_come_before_those_of_a_gigabyte)
+{
+    struct pw_pool_config config = { .size = 2 * GIB };
+
+    fake.free_1g = 3;
+    fake.free_pages = 64;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_2M));
+    fake.free_pages = 0;
+    fake.pinnable = 64 * MIB;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_KDRIVER));
+}
+
+Test(pool_refused, a_pool_that_needs_less_takes_no_gigabyte_unless_by_name)
+{
+    struct pw_pool_config config = { .size = GIB - 2 * MIB };
+
+    fake.free_1g = 3;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_1G));
+    cr_expect(eq(sz, info_of(&config).size, GIB - 2 * MIB));
+    config.size = 64 * MIB;
+    config.pages = PW_PAGES_1G;
+    cr_expect(eq(sz, info_of(&config).size, GIB));
+    cr_expect(eq(str, info_of(&config).why, ""), "what was asked for");
+}
+
+Test(pool_refused, a_size_somebody_said_is_had_whole_or_of_other_pages)
+{
+    struct pw_pool_config config = { .size = 2 * GIB + 1 };
+    struct pw_pool_info info;
+
+    fake.free_1g = 2;
+    info = info_of(&config);
+    cr_expect(ne(int, info.pages, PW_PAGES_1G));
+    cr_expect(eq(sz, info.size, 2 * GIB + 2 * MIB));
+    expect_why(&info, "2 reserved 1 GiB hugepages for each process, 3 needed");
+    fake.free_1g = 3;
+    cr_expect(eq(sz, info_of(&config).size, 3 * GIB), "rounded up");
+    config.min_size = 4 * GIB;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_1G));
+
+    config.pages = PW_PAGES_1G;
+    cr_expect(eq(int, open_err(&config), -ENOMEM));
+    config.min_size = 16 * MIB;
+    fake.free_1g = 2;
+    cr_expect(eq(sz, info_of(&config).size, 2 * GIB), "by name, what there is");
+    fake.free_1g = 0;
+    cr_expect(eq(int, open_err(&config), -ENOMEM));
+    fake.free_1g = -1;
+    cr_expect(eq(int, open_err(&config), -ENOMEM), "a processor without them");
+}
+
+/* Half of 5 GiB for two: 1.25 for each. */
+Test(pool_refused, the_default_size_is_rounded_down_to_gigabytes)
+{
+    struct pw_pool_config config = { .sharers = 2 };
+
+    fake.ram = 5 * GIB;
+    fake.free_1g = 8;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_1G));
+    cr_expect(eq(sz, info_of(&config).size, GIB));
+    fake.ram = 4 * GIB - MIB;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_1G));
+    config.pages = PW_PAGES_1G;
+    cr_expect(eq(sz, info_of(&config).size, GIB), "by name");
+    fake.ram = 64 * GIB;
+    cr_expect(eq(sz, info_of(&config).size, 4 * GIB), "its share");
+}
+
+/* Two ranks, two pages: the first has touched its own when the second looks. */
+Test(pool_refused, each_of_two_has_one_of_two_gigabytes)
+{
+    struct pw_pool_config config = { .sharers = 2, .min_size = 16 * MIB };
+
+    fake.all_pages = 2;
+    fake.free_1g = 2;
+    fake.resv_1g = 1;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_1G));
+    fake.free_1g = 1;
+    fake.resv_1g = 0;
+    cr_expect(eq(int, info_of(&config).pages, PW_PAGES_1G));
+    fake.resv_1g = 1;
+    cr_expect(ne(int, info_of(&config).pages, PW_PAGES_1G));
+}
+
+Test(pool_refused, gigabytes_gone_in_the_meantime_are_done_without)
+{
+    struct pw_pool_config config = { .size = GIB };
+    struct pw_pool_info info;
+
+    fake.free_1g = 1;
+    fake_fail(FAKE_MMAP, 2, ENOMEM);
+    info = info_of(&config);
+    cr_expect(ne(int, info.pages, PW_PAGES_1G));
+    expect_why(&info, "1 GiB hugepages refused: Cannot allocate memory");
+    fake_fail(FAKE_MEMFD_HUGE, FAKE_ALWAYS, ENODEV);
+    info = info_of(&config);
+    expect_why(&info, "1 GiB hugepages refused: No such device");
+    config.pages = PW_PAGES_1G;
+    cr_expect(eq(int, open_err(&config), -ENOMEM));
+}
+
+/* A page on a node that has none, say. */
+Test(pool_refused, a_gigabyte_that_does_not_come_is_null)
+{
+    struct pw_pool_config config = { .size = 2 * GIB, .pages = PW_PAGES_1G };
+    struct pw_pool *pool;
+
+    fake.free_1g = 2;
+    pool = open_ok(&config);
+    fake_fail(FAKE_POPULATE, 1, EFAULT);
+    cr_expect(eq(ptr, pw_pool_alloc(pool, MIB, 0), NULL));
+    cr_expect(eq(int, fake.calls[FAKE_FALLOCATE], 0), "it may be others' by now");
+    fake_fail(FAKE_POPULATE, 1, EFAULT);
+    cr_expect(eq(ptr, pw_pool_alloc(pool, 2 * GIB, 0), NULL));
+    cr_expect(eq(int, fake.calls[FAKE_FALLOCATE], 1), "all its own: it goes back");
+    cr_expect(eq(sz, pool_info(pool).used, 0));
+    cr_expect(ne(ptr, pw_pool_alloc(pool, MIB, 0), NULL));
+    pw_pool_close(pool);
+}
+
+/* mmap would map all of the last page, over what lies behind. */
+Test(pool_refused, a_peers_hugepages_are_mapped_whole_and_where_they_may_be)
+{
+    struct pw_pool *pool = open_ok(&small_4k);
+    void *base;
+
+    fake.magic = 0x958458f6;
+    fake.block = GIB;
+    cr_expect(eq(int, pw_pool_map_sys(&fake_sys, pw_pool_fd(pool), 16 * MIB, &base), -EINVAL));
+    fake.block = 16 * MIB;
+    cr_assert(eq(int, pw_pool_map_sys(&fake_sys, pw_pool_fd(pool), 16 * MIB, &base), 0));
+    cr_expect(eq(sz, (uintptr_t)base % (16 * MIB), 0));
+    pw_pool_unmap(base, 16 * MIB);
+    pw_pool_close(pool);
+}
+
+/* What AUTO would take in a job of one process, with little of it. */
+Test(pool_refused, the_probe_asks_for_what_jobs_ask_for)
+{
+    struct pw_pool_info info;
+
+    fake.pinnable = 15 * MIB;
+    cr_assert(eq(int, pw_pool_probe_sys(&fake_sys, &info), 0));
+    cr_expect(ne(int, info.pages, PW_PAGES_KDRIVER));
+    expect_why(&info, "each process may have 15 MiB pinned");
+    fake.pinnable = 16 * MIB;
+    cr_assert(eq(int, pw_pool_probe_sys(&fake_sys, &info), 0));
+    cr_expect(eq(int, info.pages, PW_PAGES_KDRIVER));
+    cr_expect(eq(sz, info.size, 2 * MIB));
+    fake.pinnable = 0;
+    fake.free_pages = 7;
+    fake.free_1g = 4;
+    cr_assert(eq(int, pw_pool_probe_sys(&fake_sys, &info), 0));
+    cr_expect(eq(int, info.pages, PW_PAGES_1G));
+    cr_expect(eq(sz, info.size, GIB));
+    expect_why(&info, "7 reserved 2 MiB hugepages for each process, 8 needed");
+}
+
 Test(pool_refused, without_collapse_small_pages_serve_and_the_reason_is_given)
 {
     struct pw_pool_config config = small;
@@ -794,7 +1010,7 @@ Test(pool_refused, a_probe_that_fails_says_so)
     fake_fail(FAKE_MEMFD, FAKE_ALWAYS, EMFILE);
     cr_expect(eq(int, pw_pool_probe_sys(&fake_sys, &info), -EMFILE));
     fake_reset();
-    fake.free_pages = 1;
+    fake.free_pages = 8;
     cr_expect(eq(int, pw_pool_probe_sys(&fake_sys, &info), 0));
     cr_expect(eq(int, info.pages, PW_PAGES_2M));
 }

@@ -30,6 +30,14 @@ tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pi
 	tests/vm/pinned_stories.c
 tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
+# Pools of reserved pages of 1 GiB.
+vm_tests += tests/vm/gigabytes
+EXTRA_DIST += tests/vm/gigabytes
+check_PROGRAMS += tests/vm/gigantic
+tests_vm_gigantic_SOURCES = tests/vm/gigantic.c
+tests_vm_gigantic_LDADD = libpinwheel.la
+tests_vm_gigantic_LDFLAGS = $(cache_ldflags)
+
 vm_tests += tests/vm/fuzz
 EXTRA_DIST += tests/vm/fuzz tests/vm/fuzz.sh
 check_PROGRAMS += tests/vm/fuzz_kdriver
