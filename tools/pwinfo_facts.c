@@ -130,10 +130,10 @@ static void memlock(struct pw_facts *f)
                  "do not need it");
 }
 
-/* Of 8 hugepages: with interleaving one would say nothing. */
-static void pool_nodes(char list[PW_NAME])
+/* Of 8 hugepages: with interleaving one would say nothing. Or of one of 1 GiB. */
+static void pool_nodes(enum pw_pages pages, char list[PW_NAME])
 {
-    const struct pw_pool_config config = { .size = (size_t)16 << 20 };
+    const struct pw_pool_config config = { .size = (size_t)16 << 20, .pages = pages };
     struct pw_pool *pool;
 
     if (pw_pool_open(&config, &pool))
@@ -146,8 +146,8 @@ static void pool_nodes(char list[PW_NAME])
 static void memory(struct pw_facts *f)
 {
     f->pool_error = pw_pool_probe(&f->pool);
-    if (f->numa_nodes > 1)
-        pool_nodes(f->pool_nodes);
+    if (f->numa_nodes > 1 && !f->pool_error)
+        pool_nodes(f->pool.pages, f->pool_nodes);
     hugepages(&f->huge_2m, "2048kB");
     hugepages(&f->huge_1g, "1048576kB");
     chosen_word("/sys/kernel/mm/transparent_hugepage/enabled", f->thp);
