@@ -115,6 +115,10 @@ struct pw_single_options {
     const char *require[PW_SETTINGS_MAX];   /* MPI_T control variables; else it fails */
 };
 
+/* To what a rank is bound: a core of its own among those of its host; or, for hosts that
+ * are namespaces of one machine, of its own among those of all. */
+enum pw_bind { PW_BIND_NONE, PW_BIND_CORE, PW_BIND_RANK };
+
 enum { PW_PEERS_MAX = 8 };
 
 struct pw_compare_options {
@@ -137,7 +141,10 @@ struct pw_compare_options {
     int rounds;
     const char *osu;                /* directory of OSU's programs; NULL: our own tests */
     bool limit;                     /* what the machine itself needs, too */
-    bool bind;                      /* each rank on a core of its own, where they suffice */
+    enum pw_bind bind;              /* where there are cores enough */
+    const char *hosts;              /* names, comma-separated; NULL: this one alone */
+    int n_hosts;                    /* of them; else 1 */
+    const char *agent;              /* mpirun's way to them; NULL: its own */
     double seconds;                 /* as in pw_single_options */
     double timeout;                 /* of one mpirun, seconds */
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pwbench_cli_compare.c - the options of pwbench compare. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,11 +73,37 @@ static void parse_peers(const char *list, struct pw_compare_options *o)
     }
 }
 
-static bool parse_bind(const char *text)
+static enum pw_bind parse_bind(const char *text)
 {
-    if (strcmp(text, "core") && strcmp(text, "none"))
-        pw_usage_error("--bind knows core and none, not \"%s\"", text);
-    return !strcmp(text, "core");
+    static const char *const names[] = { [PW_BIND_NONE] = "none", [PW_BIND_CORE] = "core",
+                                         [PW_BIND_RANK] = "rank" };
+
+    for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
+        if (!strcmp(text, names[i]))
+            return (enum pw_bind)i;
+    pw_usage_error("--bind knows core, rank and none, not \"%s\"", text);
+}
+
+/* Of letters that mean nothing to mpirun: it would take slots after a colon. */
+static void parse_hosts(const char *list, struct pw_compare_options *o)
+{
+    const char *item;
+    size_t len;
+
+    o->hosts = list;
+    o->n_hosts = 0;
+    if (strlen(list) > PW_HOSTS_TEXT / 2)
+        pw_usage_error("--hosts takes at most %d letters", PW_HOSTS_TEXT / 2);
+    while ((item = pw_list_next(&list, &len)) != NULL) {
+        for (size_t i = 0; i < len; i++)
+            if (!isalnum((unsigned char)item[i]) && !strchr("._-", item[i]))
+                len = 0;
+        if (len == 0)
+            pw_usage_error("--hosts takes names, as in a,b, not \"%s\"", o->hosts);
+        o->n_hosts++;
+    }
+    if (o->n_hosts < 2)
+        pw_usage_error("--hosts takes two at least");
 }
 
 /* Before the options are read, so that they have the last word. */
@@ -84,7 +111,8 @@ static void compare_defaults(struct pw_compare_options *o, bool quick)
 {
     *o = (struct pw_compare_options){
         .mpirun = PW_MPIRUN, .rounds = quick ? 3 : 5,
-        .seconds = quick ? 0.03 : 0.1, .timeout = 60, .bind = pw_cores_usable() >= 2,
+        .seconds = quick ? 0.03 : 0.1, .timeout = 60, .n_hosts = 1,
+        .bind = pw_cores_usable() >= 2 ? PW_BIND_CORE : PW_BIND_NONE,
         .window_kind = -1, .mpich_pwbench = pw_mpich_pwbench(),
     };
     parse_transport("subject", "pinwheel", strlen("pinwheel"), &o->subject);
@@ -109,6 +137,28 @@ static void compare_check_ranks(const struct pw_compare_options *o)
             pw_usage_error("%s runs between an even number of ranks, not %d",
                         pw_test_info[t].name, o->ranks);
     }
+}
+
+/* What knows one host only? Ranks that are not given are 2 or 8. */
+static void compare_check_hosts(const struct pw_compare_options *o)
+{
+    for (int t = 0; t < PW_TESTS; t++) {
+        enum pw_kind kind = pw_test_info[t].kind;
+        int ranks = o->ranks ? o->ranks : kind == PW_COLLECTIVE ? 8 : 2;
+
+        if (o->test[t] && kind == PW_STARTUP)
+            pw_usage_error("--hosts: %s is for one host", pw_test_info[t].name);
+        if (o->test[t] && ranks % o->n_hosts)
+            pw_usage_error("--hosts: %d ranks of %s are not the same number on each of %d "
+                           "hosts", ranks, pw_test_info[t].name, o->n_hosts);
+    }
+    if (o->limit)
+        pw_usage_error("--hosts: --limit is for one host");
+    if (o->subject.transport->here_only)
+        pw_usage_error("--hosts: %s reaches nobody on another host", o->subject.name);
+    for (int i = 0; i < o->n_peers; i++)
+        if (o->peer[i].transport->here_only)
+            pw_usage_error("--hosts: %s reaches nobody on another host", o->peer[i].name);
 }
 
 /* Is there something that has a limit, and are there cores for it? */
@@ -183,6 +233,10 @@ static void compare_check(const struct pw_compare_options *o)
             pw_usage_error("%s is one-sided only; give --tests put,get,fadd,cas",
                            subject->name);
     compare_check_ranks(o);
+    if (o->hosts)
+        compare_check_hosts(o);
+    else if (o->agent)
+        pw_usage_error("--agent is the way to --hosts, and there are none");
     if (o->limit)
         compare_check_limit(o);
     if (o->osu)
@@ -209,6 +263,8 @@ int pw_compare_main(int argc, char **argv)
         { "rounds", required_argument, NULL, OPT_ROUNDS },
         { "seconds", required_argument, NULL, OPT_SECONDS },
         { "bind", required_argument, NULL, OPT_BIND },
+        { "hosts", required_argument, NULL, OPT_HOSTS },
+        { "agent", required_argument, NULL, OPT_AGENT },
         { "osu", required_argument, NULL, OPT_OSU },
         { "limit", no_argument, NULL, OPT_LIMIT },
         { "quick", no_argument, NULL, OPT_QUICK },
@@ -245,6 +301,8 @@ int pw_compare_main(int argc, char **argv)
         case OPT_ROUNDS: o.rounds = (int)pw_parse_long("rounds", optarg, 1, 1000); break;
         case OPT_SECONDS: o.seconds = pw_parse_seconds("seconds", optarg); break;
         case OPT_BIND: o.bind = parse_bind(optarg); break;
+        case OPT_HOSTS: parse_hosts(optarg, &o); break;
+        case OPT_AGENT: o.agent = optarg; break;
         case OPT_OSU: o.osu = optarg; break;
         case OPT_LIMIT: o.limit = true; break;
         case OPT_TIMEOUT: o.timeout = pw_parse_seconds("timeout", optarg); break;

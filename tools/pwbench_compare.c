@@ -206,7 +206,7 @@ static bool takes_part(const struct compare *c, int i, enum pw_test test)
         return false;
     if (c->runner[i].out[kind] || (t->one_sided_only && kind != PW_ONE_SIDED))
         return false;
-    return i == 0 || c->o->n_peers > 0 || t->usual[kind];
+    return i == 0 || c->o->n_peers > 0 || pw_transport_usual(t, c->o, kind);
 }
 
 /* For whoever wants to see all that the subject had to say. */
@@ -393,7 +393,7 @@ static bool usual_somewhere(const struct pw_compare_options *o,
     if (t->mpich && (o->osu || !o->mpich_pwbench))
         return false;
     for (int test = 0; test < PW_TESTS; test++)
-        if (o->test[test] && t->usual[pw_test_info[test].kind])
+        if (o->test[test] && pw_transport_usual(t, o, pw_test_info[test].kind))
             return true;
     return false;
 }
@@ -514,6 +514,8 @@ int pw_compare_run(const struct pw_compare_options *o)
         printf("Data was verified at every size%s. ratio: time of %s over time of the best "
                "peer; below 1, %s is faster.\n", o->osu ? ", by pwbench's own tests" : "",
                o->subject.name, o->subject.name);
+    if (exit_code == 0 && o->hosts)
+        printf("Between the hosts %s.\n", o->hosts);
     if (exit_code == 0 && o->limit)
         printf("limit: the same messages between two processes on the same cores, without "
                "MPI; ratio: time of %s over that.\n", o->subject.name);

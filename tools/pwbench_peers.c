@@ -27,32 +27,45 @@
     "pml_ucx_tls", "any", "pml_ucx_devices", "any", \
     "opal_common_ucx_tls", "any", "opal_common_ucx_devices", "any"
 
+/* By libfabric's messages. Debian's openmpi-mca-params.conf would leave it out. */
+#define OFI_MCA(provider) \
+    "pml", "cm", "mtl", "ofi", "mtl_ofi_provider_include", provider, "btl", "self", \
+    "osc", "^ucx"
+
 /* Windows: where it is a peer, the kind over which it is fastest. pinwheel has
  * MPI_Win_create, which cannot be turned into one segment for all. */
 static const struct pw_transport transports[] = {
     { .name = "pinwheel", .ours = true,
       .parameters = "btl_pinwheel_",
       .mca = { "pml", "ob1", "btl", "pinwheel,self", "osc", "^ucx" } },
-    { .name = "vader", .usual = TWO_SIDED,
+    { .name = "vader", .usual = TWO_SIDED, .here_only = true,
       .parameters = "btl_vader_",
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "^ucx" } },
-    { .name = "ucx", .usual = TWO_SIDED,
+    { .name = "ucx", .usual = TWO_SIDED, .far = TWO_SIDED,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
       .mca = { UCX_MCA } },
-    { .name = "tcp", .usual = TWO_SIDED,
+    { .name = "tcp", .usual = TWO_SIDED, .far = TWO_SIDED,
       .parameters = "btl_tcp_",
       .mca = { "pml", "ob1", "btl", "tcp,self", "osc", "^ucx" } },
+    { .name = "ofi", .far = TWO_SIDED, .mca = { OFI_MCA("tcp;ofi_rxm") } },
+    { .name = "ofi-net", .far = TWO_SIDED, .mca = { OFI_MCA("net") } },
     { .name = "sm", .usual = ONE_SIDED, .one_sided_only = true, .window_fixed = true,
+      .here_only = true,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "sm" } },
     /* 4.1.4 crashes in a compare-and-swap on MPI_Win_allocate. */
-    { .name = "osc-rdma", .usual = ONE_SIDED, .one_sided_only = true,
+    { .name = "osc-rdma", .usual = ONE_SIDED, .one_sided_only = true, .here_only = true,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_CREATE,
       .mca = { "pml", "ob1", "btl", "vader,self", "osc", "rdma" } },
-    { .name = "osc-ucx", .usual = ONE_SIDED, .one_sided_only = true,
+    { .name = "osc-ucx", .usual = ONE_SIDED, .far = ONE_SIDED, .one_sided_only = true,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
       .mca = { UCX_MCA } },
-    { .name = "mpich", .mpich = true,
+    /* Made of messages. osc/rdma over btl tcp, which would be used where this is not,
+     * fails in 4.1.4. */
+    { .name = "osc-tcp", .far = ONE_SIDED, .one_sided_only = true,
+      .parameters = "btl_tcp_",
+      .mca = { "pml", "ob1", "btl", "tcp,self", "osc", "pt2pt" } },
+    { .name = "mpich", .mpich = true, .here_only = true,
       .usual = { [PW_PAIR] = true, [PW_ONE_SIDED] = true, [PW_COLLECTIVE] = true,
                  [PW_STARTUP] = true } },
 };
@@ -74,9 +87,15 @@ const struct pw_transport *pw_transport_find(const char *name, size_t len)
     return NULL;
 }
 
+bool pw_transport_usual(const struct pw_transport *t, const struct pw_compare_options *o,
+                        enum pw_kind kind)
+{
+    return o->hosts ? t->far[kind] : t->usual[kind];
+}
+
 const char *pw_transport_names(void)
 {
-    return "pinwheel, vader, ucx, tcp, sm, osc-rdma, osc-ucx, mpich";
+    return "pinwheel, vader, ucx, tcp, ofi, ofi-net, sm, osc-rdma, osc-ucx, osc-tcp, mpich";
 }
 
 /* From a build tree (this program is tools/pwbench, or tools/.libs/pwbench under
@@ -145,16 +164,66 @@ static void pushf(struct pw_command *c, int *n, size_t *used, const char *format
     push(c, n, at);
 }
 
+/* Of those of one machine: where hosts are others, they are taken to be like this one. */
+static int ranks_beside(const struct pw_compare_options *o, const struct pw_job *job)
+{
+    return o->bind == PW_BIND_RANK ? job->ranks : job->ranks / o->n_hosts;
+}
+
 /* Does each rank get a core of its own? */
 static bool bound(const struct pw_compare_options *o, const struct pw_job *job)
 {
-    return o->bind && job->ranks <= pw_cores_usable();
+    return o->bind != PW_BIND_NONE && ranks_beside(o, job) <= pw_cores_usable();
 }
 
 /* Unbound ranks may be more than cores; told so, Open MPI's yield when they wait. */
 static bool by_osu(const struct pw_job *job)
 {
     return job->osu && !job->verify;
+}
+
+/* Ranks fill one host after the other: so the pairs of a test are of two hosts. */
+static void push_hosts(struct pw_command *c, int *n, size_t *used,
+                       const struct pw_compare_options *o, const struct pw_job *job)
+{
+    const char *at = o->hosts;
+    char list[PW_HOSTS_TEXT] = "";
+    int len = 0;
+
+    if (!o->hosts)
+        return;
+    for (int i = 0; i < o->n_hosts && len < PW_HOSTS_TEXT; i++) {
+        int name = (int)strcspn(at, ",");
+
+        len += snprintf(list + len, sizeof list - (size_t)len, "%s%.*s:%d", i ? "," : "",
+                        name, at, job->ranks / o->n_hosts);
+        at += name + (at[name] == ',');
+    }
+    push(c, n, "--host");
+    pushf(c, n, used, "%s", list);
+    if (!o->agent)
+        return;
+    push(c, n, "--mca");
+    push(c, n, "plm");
+    push(c, n, "rsh");
+    push(c, n, "--mca");
+    push(c, n, "plm_rsh_agent");
+    push(c, n, o->agent);
+}
+
+/* mpirun counts the cores of each host by itself; where hosts share them, each rank
+ * takes its own before it becomes the program. */
+static void push_own_core(struct pw_command *c, int *n, size_t *used)
+{
+    char cores[256] = "";
+    int len = 0;
+
+    for (int i = 0; pw_core_at(i) >= 0 && len < (int)sizeof cores; i++)
+        len += snprintf(cores + len, sizeof cores - (size_t)len, " %d", pw_core_at(i));
+    push(c, n, "sh");
+    push(c, n, "-c");
+    pushf(c, n, used, "n=$OMPI_COMM_WORLD_RANK; for core in%s; do "
+          "[ $n != 0 ] || exec taskset -c $core \"$0\" \"$@\"; n=$((n - 1)); done", cores);
 }
 
 static void push_openmpi(struct pw_command *c, int *n, size_t *used,
@@ -168,13 +237,15 @@ static void push_openmpi(struct pw_command *c, int *n, size_t *used,
         push(c, n, "--allow-run-as-root");
     push(c, n, "-n");
     pushf(c, n, used, "%d", job->ranks);
-    if (bound(o, job)) {
+    push_hosts(c, n, used, o, job);
+    if (bound(o, job) && o->bind == PW_BIND_CORE) {
         push(c, n, "--bind-to");
         push(c, n, "core");
         push(c, n, "--map-by");
         push(c, n, "core");
     } else {
-        push(c, n, "--oversubscribe");
+        if (!bound(o, job))
+            push(c, n, "--oversubscribe");
         push(c, n, "--bind-to");
         push(c, n, "none");
     }
@@ -188,6 +259,8 @@ static void push_openmpi(struct pw_command *c, int *n, size_t *used,
         push(c, n, v->setting[i].name);
         push(c, n, v->setting[i].value);
     }
+    if (bound(o, job) && o->bind == PW_BIND_RANK)
+        push_own_core(c, n, used);
     push(c, n, by_osu(job) ? job->osu : c->self);
 }
 
@@ -314,7 +387,7 @@ static void push_compute(struct pw_command *c, int *n, size_t *used,
 static void push_effort(struct pw_command *c, int *n, size_t *used,
                         const struct pw_compare_options *o, const struct pw_job *job)
 {
-    bool crowded = job->ranks > pw_cores_usable();
+    bool crowded = ranks_beside(o, job) > pw_cores_usable();
 
     if (job->test == PW_INIT)
         return;

@@ -6,12 +6,14 @@
 
 #include "pwbench.h"
 
-enum { PW_ARGS_MAX = 64, PW_TRANSPORT_MCA = 16 };
+enum { PW_ARGS_MAX = 96, PW_TRANSPORT_MCA = 16, PW_HOSTS_TEXT = 512 };
 
 struct pw_transport {
     const char *name;
     bool one_sided_only;
     bool usual[PW_KINDS];   /* measured by default in tests of that kind? */
+    bool far[PW_KINDS];     /* and between hosts? */
+    bool here_only;         /* reaches nobody on another host */
     bool mpich;             /* runs under MPICH, with a pwbench built for it */
     bool machine;           /* none: what the machine itself needs */
     bool ours;              /* the plugin, perhaps from a build tree */
@@ -38,13 +40,17 @@ struct pw_job {
 struct pw_command {
     const char *argv[PW_ARGS_MAX];
     const char *env[4];
-    char text[2 * PW_SIZES_TEXT + 1024]; /* what argv and env point to */
+    char text[2 * PW_SIZES_TEXT + 2 * PW_HOSTS_TEXT + 1024]; /* what argv and env point to */
     char self[4096];                    /* this program */
     char components[4200];              /* a setting, "" when not needed */
 };
 
 /* NULL when there is none of that name. */
 const struct pw_transport *pw_transport_find(const char *name, size_t len);
+
+/* Is it measured in tests of that kind when nobody has named peers? */
+bool pw_transport_usual(const struct pw_transport *t, const struct pw_compare_options *o,
+                        enum pw_kind kind);
 
 /* The table, n-th entry; NULL behind the last. */
 const struct pw_transport *pw_transport_at(int n);

@@ -9,5 +9,5 @@ tests_net_stream_CPPFLAGS = $(mpi_cppflags)
 tests_net_stream_LDADD = $(mpi_libs)
 
 net_tests += tests/net/machine
-EXTRA_DIST += tests/net/agent tests/net/hosts.sh tests/net/lib.sh tests/net/machine \
+EXTRA_DIST += tests/net/agent tests/net/bench tests/net/hosts.sh tests/net/lib.sh tests/net/machine \
 	tests/net/shell
