@@ -25,7 +25,18 @@ libpwnic_la_SOURCES = \
 	btl/nic/shm_reach.c \
 	btl/nic/shm_share.c \
 	btl/nic/shm_part.h \
-	btl/nic/shm_ring.h
+	btl/nic/shm_ring.h \
+	btl/nic/tcp.c \
+	btl/nic/tcp.h \
+	btl/nic/tcp_address.c \
+	btl/nic/tcp_bulk.c \
+	btl/nic/tcp_link.c \
+	btl/nic/tcp_recv.c \
+	btl/nic/tcp_send.c \
+	btl/nic/tcp_serve.c \
+	btl/nic/tcp_socket.c \
+	btl/nic/tcp_thread.c \
+	btl/nic/tcp_wire.h
 
 noinst_LTLIBRARIES += libpwcore.la
 libpwcore_la_SOURCES = \

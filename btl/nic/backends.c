@@ -2,9 +2,10 @@
 /* backends.c - the NIC backends of this build, best first. */
 #include "pinwheel/nic.h"
 
-extern const struct pw_nic_ops pw_nic_shm;
+extern const struct pw_nic_ops pw_nic_shm, pw_nic_tcp;
 
 const struct pw_nic_ops *const pw_nic_backends[] = {
     &pw_nic_shm,
+    &pw_nic_tcp,
     NULL,
 };

@@ -215,10 +215,12 @@ static void caller_ends_a_wait(const struct subject *s)
 
     rig_open(&p.a, s, NULL);
     rig_open(&p.b, s, NULL);
+    p.b.elsewhere = true;
     REQUIRE_EQ(pthread_create(&sleeper, NULL, sleeper_main, &p.b), 0);
     rig_connect_like(&p.a, &p.ab, p.b.address, p.b.address_len, &small_frames);
     send_all(&p.ab, 1);
     pthread_join(sleeper, NULL);
+    p.b.elsewhere = false;
     CHECK(p.b.callers >= 1);
     pair_close(&p);
 }

@@ -41,6 +41,10 @@ static void crowd_open(struct crowd *c, const struct subject *s)
             conn->tag_out = (uint32_t)(i * CROWD + j);
             conn->tag_in = (uint32_t)(j * CROWD + i);
         }
+    for (int i = 0; i < CROWD; i++)
+        for (int j = 0; j < CROWD; j++)
+            if (i != j)
+                conn_await_up(&c->conn[i][j]);
 }
 
 static void all_to_all(const struct subject *s)
@@ -146,7 +150,8 @@ static void recv_and_connect(struct conn *conn, uint32_t imm, const void *data,
     REQUIRE(!joiner->connected);
     joiner->connected = true;
     rig_connect(conn->rig, &joiner->second, data, len);
-    REQUIRE_EQ(conn->rig->nic->ops->send_inline(joiner->second.peer, 0, NULL, 0), 0);
+    if (!rig_answers(conn->rig))
+        REQUIRE_EQ(conn->rig->nic->ops->send_inline(joiner->second.peer, 0, NULL, 0), 0);
 }
 
 static void upcalls_may_connect(const struct subject *s)
@@ -164,6 +169,9 @@ static void upcalls_may_connect(const struct subject *s)
     p.ba.arg = &joiner;
     iov = (struct pw_iov){ c.address, c.address_len };
     REQUIRE_EQ(send_now(&p.ab, 0, &iov, 1), 0);
+    conn_await_frames(&p.ba, 1);
+    if (rig_answers(&p.b))
+        REQUIRE_EQ(inline_now(&joiner.second, 0, NULL, 0), 0);
     conn_await_frames(&back, 1);
     rig_close(&c);
     pair_close(&p);

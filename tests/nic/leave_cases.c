@@ -3,10 +3,13 @@
 #define _GNU_SOURCE     /* unshare */
 #include <dirent.h>
 #include <errno.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "party.h"
@@ -376,7 +379,8 @@ static void witness_death(struct conn *victim, const struct scene *scene, int wh
 
     conn_await_down(victim, -ECONNRESET);
     CHECK(clock_ns() - start < 2000000000u || suite_patience_ms > 10000);
-    CHECK(victim->frames >= sent);
+    if (victim->rig->nic->info.flags & PW_NIC_LOSSLESS)
+        CHECK(victim->frames >= sent);
     CHECK(victim->frames <= __atomic_load_n(&scene->tried[which], __ATOMIC_ACQUIRE));
     must_be_broken(victim, &scene->window);
 }
@@ -483,12 +487,25 @@ static void killed_in_mid_transfer(const struct subject *s)
 
 /* ---- nothing stays behind ---- */
 
+/* New networks have theirs down. */
+static void loopback_up(void)
+{
+    struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return;     /* whoever needs it finds out */
+    (void)ioctl(fd, SIOCSIFFLAGS, &ifr);
+    close(fd);
+}
+
 /* A network and a /dev/shm of one's own, in which nobody else leaves things. */
 static bool live_alone(void)
 {
     if (unshare(CLONE_NEWNS | CLONE_NEWNET) &&
         unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET))
         return false;
+    loopback_up();
     return !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
            !mount("tmpfs", "/dev/shm", "tmpfs", 0, NULL);
 }

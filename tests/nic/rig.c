@@ -12,6 +12,7 @@
 #include <time.h>
 
 static _Thread_local struct rig *rigs;
+static _Thread_local bool in_progress;
 
 /* ---- upcalls ---- */
 
@@ -23,6 +24,7 @@ static void up_recv(void *ctx, void *peer, uint32_t imm, const void *data, size_
     conn->rig->upcalls++;
     CHECK(conn->peer);
     CHECK_EQ(conn->downs, 0);
+    CHECK_EQ(conn->ups, rig_answers(conn->rig));
     CHECK(len == 0 || data);
     conn->recv(conn, imm, data, len);
     conn->frames++;
@@ -68,6 +70,17 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     CHECK_EQ(++conn->downs, 1);
 }
 
+static void up_up(void *ctx, void *peer)
+{
+    struct conn *conn = peer;
+
+    REQUIRE(conn && conn->rig == ctx);
+    conn->rig->upcalls++;
+    CHECK(conn->peer);
+    CHECK_EQ(conn->downs, 0);
+    CHECK_EQ(++conn->ups, 1);
+}
+
 /* Not counted, see progress in nic.h. */
 static void up_caller(void *ctx, struct pw_nic *nic, const void *address, size_t len)
 {
@@ -81,9 +94,110 @@ static void up_caller(void *ctx, struct pw_nic *nic, const void *address, size_t
         rig->on_caller(rig);
 }
 
+/* ---- regions ---- */
+
+struct region {
+    struct region *next;
+    uint64_t number, base, len;
+    unsigned access, lent;
+};
+
+static struct region **region_at(struct rig *rig, uint64_t number)
+{
+    struct region **at = &rig->regions;
+
+    while (*at && (*at)->number != number)
+        at = &(*at)->next;
+    return at;
+}
+
+/* Neither counted, and by any thread. */
+static int up_borrow(void *ctx, uint64_t number, uint64_t addr, size_t len, unsigned access)
+{
+    struct rig *rig = ctx;
+    struct region *r;
+    bool ok;
+
+    pthread_mutex_lock(&rig->lock);
+    r = *region_at(rig, number);
+    ok = r && (r->access & access) == access && addr - r->base <= r->len &&
+         len <= r->len - (addr - r->base);
+    if (ok) {
+        r->lent++;
+        rig->lent++;
+    }
+    pthread_mutex_unlock(&rig->lock);
+    return ok ? 0 : -EACCES;
+}
+
+static void up_give_back(void *ctx, uint64_t number)
+{
+    struct rig *rig = ctx;
+    struct region *r;
+
+    pthread_mutex_lock(&rig->lock);
+    r = *region_at(rig, number);
+    if (CHECK(r && r->lent > 0)) {
+        r->lent--;
+        rig->lent--;
+    }
+    pthread_mutex_unlock(&rig->lock);
+}
+
+int rig_pin(struct rig *rig, void *addr, size_t len, unsigned access,
+            struct pw_nic_key *key)
+{
+    struct region *r;
+    int err = rig->nic->ops->pin(rig->nic, addr, len, access, key);
+
+    if (err || !(rig->nic->info.flags & PW_NIC_REGIONS))
+        return err;
+    r = calloc(1, sizeof *r);
+    REQUIRE(r != NULL);
+    *r = (struct region){ .base = (uintptr_t)addr, .len = len, .access = access };
+    pthread_mutex_lock(&rig->lock);
+    r->number = ++rig->last_region;
+    r->next = rig->regions;
+    rig->regions = r;
+    pthread_mutex_unlock(&rig->lock);
+    memset(key, 0, sizeof *key);
+    memcpy(key->bytes, &r->number, sizeof r->number);
+    return 0;
+}
+
+void rig_unpin(struct rig *rig, void *addr, size_t len, const struct pw_nic_key *key)
+{
+    bool lent = true;
+
+    while (rig->nic->info.flags & PW_NIC_REGIONS && lent) {
+        struct region **at, *r;
+        uint64_t number;
+
+        memcpy(&number, key->bytes, sizeof number);
+        pthread_mutex_lock(&rig->lock);
+        at = region_at(rig, number);
+        r = *at;
+        REQUIRE(r != NULL);
+        lent = r->lent;         /* soon it is not */
+        if (!lent) {
+            *at = r->next;
+            free(r);
+        }
+        pthread_mutex_unlock(&rig->lock);
+        sched_yield();
+    }
+    rig->nic->ops->unpin(rig->nic, addr, len, key);
+}
+
 static const struct pw_nic_upcalls upcalls = {
     .recv = up_recv, .complete = up_complete, .down = up_down, .caller = up_caller,
+    .up = up_up, .borrow = up_borrow, .give_back = up_give_back,
 };
+
+bool rig_answers(const struct rig *rig)
+{
+    return rig->nic->info.flags & PW_NIC_ANSWERS;
+}
 
 /* ---- rigs ---- */
 
@@ -101,6 +215,21 @@ void rig_config(const struct rig *rig, const struct rig_options *options,
     out->kernel_copy = !options->no_kernel_copy;
     out->distrust = rig->subject->distrust;
     out->attach = true;
+    out->device = rig->subject->device ? &rig->device : NULL;
+    out->peer_timeout_ms = 4 * suite_patience_ms;   /* nobody is silent that long */
+}
+
+static void device_find(struct rig *rig)
+{
+    struct pw_nic_device *all = calloc(64, sizeof *all);
+    int n = rig->subject->ops->devices(all, 64);
+
+    for (int i = 0; i < n && i < 64; i++)
+        if (!strcmp(all[i].name, rig->subject->device))
+            rig->device = all[i];
+    free(all);
+    if (!rig->device.name[0])
+        case_skip("there is no device %s", rig->subject->device);
 }
 
 void rig_open(struct rig *rig, const struct subject *subject,
@@ -114,6 +243,9 @@ void rig_open(struct rig *rig, const struct subject *subject,
         options = &none;
     memset(rig, 0, sizeof *rig);
     rig->subject = subject;
+    pthread_mutex_init(&rig->lock, NULL);
+    if (subject->device)
+        device_find(rig);
     pool.size = options->pool_bytes ? options->pool_bytes : (size_t)32 << 20;
     REQUIRE_EQ(pw_pool_open(&pool, &rig->pool), 0);
     rig_config(rig, options, &config);
@@ -140,6 +272,14 @@ void rig_close(struct rig *rig)
     struct rig **at = &rigs;
 
     rig->subject->ops->close(rig->nic);
+    CHECK_EQ(rig->lent, 0);
+    while (rig->regions) {
+        struct region *r = rig->regions;
+
+        rig->regions = r->next;
+        free(r);
+    }
+    pthread_mutex_destroy(&rig->lock);
     pw_pool_close(rig->pool);
     ops_free(rig->posted);
     ops_free(rig->finished);
@@ -181,6 +321,15 @@ void conn_disconnect(struct conn *conn)
     conn->peer = NULL;      /* an upcall for it is a failed check from here on */
 }
 
+void conn_await_up(struct conn *conn)
+{
+    struct deadline d = deadline_patient();
+
+    REQUIRE(!in_progress || !rig_answers(conn->rig) || conn->ups);
+    while (rig_answers(conn->rig) && !conn->ups && !conn->downs)
+        REQUIRE(pump_before(&d));
+}
+
 int pump(void)
 {
     int made = 0;
@@ -188,10 +337,14 @@ int pump(void)
     for (struct rig *rig = rigs; rig; rig = rig->next) {
         int n;
 
+        if (rig->elsewhere)
+            continue;
         ops_free(rig->finished);
         rig->finished = NULL;
         rig->upcalls = 0;
+        in_progress = true;
         n = rig->nic->ops->progress(rig->nic);
+        in_progress = false;
         CHECK_EQ(n, rig->upcalls);
         made += n;
     }
@@ -344,6 +497,7 @@ int conn_post(struct conn *conn, uint32_t imm, const void *data, size_t len)
     struct pw_iov iov;
     int err;
 
+    conn_await_up(conn);
     REQUIRE(op != NULL);
     memset(op, 0, sizeof *op);
     op->conn = conn;
@@ -397,6 +551,7 @@ int conn_post_sequence(struct conn *conn, uint32_t seq)
     uint8_t *data = sequence_data(conn, seq, len);
     int err;
 
+    conn_await_up(conn);
     err = sequence_inline(conn, seq, len)
         ? conn->rig->nic->ops->send_inline(conn->peer, seq, data, len)
         : conn_post(conn, seq, data, len);
@@ -452,6 +607,8 @@ void pair_open(struct pair *p, const struct subject *subject,
     rig_open(&p->b, subject, options);
     rig_connect(&p->a, &p->ab, p->b.address, p->b.address_len);
     rig_connect(&p->b, &p->ba, p->a.address, p->a.address_len);
+    conn_await_up(&p->ab);
+    conn_await_up(&p->ba);
 }
 
 void pair_close(struct pair *p)
@@ -471,13 +628,12 @@ void window_open(struct window *w, struct rig *rig, size_t len, bool pooled)
                     : aligned_alloc(4096, (len + 4095) / 4096 * 4096);
     REQUIRE(w->mem != NULL);
     memset(w->mem, 0, len);
-    REQUIRE_EQ(rig->nic->ops->pin(rig->nic, w->mem, len,
-                                  PW_READ | PW_WRITE | PW_ATOMIC, &w->key), 0);
+    REQUIRE_EQ(rig_pin(rig, w->mem, len, PW_READ | PW_WRITE | PW_ATOMIC, &w->key), 0);
 }
 
 void window_close(struct window *w)
 {
-    w->rig->nic->ops->unpin(w->rig->nic, w->mem, w->len, &w->key);
+    rig_unpin(w->rig, w->mem, w->len, &w->key);
     if (w->pooled)
         CHECK_EQ(pw_pool_free(w->rig->pool, w->mem), 0);
     else

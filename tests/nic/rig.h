@@ -7,10 +7,13 @@
 #ifndef PW_NIC_RIG_H
 #define PW_NIC_RIG_H
 
+#include <pthread.h>
+
 #include "pinwheel/pool.h"
 #include "suite.h"
 
 struct op;
+struct region;
 
 struct rig_options {
     uint64_t job;
@@ -23,6 +26,7 @@ struct rig_options {
 struct rig {
     struct rig *next;               /* among those of this thread */
     const struct subject *subject;
+    struct pw_nic_device device;
     struct pw_pool *pool;
     struct pw_nic *nic;
     uint8_t address[PW_NIC_ADDRESS_MAX];
@@ -33,7 +37,12 @@ struct rig {
     size_t caller_len;
     void (*on_caller)(struct rig *rig);
     void *arg;
+    bool elsewhere;                 /* another thread makes its progress: pump() does not */
     struct op *posted, *finished;
+    pthread_mutex_t lock;           /* of the regions, which any thread may borrow */
+    struct region *regions;
+    uint64_t last_region;
+    unsigned lent;                  /* borrowed and not given back */
 };
 
 /* One connection; the cookie is its address. */
@@ -46,6 +55,7 @@ struct conn {
     size_t (*size)(const struct conn *conn, uint32_t seq);  /* of frame seq */
     uint64_t frames;        /* received */
     unsigned posted;        /* operations not complete yet */
+    unsigned ups;
     unsigned downs;
     int cause;              /* of the last down */
 };
@@ -66,13 +76,25 @@ void rig_close(struct rig *rig);
 void rig_config(const struct rig *rig, const struct rig_options *options,
                 struct pw_nic_config *out);
 
-/* Connect to whoever has that address. conn gets recv, arg, size and tags from
+/* pin and unpin; of a NIC that borrows regions, the key is made here. */
+int rig_pin(struct rig *rig, void *addr, size_t len, unsigned access,
+            struct pw_nic_key *key);
+void rig_unpin(struct rig *rig, void *addr, size_t len, const struct pw_nic_key *key);
+
+bool rig_answers(const struct rig *rig);        /* PW_NIC_ANSWERS */
+
+/* Connect to whoever has that address. It does not wait for an answer: the first frame
+ * does, by conn_await_up(). conn gets recv, arg, size and tags from
  * like, so that they hold for the first frame; else it is set up for
  * conn_recv_sequence and empty frames. */
 void rig_connect(struct rig *rig, struct conn *conn, const void *address, size_t len);
 void rig_connect_like(struct rig *rig, struct conn *conn, const void *address,
                       size_t len, const struct conn *like);
 void conn_disconnect(struct conn *conn);
+
+/* Pump until the peer has answered, or is down; at once where none answers. Not in an
+ * upcall. */
+void conn_await_up(struct conn *conn);
 
 /* Progress this thread's rigs. Returns the number of upcalls. Yields when there
  * were none. */

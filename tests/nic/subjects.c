@@ -56,7 +56,8 @@ static void attach_prepare(const struct subject *subject)
     fake_share_install();
 }
 
-/* Each backend twice: as it is, and where peers are not trusted. */
+/* Each backend as it is, networks by the loopback; others once more where peers are not
+ * trusted. */
 static unsigned backends_make(struct subject *out)
 {
     static char names[BACKENDS_MAX][32];
@@ -65,8 +66,12 @@ static unsigned backends_make(struct subject *out)
     for (unsigned i = 0; pw_nic_backends[i] && i < BACKENDS_MAX; i++) {
         const struct pw_nic_ops *ops = pw_nic_backends[i];
 
+        const char *device = ops->devices ? "lo" : NULL;
+
+        out[n++] = (struct subject){ .name = ops->name, .ops = ops, .device = device };
+        if (device)
+            continue;   /* what comes by a wire is copied anyway */
         snprintf(names[i], sizeof names[i], "%s-copy", ops->name);
-        out[n++] = (struct subject){ .name = ops->name, .ops = ops };
         out[n++] = (struct subject){ .name = names[i], .ops = ops, .distrust = true };
         if (!strcmp(ops->name, "shm"))
             out[n++] = (struct subject){ .name = "shm-attach", .ops = ops,

@@ -26,6 +26,7 @@ struct subject {
     bool one_process;       /* its NICs find each other in one process only */
     bool slow;              /* repeat less */
     bool distrust;          /* opened with config.distrust */
+    const char *device;     /* of ops->devices(); NULL: it has none */
     void (*prepare)(const struct subject *subject);     /* may be NULL */
     void (*die)(struct pw_nic *nic);    /* one_process: as if killed now */
     const void *arg;        /* of prepare */

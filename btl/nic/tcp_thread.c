@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tcp_thread.c - what goes on while the program computes, and who is silent.
+ *
+ * One thread for each NIC, from its first peer or caller on. It sleeps. Where nobody has
+ * called progress for TCP_AWAY_MS it does what needs no upcall: it answers callers, serves
+ * puts and gets, sends what did not fit. Else it only says that this process is alive,
+ * where nothing else was said for a while, and looks who has said nothing: TCP acknowledges
+ * for a process that is stopped, so that each process has to speak for itself.
+ */
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tcp.h"
+
+enum { EVENTS = 32, TICK_MS_LEAST = 10, TICK_MS_MOST = 1000, TICKS = 8 };
+
+void tcp_ring(struct tcp_nic *nic)
+{
+    uint64_t one = 1;
+
+    (void)!write(nic->wake, &one, sizeof(one));
+}
+
+int tcp_bulk_look(struct tcp_nic *nic)
+{
+    struct epoll_event ev[EVENTS];
+    int n = epoll_wait(nic->bulk_epoll, ev, EVENTS, 0), made = 0;
+    bool others = false;
+
+    for (int i = 0; i < n; i++)
+        if (ev[i].data.ptr)
+            made += tcp_bulk_step(ev[i].data.ptr);
+        else
+            others = true;
+    if (others) {
+        tcp_accept(nic);
+        tcp_links_step(nic);
+    }
+    return made;
+}
+
+void tcp_flush_all(struct tcp_nic *nic)
+{
+    __atomic_store_n(&nic->blocked, 0, __ATOMIC_RELAXED);
+    for (struct tcp_link *l = nic->links; l; l = l->next) {
+        if (l->leaving)
+            continue;
+        if (l->peer) {
+            pthread_mutex_lock(&l->peer->lock);
+            (void)tcp_flush(l);
+            pthread_mutex_unlock(&l->peer->lock);
+        }
+        if (l->asker || l->server)
+            tcp_bulk_step(l);
+    }
+}
+
+/* ---- alive? ---- */
+
+static void speak(struct tcp_link *l)
+{
+    if (l->peer && pthread_mutex_trylock(&l->peer->lock))
+        return;     /* somebody is speaking */
+    if (!l->said)
+        (void)tcp_say(l, TCP_ALIVE, 0);
+    l->said = false;
+    if (l->peer)
+        pthread_mutex_unlock(&l->peer->lock);
+}
+
+/* The kernel knows when something came, also where our program has not read it. While
+ * something is unread, a full socket may be what keeps the peer from speaking. */
+static void listen_for(struct tcp_nic *nic, struct tcp_link *l)
+{
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof(info);
+    int unread = 0;
+
+    if (ioctl(l->fd, SIOCINQ, &unread) || unread ||
+        getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+        return;
+    if (info.tcpi_last_data_recv * (uint64_t)1000000 > nic->timeout_ns)
+        tcp_link_lose(l, ETIMEDOUT);
+}
+
+static void tick(struct tcp_nic *nic)
+{
+    for (struct tcp_link *l = nic->links; l; l = l->next) {
+        if (l->leaving)
+            continue;
+        speak(l);
+        listen_for(nic, l);
+    }
+    tcp_links_step(nic);
+}
+
+/* ---- the thread ---- */
+
+struct watch {
+    struct tcp_nic *nic;
+    uint32_t polls;             /* when we looked last */
+    uint64_t tick_ns, next_ns;
+};
+
+static bool over(const struct tcp_nic *nic)
+{
+    return __atomic_load_n(&nic->over, __ATOMIC_RELAXED);
+}
+
+/* Has nobody called progress since we looked last, nor is about to? */
+static bool away(struct watch *w)
+{
+    uint32_t polls = __atomic_load_n(&w->nic->polls, __ATOMIC_RELAXED);
+    bool same = polls == w->polls;
+
+    w->polls = polls;
+    return same && !__atomic_load_n(&w->nic->waits, __ATOMIC_RELAXED);
+}
+
+/* Sleep, until something comes if we are to serve, at most until the next tick. */
+static void doze(struct watch *w, bool serving)
+{
+    struct tcp_nic *nic = w->nic;
+    struct pollfd fds[2] = { { .fd = nic->bell, .events = POLLIN },
+                             { .fd = nic->bulk_epoll, .events = POLLIN } };
+    uint64_t now = pw_now_ns();
+    int ms = w->next_ns > now ? (int)((w->next_ns - now) / 1000000) + 1 : 0;
+
+    if (!serving && ms > TCP_AWAY_MS)
+        ms = TCP_AWAY_MS;
+    if (serving && __atomic_load_n(&nic->blocked, __ATOMIC_RELAXED) && ms > 1)
+        ms = 1;
+    (void)!poll(fds, serving ? 2 : 1, ms);
+}
+
+static void serve(struct tcp_nic *nic)
+{
+    pthread_mutex_lock(&nic->lock);
+    tcp_bulk_look(nic);
+    if (__atomic_load_n(&nic->blocked, __ATOMIC_RELAXED))
+        tcp_flush_all(nic);
+    pthread_mutex_unlock(&nic->lock);
+}
+
+static void *thread_main(void *arg)
+{
+    struct watch w = { .nic = arg };
+    bool serving = false;
+
+    w.tick_ns = w.nic->timeout_ns / TICKS;
+    if (w.tick_ns > TICK_MS_MOST * (uint64_t)1000000)
+        w.tick_ns = TICK_MS_MOST * (uint64_t)1000000;
+    if (w.tick_ns < TICK_MS_LEAST * (uint64_t)1000000)
+        w.tick_ns = TICK_MS_LEAST * (uint64_t)1000000;
+    w.next_ns = pw_now_ns() + w.tick_ns;
+    while (!over(w.nic)) {
+        doze(&w, serving);
+        serving = away(&w);
+        if (serving)
+            serve(w.nic);
+        if (pw_now_ns() < w.next_ns)
+            continue;
+        pthread_mutex_lock(&w.nic->lock);
+        tick(w.nic);
+        pthread_mutex_unlock(&w.nic->lock);
+        w.next_ns = pw_now_ns() + w.tick_ns;
+    }
+    return NULL;
+}
+
+void tcp_thread_need(struct tcp_nic *nic)
+{
+    sigset_t all, old;
+
+    if (nic->thread_runs)
+        return;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    nic->thread_runs = !pthread_create(&nic->thread, NULL, thread_main, nic);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+void tcp_thread_end(struct tcp_nic *nic)
+{
+    uint64_t one = 1;
+
+    if (!nic->thread_runs)
+        return;
+    __atomic_store_n(&nic->over, true, __ATOMIC_RELAXED);
+    (void)!write(nic->bell, &one, sizeof(one));
+    pthread_join(nic->thread, NULL);
+    nic->thread_runs = false;
+}
