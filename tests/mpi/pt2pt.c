@@ -12,11 +12,13 @@
 
 enum { GUARD = 64, SLACK = 32, LARGEST = 16 << 20, TAG = 17 };
 
+static int largest;     /* LARGEST, unless the run is to be a short one */
+
 struct pair {
     int peer;
     bool lower;
     enum mem smem, rmem;
-    char *sraw, *rraw;      /* GUARD + SLACK + LARGEST + GUARD each */
+    char *sraw, *rraw;      /* GUARD + SLACK + largest + GUARD each */
     char *s, *r;            /* this message: unaligned starts in them */
     int len;
     uint64_t out, in;       /* seeds of what we send and of what must come */
@@ -239,9 +241,8 @@ static void sizes_make(void)
         for (int d = -1; d <= 1; d++)
             if (p + d > sizes[nsizes - 1])
                 sizes[nsizes++] = p + d;
-    sizes[nsizes++] = 1 << 20;
-    sizes[nsizes++] = 4 << 20;
-    sizes[nsizes++] = LARGEST;
+    for (int len = 1 << 20; len <= largest; len *= 4)
+        sizes[nsizes++] = len;
 }
 
 static void run_mode(struct pair *p, const struct mode *m)
@@ -406,7 +407,7 @@ static void order(struct pair *p)
 static void pair_stories(struct pair *p)
 {
     for (int c = 0; c < 4; c++) {
-        size_t room = 2 * GUARD + SLACK + (size_t)LARGEST;
+        size_t room = 2 * GUARD + SLACK + (size_t)largest;
 
         p->smem = c & 1 ? MEM_POOL : MEM_MALLOC;
         p->rmem = c & 2 ? MEM_POOL : MEM_MALLOC;
@@ -432,6 +433,7 @@ int main(int argc, char **argv)
     struct pair p = { 0 };
 
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 100);
+    largest = story_largest(LARGEST);
     sizes_make();
     p.peer = rank ^ 1;
     p.lower = !(rank & 1);

@@ -120,6 +120,14 @@ void story_fail(const char *file, int line, const char *what, const char *fmt, .
     pthread_mutex_unlock(&lock);
 }
 
+int story_largest(int usual)
+{
+    const char *wish = getenv("PW_TEST_LARGEST");
+    int largest = wish ? atoi(wish) : usual;
+
+    return largest < 1 << 20 ? 1 << 20 : largest;
+}
+
 int story_failures(void)
 {
     return failures;

@@ -61,6 +61,11 @@ bool all_bytes(const void *buf, size_t len, unsigned char byte);
 uint64_t mix(uint64_t a, uint64_t b);           /* a seed out of two numbers */
 uint32_t draw(uint64_t *state);                 /* the next pseudo-random number */
 
+/* Bytes of the largest messages: `usual`, or PW_TEST_LARGEST where the environment has
+ * that; 1 MiB at least, so that each way of moving data is still taken. For machines whose
+ * processors are emulated. */
+int story_largest(int usual);
+
 void *mem_get(enum mem kind, size_t len);       /* aborts when there is none */
 void mem_put(enum mem kind, void *ptr);
 const char *mem_name(enum mem kind);

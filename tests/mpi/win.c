@@ -198,34 +198,36 @@ static void noncontiguous(struct window *w, char *s, char *r)
     MPI_Type_free(&twos);
 }
 
-/* 16 MiB, from malloc'ed and pool memory, to a target that waits in a barrier. */
+/* 16 MiB, or as long as asked for, from malloc'ed and pool memory, to a target that waits
+ * in a barrier. */
 static void large(enum window_kind kind)
 {
-    enum { LARGE = 16 << 20 };
+    int len = story_largest(16 << 20);
+    size_t bytes = (size_t)len;
     struct window w;
 
-    window_open(&w, kind, LARGE, 1);
+    window_open(&w, kind, bytes, 1);
     for (int mem = 0; mem < 2; mem++) {
-        char *buf = mem_get(mem, LARGE);
+        char *buf = mem_get(mem, bytes);
 
         for (int turn = 0; turn < size; turn++) {
             if (rank == turn) {
                 int to = (rank + 1) % size;
-                fill(buf, LARGE, mix((uint64_t)turn, (uint64_t)mem));
+                fill(buf, bytes, mix((uint64_t)turn, (uint64_t)mem));
                 MPI_Win_lock(MPI_LOCK_EXCLUSIVE, to, 0, w.win);
-                MPI_Put(buf, LARGE, MPI_CHAR, to, window_at(&w, to, 0), LARGE, MPI_CHAR, w.win);
+                MPI_Put(buf, len, MPI_CHAR, to, window_at(&w, to, 0), len, MPI_CHAR, w.win);
                 MPI_Win_unlock(to, w.win);
-                memset(buf, 0, LARGE);
+                memset(buf, 0, bytes);
                 MPI_Win_lock(MPI_LOCK_SHARED, to, 0, w.win);
-                MPI_Get(buf, LARGE, MPI_CHAR, to, window_at(&w, to, 0), LARGE, MPI_CHAR, w.win);
+                MPI_Get(buf, len, MPI_CHAR, to, window_at(&w, to, 0), len, MPI_CHAR, w.win);
                 MPI_Win_unlock(to, w.win);
-                same(buf, LARGE, mix((uint64_t)turn, (uint64_t)mem), "get of 16 MiB");
+                same(buf, bytes, mix((uint64_t)turn, (uint64_t)mem), "get of %d bytes", len);
             }
             MPI_Barrier(MPI_COMM_WORLD);
         }
         window_settle(&w);
-        same(w.base, LARGE, mix((uint64_t)((rank + size - 1) % size), (uint64_t)mem),
-             "put of 16 MiB");
+        same(w.base, bytes, mix((uint64_t)((rank + size - 1) % size), (uint64_t)mem),
+             "put of %d bytes", len);
         MPI_Barrier(MPI_COMM_WORLD);    /* the next round writes over it */
         mem_put(mem, buf);
     }
