@@ -216,15 +216,12 @@ static void page_out(void *p)
 /* On one processor: a page that is new may be on another's list for a while. */
 static void swapped_by_another(void)
 {
-    cpu_set_t all, one;
+    cpu_set_t all;
     struct slot s;
     pid_t pid;
     char *p;
 
-    sched_getaffinity(0, sizeof all, &all);
-    CPU_ZERO(&one);
-    CPU_SET(0, &one);
-    sched_setaffinity(0, sizeof one, &one);
+    on_one_processor(&all);
     p = anon(4 * PAGE);
     s = watch(p, PAGE, BOTH);
     /* Only pages that one process alone has are paged out. */
@@ -232,7 +229,7 @@ static void swapped_by_another(void)
     pid = child(page_out, p);
     expect(ended(pid) == 0);
     moved(&s, 1, PW_KD_DISCARD);
-    sched_setaffinity(0, sizeof all, &all);
+    on_all_processors(&all);
 }
 
 static int node_of(char *p)

@@ -83,15 +83,12 @@ static void numa_scans(const char *on)
 static void numa_scan(void)
 {
     time_t late = time(NULL) + LONG_S;
-    cpu_set_t all, one;
+    cpu_set_t all;
     struct slot s;
     long passed;
     char *p;
 
-    sched_getaffinity(0, sizeof all, &all);
-    CPU_ZERO(&one);
-    CPU_SET(0, &one);
-    sched_setaffinity(0, sizeof one, &one);
+    on_one_processor(&all);
     p = anon(4 * MIB);
     s = watch(p, 4 * MIB, BOTH);
     passed = counter("events_passed");
@@ -103,7 +100,7 @@ static void numa_scan(void)
     numa_scans("0");
     expect(passed >= CYCLES, ": only %ld scans", passed);
     moved(&s, 0, 0);
-    sched_setaffinity(0, sizeof all, &all);
+    on_all_processors(&all);
     munmap(p, 4 * MIB);
 }
 

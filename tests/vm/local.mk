@@ -8,7 +8,8 @@ EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/init tests
 	tests/vm/module tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/run tests/vm/watch
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
-watched = tests/vm/watched.c tests/vm/watched.h
+told = tests/vm/told.c tests/vm/told.h
+watched = tests/vm/watched.c tests/vm/watched.h $(told)
 tests_vm_calls_SOURCES = tests/vm/calls.c $(watched)
 tests_vm_changes_SOURCES = tests/vm/changes.c $(watched)
 tests_vm_cycles_SOURCES = tests/vm/cycles.c $(watched)
@@ -27,7 +28,7 @@ tests_vm_cached_LDFLAGS = $(cache_ldflags)
 
 check_PROGRAMS += tests/vm/pinned
 tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pins.c \
-	tests/vm/pinned_stories.c
+	tests/vm/pinned_stories.c $(told)
 tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
 # Pools of reserved pages of 1 GiB.

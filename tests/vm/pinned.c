@@ -14,7 +14,6 @@
 #include "pinned.h"
 
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,47 +22,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static int failures;
-
-void fail(const char *file, int line, const char *what, const char *fmt, ...)
-{
-    va_list ap;
-
-    printf("%s:%d: %s: ", file, line, what);
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf(" (%m)\n");
-    fflush(stdout);
-    failures++;
-}
-
-void give_up(const char *what)
-{
-    printf("%s: %m\n", what);
-    fflush(stdout);
-    _exit(1);
-}
-
-long number_of(const char *path)
-{
-    FILE *f = fopen(path, "r");
-    long n = -1;
-
-    if (!f || fscanf(f, "%ld", &n) != 1)
-        give_up(path);
-    fclose(f);
-    return n;
-}
-
-long counter(const char *name)
-{
-    char path[128];
-
-    snprintf(path, sizeof path, "/sys/class/misc/pinwheel/counters/%s", name);
-    return number_of(path);
-}
 
 int control(void)
 {
@@ -164,33 +122,6 @@ long smaps_kib(const void *p, const char *field)
     if (f)
         fclose(f);
     return kib;
-}
-
-pid_t child(void (*run)(void *), void *arg)
-{
-    pid_t pid;
-
-    fflush(stdout);
-    pid = fork();
-    if (pid < 0)
-        give_up("fork");
-    if (pid == 0) {
-        failures = 0;
-        alarm(60);
-        run(arg);
-        fflush(stdout);
-        _exit(failures != 0);
-    }
-    return pid;
-}
-
-int ended(pid_t pid)
-{
-    int status;
-
-    if (waitpid(pid, &status, 0) != pid)
-        give_up("waitpid");
-    return status;
 }
 
 /* The last descriptor of a process that was killed may be closed after it was waited

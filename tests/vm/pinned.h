@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "pinwheel/kdriver.h"
+#include "tests/vm/told.h"
 
 #define MIB ((size_t)1 << 20)
 #define UNIT (2 * MIB)
@@ -23,20 +24,6 @@ struct story {
     void (*tell)(void);
 };
 extern const struct story stories[];    /* the last one has no name */
-
-/* A failure is counted, and the story goes on. */
-#define expect(cond, ...) \
-    do { \
-        if (!(cond)) \
-            fail(__FILE__, __LINE__, #cond, " " __VA_ARGS__); \
-    } while (0)
-void fail(const char *file, int line, const char *what, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-void give_up(const char *what) __attribute__((noreturn));   /* with errno's text */
-
-/* A process of the story's, and its wait status. It exits 1 after failures. */
-pid_t child(void (*run)(void *), void *arg);
-int ended(pid_t pid);
 
 int control(void);              /* this process's descriptor of the device */
 int pool_make(size_t size);
@@ -53,8 +40,6 @@ void paint(char *p, size_t len, uint64_t seed);
 bool painted(const char *p, size_t len, uint64_t seed);
 bool zero(const char *p, size_t len);
 
-long number_of(const char *path);
-long counter(const char *name);                         /* the driver's */
 long smaps_kib(const void *p, const char *field);       /* of the mapping at p */
 
 /* pinned_pins.c */

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,25 +20,6 @@ enum { LONG_MS = 60000, STEP_MS = 5 };
 int dev = -1;
 const volatile uint64_t *words;
 static size_t words_bytes;
-static unsigned failures;
-
-void fail(const char *file, int line, const char *what, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    printf("%s:%d: %s", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, line, what);
-    vprintf(format, args);
-    putchar('\n');
-    va_end(args);
-    failures++;
-}
-
-void give_up(const char *what)
-{
-    printf("%s: %s\nWRONG %s\n", what, strerror(errno), what);
-    exit(1);
-}
 
 /* ---- stories ---- */
 
@@ -197,31 +177,6 @@ char *shared(int *fd, size_t len)
 
 /* ---- processes ---- */
 
-pid_t child(void (*run)(void *), void *arg)
-{
-    pid_t pid;
-
-    fflush(stdout);
-    pid = fork();
-    if (pid < 0)
-        give_up("fork");
-    if (pid)
-        return pid;
-    failures = 0;
-    run(arg);
-    fflush(stdout);
-    _exit(failures != 0);
-}
-
-int ended(pid_t pid)
-{
-    int status = -1;
-
-    if (waitpid(pid, &status, __WALL) != pid)
-        give_up("waitpid");
-    return status;
-}
-
 struct run {
     void (*run)(void *);
     void *arg;
@@ -247,19 +202,6 @@ void in_cloned_vm(void (*run)(void *), void *arg)
 }
 
 /* ---- counters ---- */
-
-long counter(const char *name)
-{
-    char path[128], text[32] = "";
-    int fd;
-
-    snprintf(path, sizeof path, "/sys/class/misc/pinwheel/counters/%s", name);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof text - 1) <= 0)
-        give_up(path);
-    close(fd);
-    return atol(text);
-}
 
 static void wait_a_little(void)
 {

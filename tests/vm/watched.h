@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "pinwheel/kdriver.h"
+#include "tests/vm/told.h"
 
 #define PAGE ((size_t)4096)
 #define MIB ((size_t)1 << 20)
@@ -26,16 +27,6 @@ struct story {
 /* All of them, or the one that the program's argument names; exits. Each has a
  * descriptor of its own, and fails when one of its watches outlives that. */
 void stories_tell(const struct story *stories, const char *only) __attribute__((noreturn));
-
-/* A failure is counted, and the story goes on. */
-#define expect(cond, ...) \
-    do { \
-        if (!(cond)) \
-            fail(__FILE__, __LINE__, #cond, " " __VA_ARGS__); \
-    } while (0)
-void fail(const char *file, int line, const char *what, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-void give_up(const char *what) __attribute__((noreturn));   /* with errno's text */
 
 extern int dev;                         /* the control descriptor */
 extern const volatile uint64_t *words;  /* mapped */
@@ -65,14 +56,10 @@ char *anon(size_t len);                 /* new memory, all of it written */
 char *anon_huge_aligned(size_t len);    /* likewise, in pages of 4 KiB, from 2 MiB on */
 char *shared(int *fd, size_t len);      /* a file in memory, mapped and written */
 
-/* A process of the story's. It exits 1 after failures of its own. */
-pid_t child(void (*run)(void *), void *arg);
-int ended(pid_t pid);                   /* its wait status */
 /* A process, or a thread without libpthread's knowledge, of this very mm. */
 void in_cloned_vm(void (*run)(void *), void *arg);
 
-/* /sys/class/misc/pinwheel/counters/NAME; and until it has that value. */
-long counter(const char *name);
+/* Until that counter has that value. */
 bool counter_becomes(const char *name, long value);
 /* Until the slot's word has moved, for as long as that may take on a busy machine. */
 bool moves_at_last(const struct slot *s);
