@@ -51,6 +51,7 @@ libpwcore_la_SOURCES = \
 	btl/core/endpoint.c \
 	btl/core/engine.c \
 	btl/core/engine.h \
+	btl/core/failover.c \
 	btl/core/guard.c \
 	btl/core/guard.h \
 	btl/core/idle.c \
@@ -63,11 +64,15 @@ libpwcore_la_SOURCES = \
 	btl/core/path.c \
 	btl/core/path.h \
 	btl/core/pinning.c \
+	btl/core/rails.c \
+	btl/core/rails.h \
 	btl/core/regions.c \
 	btl/core/rescue.c \
 	btl/core/rescue.h \
 	btl/core/samples.c \
 	btl/core/samples.h \
+	btl/core/select.c \
+	btl/core/select.h \
 	btl/core/serve.c \
 	btl/core/transfer.c
 

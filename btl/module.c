@@ -147,6 +147,8 @@ static int engine_open(struct pw_module *m, bool threads)
                                                 .caller = pw_procs_caller };
     struct pw_engine_config config = {
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
+        .if_include = pw_params.if_include, .if_exclude = pw_params.if_exclude,
+        .peer_timeout_ms = (unsigned)pw_params.peer_timeout * 1000,
         .job = (uint64_t)geteuid(), .threads = threads,
         .local_peers = pw_host_ranks() - 1, .queue_bytes = pw_params.queue_size,
         .kernel_copy = pw_params.cma != 0, .attach = pw_params.attach != 0,
@@ -162,8 +164,8 @@ static int engine_open(struct pw_module *m, bool threads)
     pw_costs_load(&config);
     err = pw_engine_open(&config, &m->engine, why);
     if (err == -EINVAL)
-        pw_say(true, "btl_pinwheel_nics=%s: %s. pinwheel is not used.", pw_params.nics,
-               *why ? why : "not possible with these parameters");
+        pw_say(true, "%s. pinwheel is not used.",
+               *why ? why : "btl_pinwheel: not possible with these parameters");
     else if (err)
         pw_say(true, "no NIC can be used: %s. pinwheel is not used.",
                *why ? why : strerror(-err));

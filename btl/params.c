@@ -18,6 +18,8 @@
 
 struct pw_params pw_params = {
     .nics = "",
+    .if_include = "",
+    .if_exclude = "",
     .pool_pages_name = "auto",
     .monitor = "auto",
     .trust = "full",
@@ -69,6 +71,9 @@ static struct number numbers[] = {
     { "sleep_us", "1000", &pw_params.sleep_us, 1, 1000000, true, false,
       "Longest sleep, in microseconds, of a rank that has waited in vain for a while; 0: "
       "never sleep" },
+    { "peer_timeout", "15", &pw_params.peer_timeout, 1, 86400, false, false,
+      "Seconds for which a rank on another host may be out of reach by every path before it "
+      "is given up and the job ends" },
     { "calibrate_ms", "50", &pw_params.calibrate_ms, 1, 60000, true, false,
       "Milliseconds that MPI_Finalize may take to measure what moving bytes costs, in the "
       "first job on a host without a file of pwbench calibrate; 0: never" },
@@ -102,6 +107,11 @@ static const struct {
     { "nics", OPAL_INFO_LVL_2, &pw_params.nics,
       "NIC backends to use, comma-separated; empty: all that this machine can run (pwinfo "
       "lists them)" },
+    { "if_include", OPAL_INFO_LVL_2, &pw_params.if_include,
+      "Network devices to use and no others, comma-separated: names (eth0), addresses, or "
+      "addresses as in 10.0.0.0/8. pwinfo lists the devices; empty: all that lead anywhere" },
+    { "if_exclude", OPAL_INFO_LVL_2, &pw_params.if_exclude,
+      "Network devices not to use, in the same form; wins over if_include" },
     { "pool_pages", OPAL_INFO_LVL_4, &pw_params.pool_pages_name,
       "Pages of the pool: auto (the best to be had), kdriver (pinned hugepages of the "
       "driver, /dev/pinwheel), 2m (reserved hugepages), 1g (reserved ones of 1 GiB), thp "

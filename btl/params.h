@@ -12,6 +12,8 @@
 /* What holds after pw_params_check(); sizes in bytes. */
 struct pw_params {
     char *nics;
+    char *if_include, *if_exclude;
+    size_t peer_timeout;            /* seconds */
     char *pool_pages_name;
     enum pw_pages pool_pages;       /* from the name, by pw_params_check() */
     size_t pool_size;

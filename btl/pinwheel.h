@@ -29,7 +29,7 @@ struct mca_btl_base_endpoint_t {
     struct pw_endpoint *ep;     /* atomic; NULL until it is used, or the peer calls */
     struct opal_proc_t *proc;
     struct mca_btl_base_endpoint_t *next;
-    uint32_t fingerprint;       /* of its address: who calls? */
+    uint32_t fingerprints[PW_KEY_NICS]; /* of its address: who calls? */
     bool near;                  /* of this host */
     bool refused;               /* it could not be opened, and will not be */
     bool told;                  /* its death was reported */
@@ -75,7 +75,7 @@ struct pw_module {
     struct pw_engine *engine;
     struct pw_pool *pool;
     struct mca_btl_base_endpoint_t *endpoints;
-    unsigned n_near;                    /* of them, those of this host */
+    unsigned n_near, n_far;             /* of them, those of this host, and of others */
     mca_btl_base_module_error_cb_fn_t error_cb;
     opal_free_list_t small, large;      /* struct pw_frag */
     opal_free_list_t rdmas;             /* struct pw_rdma */

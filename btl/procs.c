@@ -82,12 +82,23 @@ static struct mca_btl_base_endpoint_t *peer_new(struct pw_module *m,
         peer = calloc(1, sizeof(*peer));
         if (peer) {
             peer->proc = proc;
-            peer->fingerprint = pw_engine_fingerprint(m->engine, address, len,
-                                                      &peer->near);
+            pw_engine_fingerprints(m->engine, address, len, peer->fingerprints,
+                                   &peer->near);
         }
     }
     free(address);
     return peer;
+}
+
+/* Under peers_lock: n more, or one less. */
+static void peer_count(struct pw_module *m, const struct mca_btl_base_endpoint_t *peer,
+                       unsigned n)
+{
+    if (peer->near)
+        m->n_near += n;
+    else
+        m->n_far += n;
+    pw_engine_neighbours(m->engine, m->n_near, m->n_far);
 }
 
 static void peer_list(struct pw_module *m, struct mca_btl_base_endpoint_t *peer)
@@ -95,8 +106,7 @@ static void peer_list(struct pw_module *m, struct mca_btl_base_endpoint_t *peer)
     pthread_mutex_lock(&peers_lock);
     peer->next = m->endpoints;
     m->endpoints = peer;
-    m->n_near += peer->near;
-    pw_engine_neighbours(m->engine, m->n_near);
+    peer_count(m, peer, 1);
     pthread_mutex_unlock(&peers_lock);
 }
 
@@ -109,8 +119,7 @@ static bool peer_unlist(struct pw_module *m, struct mca_btl_base_endpoint_t *pee
         at = &(*at)->next;
     if (*at) {
         *at = peer->next;
-        m->n_near -= peer->near;
-        pw_engine_neighbours(m->engine, m->n_near);
+        peer_count(m, peer, -1u);
     }
     pthread_mutex_unlock(&peers_lock);
     return *at != NULL;
@@ -200,6 +209,14 @@ struct pw_endpoint *pw_peer_open(struct mca_btl_base_endpoint_t *peer)
     return err ? NULL : peer->ep;
 }
 
+static bool peer_is(const struct mca_btl_base_endpoint_t *peer, uint32_t fingerprint)
+{
+    for (int i = 0; i < PW_KEY_NICS; i++)
+        if (peer->fingerprints[i] == fingerprint)
+            return fingerprint != 0;
+    return false;
+}
+
 /* One at a time: who is told that a rank is lost may end the job, or come back here. */
 void pw_procs_caller(void *ctx, uint32_t fingerprint)
 {
@@ -210,7 +227,7 @@ void pw_procs_caller(void *ctx, uint32_t fingerprint)
 
     pthread_mutex_lock(&peers_lock);
     for (peer = m->endpoints; peer; peer = peer->next)
-        if (peer->fingerprint == fingerprint && !peer->ep && !peer->refused)
+        if (peer_is(peer, fingerprint) && !peer->ep && !peer->refused)
             break;
     if (peer)
         err = peer_open(m, peer, why);

@@ -12,16 +12,18 @@
 #include "core.h"
 #include "guard.h"
 #include "path.h"
+#include "rails.h"
 #include "regcache/fnv.h"
 
 /* An engine's address: for each NIC its name's length and bytes, its address's
- * length and bytes. */
-enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 2 };
+ * length and bytes. A name of no length is that of the part before. */
+enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 3 };
 enum { PW_ADDRESS_MAX = PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16) };
 
 int pw_engine_address(struct pw_engine *e, void *out, size_t room)
 {
     uint8_t *p = out, nic_addr[PW_NIC_ADDRESS_MAX];
+    const char *before = "";
     size_t at = 3;
 
     if (room < at)
@@ -31,7 +33,8 @@ int pw_engine_address(struct pw_engine *e, void *out, size_t room)
     p[2] = (uint8_t)e->n_nics;
     for (int i = 0; i < e->n_nics; i++) {
         const struct pw_nic_ops *ops = e->nics[i]->ops;
-        size_t name = strlen(ops->name), len = ops->address(e->nics[i], nic_addr);
+        size_t name = strcmp(ops->name, before) ? strlen(ops->name) : 0;
+        size_t len = ops->address(e->nics[i], nic_addr);
 
         if (at + 2 + name + len > room)
             return -ENOSPC;
@@ -41,159 +44,290 @@ int pw_engine_address(struct pw_engine *e, void *out, size_t room)
         p[at++] = (uint8_t)len;
         memcpy(p + at, nic_addr, len);
         at += len;
+        before = ops->name;
     }
     return (int)at;
 }
 
-/* The part of an engine's address that is for `nic`; NULL when there is none
- * or the address is malformed (then *bad). */
-static const uint8_t *address_part(const struct pw_nic *nic, const void *addr,
-                                   size_t len, size_t *part_len, bool *bad)
-{
-    const uint8_t *p = addr, *end = p + len, *found = NULL;
+/* One NIC's share of an engine's address, as it lies there. */
+struct part {
+    const uint8_t *name, *addr;
+    size_t name_len, len;
+};
 
-    *bad = true;
-    if (len < 3 || p[0] != PW_ADDRESS_MAGIC || p[1] != PW_ADDRESS_VERSION)
-        return NULL;
-    int n = p[2];
-    p += 3;
-    while (n--) {
-        const uint8_t *name = p + 1;
-        if (p == end || (size_t)(end - p) < 2u + *p)
-            return NULL;
-        const uint8_t *part = name + *p;
-        if ((size_t)(end - part) < 1u + *part)
-            return NULL;
-        if (*p == strlen(nic->ops->name) && !memcmp(name, nic->ops->name, *p)) {
-            found = part + 1;
-            *part_len = *part;
-        }
-        p = part + 1 + *part;
+/* One part at *at, the one before it in *p. */
+static bool part_read(const uint8_t **at, const uint8_t *end, struct part *p)
+{
+    const uint8_t *q = *at;
+
+    if (end - q < 2 || end - q < 2 + *q)
+        return false;
+    if (*q) {
+        p->name = q + 1;
+        p->name_len = *q;
     }
-    *bad = false;
-    return found;
+    q += 1 + *q;
+    p->len = *q++;
+    p->addr = q;
+    *at = q + p->len;
+    return p->name_len && (size_t)(end - q) >= p->len;
+}
+
+/* How many parts there are, in the order of the peer's NICs; or -EINVAL. */
+static int address_parts(const void *addr, size_t len, struct part parts[PW_KEY_NICS])
+{
+    const uint8_t *p = addr, *end = p + len;
+    struct part one = { .name_len = 0 };
+    int n;
+
+    if (len < 3 || p[0] != PW_ADDRESS_MAGIC || p[1] != PW_ADDRESS_VERSION ||
+        p[2] > PW_KEY_NICS)
+        return -EINVAL;
+    n = p[2];
+    p += 3;
+    for (int i = 0; i < n; i++) {
+        if (!part_read(&p, end, &one))
+            return -EINVAL;
+        parts[i] = one;
+    }
+    return p == end ? n : -EINVAL;
+}
+
+/* How well does that NIC reach what the part is the address of (enum pw_fit)? */
+static int part_fit(struct pw_nic *nic, const struct part *part)
+{
+    if (strlen(nic->ops->name) != part->name_len ||
+        memcmp(nic->ops->name, part->name, part->name_len))
+        return PW_FIT_NONE;
+    return nic->ops->reachable(nic, part->addr, part->len);
+}
+
+static uint32_t part_print(const struct part *part)
+{
+    return pw_fnv32(PW_FNV32, part->addr, part->len);
 }
 
 bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
 {
-    for (int i = 0; i < e->n_nics; i++) {
-        size_t n;
-        bool bad;
-        const uint8_t *part = address_part(e->nics[i], addr, len, &n, &bad);
-        if (part && e->nics[i]->ops->reachable(e->nics[i], part, n))
-            return true;
-    }
+    struct part parts[PW_KEY_NICS];
+    int n = address_parts(addr, len, parts);
+
+    for (int i = 0; i < e->n_nics; i++)
+        for (int j = 0; j < n; j++)
+            if (part_fit(e->nics[i], &parts[j]))
+                return true;
     return false;
 }
 
-uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len,
-                               bool *near)
+void pw_engine_fingerprints(struct pw_engine *e, const void *addr, size_t len,
+                            uint32_t prints[PW_KEY_NICS], bool *near)
 {
-    uint32_t first = 0;
-    bool found = false;
+    struct part parts[PW_KEY_NICS];
+    int n = address_parts(addr, len, parts);
 
     *near = false;
-    for (int i = 0; i < e->n_nics; i++) {
-        size_t n;
-        bool bad;
-        const uint8_t *part = address_part(e->nics[i], addr, len, &n, &bad);
-
-        if (!part || !e->nics[i]->ops->reachable(e->nics[i], part, n))
-            continue;
-        if (!found)
-            first = pw_fnv32(PW_FNV32, part, n);
-        found = true;
-        *near |= e->nics[i]->info.flags & PW_NIC_SAME_HOST;
-    }
-    return first;
+    memset(prints, 0, PW_KEY_NICS * sizeof(*prints));
+    for (int j = 0; j < n; j++)
+        prints[j] = part_print(&parts[j]);
+    for (int i = 0; i < e->n_nics; i++)
+        for (int j = 0; j < n; j++)
+            if (e->nics[i]->info.flags & PW_NIC_SAME_HOST)
+                *near |= part_fit(e->nics[i], &parts[j]) != PW_FIT_NONE;
 }
 
-void pw_engine_called(struct pw_engine *e, const void *part, size_t len)
-{
-    if (e->config.up->caller)
-        e->config.up->caller(e->config.ctx, pw_fnv32(PW_FNV32, part, len));
-}
-
-/* What follows from how many there are on this host: they may be more than the cores, and
- * each without an endpoint may call. */
-static void reckon_local(struct pw_engine *e)
+/* What follows from how many there are on this host and elsewhere: they may be more than
+ * the cores, and each without an endpoint may call. */
+static void reckon_peers(struct pw_engine *e)
 {
     unsigned told = __atomic_load_n(&e->n_near, __ATOMIC_RELAXED);
     unsigned local = __atomic_load_n(&e->n_local, __ATOMIC_RELAXED);
     unsigned near = told > local ? told : local;
+    unsigned afar = __atomic_load_n(&e->n_far, __ATOMIC_RELAXED);
+    unsigned remote = __atomic_load_n(&e->n_remote, __ATOMIC_RELAXED);
 
     __atomic_store_n(&e->crowded, e->config.cores && near + 1 > e->config.cores,
                      __ATOMIC_RELAXED);
     for (int i = 0; i < e->n_nics; i++)
-        if (e->nics[i]->info.flags & PW_NIC_SAME_HOST)
-            __atomic_store_n(&e->nics[i]->callers, near - local, __ATOMIC_RELAXED);
+        __atomic_store_n(&e->nics[i]->callers,
+                         e->nics[i]->info.flags & PW_NIC_SAME_HOST ? near - local :
+                         afar > remote ? afar - remote : 0, __ATOMIC_RELAXED);
 }
 
-void pw_engine_neighbours(struct pw_engine *e, unsigned n)
+void pw_engine_neighbours(struct pw_engine *e, unsigned near, unsigned afar)
 {
     pw_lock(e);
-    __atomic_store_n(&e->n_near, n, __ATOMIC_RELAXED);
-    reckon_local(e);
+    __atomic_store_n(&e->n_near, near, __ATOMIC_RELAXED);
+    __atomic_store_n(&e->n_far, afar, __ATOMIC_RELAXED);
+    reckon_peers(e);
     pw_unlock(e);
 }
 
-static void count_local(struct pw_endpoint *ep, bool here)
+/* From now on counted as a peer of this host, one of another, or none. */
+static void count_peer(struct pw_endpoint *ep, enum pw_where where)
 {
     struct pw_engine *e = ep->e;
 
-    if (ep->local == here)
+    if (ep->where == where)
         return;
-    ep->local = here;
     pw_lock(e);
-    __atomic_store_n(&e->n_local, e->n_local + (here ? 1 : -1u), __ATOMIC_RELAXED);
-    reckon_local(e);
+    __atomic_store_n(&e->n_local, e->n_local + (where == PW_IS_NEAR) -
+                                  (ep->where == PW_IS_NEAR), __ATOMIC_RELAXED);
+    __atomic_store_n(&e->n_remote, e->n_remote + (where == PW_IS_AFAR) -
+                                   (ep->where == PW_IS_AFAR), __ATOMIC_RELAXED);
+    ep->where = where;
+    reckon_peers(e);
     pw_unlock(e);
 }
 
-/* Connect what each NIC can. Under e->progress. */
+/* ---- paths ---- */
+
+/* What sends and services of that NIC take for granted once it has a peer. */
+static void nic_in_use(struct pw_endpoint *ep, const struct pw_nic *nic)
+{
+    size_t max = nic->info.frame_max;
+
+    /* It borrows regions in threads of its own from now on. */
+    if (nic->info.flags & PW_NIC_REGIONS)
+        ep->e->locks = true;
+    if (!ep->frame_max || max < ep->frame_max)
+        ep->frame_max = max;
+}
+
+/* One more path, if that NIC connects. Under e->progress. */
+static int path_add(struct pw_endpoint *ep, struct pw_nic *nic, int part,
+                    const struct part *where)
+{
+    struct pw_path *path = &ep->paths[ep->n_paths];
+    int err;
+
+    *path = (struct pw_path){ .ep = ep, .nic = nic, .part = part };
+    nic_in_use(ep, nic);
+    err = nic->ops->connect(nic, where->addr, where->len, path, &path->peer);
+    if (err)
+        return err;
+    path->state = nic->info.flags & PW_NIC_ANSWERS ? PW_PATH_TRYING : PW_PATH_UP;
+    count_peer(ep, nic->info.flags & PW_NIC_SAME_HOST ? PW_IS_NEAR : PW_IS_AFAR);
+    /* Pairs with the acquire in pw_path_reach(): other threads look already when we
+     * are here from pw_endpoints_chores(). */
+    __atomic_store_n(&ep->n_paths, ep->n_paths + 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static void why_not(char why[PW_NIC_WHY_MAX], const struct pw_nic *nic, int err)
+{
+    snprintf(why, PW_NIC_WHY_MAX, "%s: %s", nic->ops->name,
+             err == -ECONNREFUSED ? "its process is gone" : strerror(-err));
+}
+
+/* By NICs of this host: each that reaches it. Returns the number of those that do, with a
+ * path or without. */
+static int paths_near(struct pw_endpoint *ep, const struct part *parts, int n, int *err,
+                      char why[PW_NIC_WHY_MAX])
+{
+    int found = 0;
+
+    for (int i = 0; i < ep->e->n_nics; i++) {
+        struct pw_nic *nic = ep->e->nics[i];
+        int j = 0;
+
+        if (!(nic->info.flags & PW_NIC_SAME_HOST))
+            continue;
+        while (j < n && !part_fit(nic, &parts[j]))
+            j++;
+        if (j == n)
+            continue;
+        found++;
+        *err = path_add(ep, nic, j, &parts[j]);
+        if (*err)
+            why_not(why, nic, *err);
+    }
+    return found;
+}
+
+/* By networks: a path for each pair of NICs. */
+static void paths_afar(struct pw_endpoint *ep, const struct part *parts, int n, int *err,
+                       char why[PW_NIC_WHY_MAX])
+{
+    int fit[PW_RAILS][PW_RAILS] = { { 0 } }, n_rails;
+    struct pw_engine *e = ep->e;
+    struct pw_rail rails[PW_PAIRS];
+
+    _Static_assert((int)PW_RAILS == (int)PW_KEY_NICS && (int)PW_PAIRS == (int)PW_PATHS,
+                   "each pair has its path");
+    for (int i = 0; i < e->n_nics; i++)
+        for (int j = 0; j < n && !(e->nics[i]->info.flags & PW_NIC_SAME_HOST); j++)
+            fit[i][j] = part_fit(e->nics[i], &parts[j]);
+    n_rails = pw_rails_pair(fit, rails);
+    for (int r = 0; r < n_rails; r++) {
+        *err = path_add(ep, e->nics[rails[r].own], rails[r].part, &parts[rails[r].part]);
+        if (*err)
+            why_not(why, e->nics[rails[r].own], *err);
+    }
+}
+
+/* Does anything need what a guard gives? */
+static bool guard_needed(const struct pw_endpoint *ep)
+{
+    return ep->n_paths > 1 || !(ep->paths[0].nic->info.flags & PW_NIC_LOSSLESS);
+}
+
+/* Connect what each NIC can. No network to a peer that this host's memory reaches: should
+ * that fail, it does for both. Under e->progress. */
 static int endpoint_connect(struct pw_endpoint *ep, const void *addr, size_t len,
                             char why[PW_NIC_WHY_MAX])
 {
-    struct pw_engine *e = ep->e;
-    bool guarded = false;
-    int err = -EHOSTUNREACH;
+    struct part parts[PW_KEY_NICS];
+    int err = -EHOSTUNREACH, n = address_parts(addr, len, parts);
 
     snprintf(why, PW_NIC_WHY_MAX, "no NIC of this process reaches it");
-    for (int i = 0; i < e->n_nics; i++) {
-        struct pw_nic *nic = e->nics[i];
-        struct pw_path *path = &ep->paths[ep->n_paths];
-        size_t n;
-        bool bad;
-        const uint8_t *part = address_part(nic, addr, len, &n, &bad);
-
-        if (bad)
-            return -EINVAL;
-        if (!part || !nic->ops->reachable(nic, part, n))
-            continue;
-        *path = (struct pw_path){ .ep = ep, .nic = nic };
-        err = nic->ops->connect(nic, part, n, path, &path->peer);
-        if (err) {
-            snprintf(why, PW_NIC_WHY_MAX, "%s: %s", nic->ops->name,
-                     err == -ECONNREFUSED ? "its process is gone" : strerror(-err));
-            continue;
-        }
-        path->alive = true;
-        if (nic->info.flags & PW_NIC_SAME_HOST)
-            count_local(ep, true);
-        guarded |= !(nic->info.flags & PW_NIC_LOSSLESS) || ep->n_paths;
-        /* Pairs with the acquire in pw_path_reach(): other threads look already when we
-         * are here from pw_endpoints_chores(). */
-        __atomic_store_n(&ep->n_paths, ep->n_paths + 1, __ATOMIC_RELEASE);
-    }
+    if (n < 0)
+        return -EINVAL;
+    for (int j = 0; j < n; j++)
+        ep->prints[j] = part_print(&parts[j]);
+    if (!paths_near(ep, parts, n, &err, why))
+        paths_afar(ep, parts, n, &err, why);
     if (!ep->n_paths)
         return err;
-    if (guarded) {
+    if (guard_needed(ep)) {
         err = pw_guard_open(ep);
         if (err)
             return err;
     }
     __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
     return 0;
+}
+
+/* A NIC of a peer that we have an endpoint for calls one of ours that we had not paired it
+ * with. Under e->progress. */
+static void endpoint_called(struct pw_endpoint *ep, struct pw_nic *nic, int j,
+                            const void *addr, size_t len)
+{
+    struct part part = { .addr = addr, .len = len };
+
+    for (int i = 0; i < ep->n_paths; i++)
+        if (ep->paths[i].nic == nic && ep->paths[i].part == j)
+            return;
+    if (ep->where != PW_IS_AFAR || ep->n_paths == PW_PATHS ||
+        path_add(ep, nic, j, &part))
+        return;
+    if (!pw_path_current(ep))
+        __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
+}
+
+void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part, size_t len)
+{
+    uint32_t print = pw_fnv32(PW_FNV32, part, len);
+
+    /* Pairs with the release in endpoint_list(). */
+    for (struct pw_endpoint *ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep;
+         ep = ep->next)
+        for (int j = 0; j < PW_KEY_NICS && pw_endpoint_alive(ep); j++)
+            if (ep->prints[j] == print && ep->n_paths) {
+                endpoint_called(ep, nic, j, part, len);
+                return;
+            }
+    if (e->config.up->caller)
+        e->config.up->caller(e->config.ctx, print);
 }
 
 static struct pw_endpoint *endpoint_new(struct pw_engine *e, void *cookie)
@@ -258,7 +392,7 @@ int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *co
     now = pw_progress_enter(e);
     err = now ? endpoint_connect(ep, addr, len, why) : endpoint_put_off(ep, addr, len);
     if (err) {
-        count_local(ep, false);
+        count_peer(ep, PW_IS_NOWHERE);
         pw_endpoint_free(ep);
     }
     if (now)
@@ -289,7 +423,7 @@ static void endpoint_end(struct pw_endpoint *ep)
 {
     while (ep->waiting && pw_endpoint_alive(ep) && pw_endpoint_pump(ep) > 0)
         ;
-    count_local(ep, false);
+    count_peer(ep, PW_IS_NOWHERE);
     endpoint_unlist(ep);
     pw_endpoint_free(ep);
 }

@@ -4,6 +4,8 @@
  *     engine.c    NICs, progress
  *     connect.c   addresses, endpoints opened and closed
  *     endpoint.c  one peer: messages, what waits for room, its death
+ *     select.c    which devices of which backends are used
+ *     rails.c     which NIC of ours goes with which NIC of a peer
  *     path.c      which path, and which way for a transfer
  *     costs.c     what each way costs, measured before
  *     adapt.c     the same, measured by the transfers themselves
@@ -16,6 +18,7 @@
  *     regions.c   memory that peers may reach, by number
  *     pinning.c   pinned for the NICs, and remembered: the registration cache
  *     metrics.c   what is counted, by name
+ *     failover.c  paths that come up, fail and return
  *     guard.c     copies until acknowledged, replay on another path
  *     idle.c      spin, give way, sleep
  *
@@ -138,27 +141,40 @@ struct pw_exposed {
     unsigned lent;              /* how often a NIC has it, see pw_region_borrow() */
 };
 
+enum pw_path_state {
+    PW_PATH_DOWN,
+    PW_PATH_TRYING,         /* the peer has not answered yet */
+    PW_PATH_UP,
+};
+
+enum { PW_PATHS = 8 };      /* of an endpoint */
+
 struct pw_path {
     struct pw_endpoint *ep;
     struct pw_nic *nic;
     struct pw_nic_peer *peer;
-    bool alive;
+    int part;               /* the place of the peer's NIC among its own: keys go by it */
+    enum pw_path_state state;   /* atomic */
 };
 
 struct pw_guard;
 struct pw_live;
 struct pw_pinning;
 
+enum pw_where { PW_IS_NOWHERE, PW_IS_NEAR, PW_IS_AFAR };
+
 struct pw_endpoint {
     struct pw_engine *e;
     struct pw_endpoint *next;
     void *cookie;
     struct pw_path *path;           /* in use for frames; NULL until opened */
-    struct pw_path paths[PW_KEY_NICS];
+    struct pw_path paths[PW_PATHS];
     int n_paths;
     bool dead;                      /* atomic */
     bool closing;                   /* atomic: no upcalls any more */
-    bool local;                     /* counted in n_local */
+    enum pw_where where;            /* as what it is counted */
+    size_t frame_max;               /* of the paths it has had; set before the first */
+    uint32_t prints[PW_KEY_NICS];   /* of the parts of its address */
     bool waiting;                   /* atomic: something below waits for room */
     struct pw_message *queue, **queue_end;
     struct pw_stream *streams, **streams_end;
@@ -185,12 +201,15 @@ struct pw_idle {
 struct pw_engine {
     struct pw_engine_config config;
     struct pw_nic *nics[PW_KEY_NICS];
+    struct pw_nic_device devices[PW_KEY_NICS];  /* as they were chosen; a NIC may look */
     int n_nics;
     size_t frame_max;
     struct pw_endpoint *endpoints;
     unsigned n_endpoints;           /* atomic */
     unsigned n_local;               /* endpoints on this host */
-    unsigned n_near;                /* atomic: peers on this host, as was told */
+    unsigned n_remote;              /* on others */
+    unsigned n_near, n_far;         /* atomic: peers on this host and on others, as was
+                                     * told */
     bool crowded;                   /* with us, more than there are cores */
     struct pw_costs crowded_costs;  /* then: config.costs, but the peer helps only when it
                                      * has a core */
@@ -200,8 +219,8 @@ struct pw_engine {
     unsigned calls;                 /* of progress */
 
     pthread_mutex_t progress, lock;
-    bool locks;                     /* the program has threads, or a NIC has one that
-                                     * looks at regions */
+    bool locks;                     /* the program has threads, or a NIC in use has one
+                                     * that looks at regions */
     bool in_progress;               /* under progress */
     pthread_t progress_thread;
 
@@ -267,7 +286,12 @@ void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id
 
 /* connect.c */
 void pw_endpoints_chores(struct pw_engine *e);
-void pw_engine_called(struct pw_engine *e, const void *part, size_t len);
+void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part,
+                      size_t len);
+
+/* failover.c: upcalls of NICs. */
+void pw_path_up(struct pw_path *path);
+void pw_path_down(struct pw_path *path, int cause, const char *why);
 
 /* engine.c */
 /* Not recursive: a thread that is in an upcall finds it taken. */

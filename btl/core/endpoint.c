@@ -196,7 +196,7 @@ static size_t piece_of(const struct pw_engine_config *config, const struct pw_st
 /* One DATA frame of a stream: 1 sent, 0 sent and the stream is done, -EAGAIN. */
 static int stream_step(struct pw_endpoint *ep, struct pw_stream *s)
 {
-    size_t room = ep->e->frame_max - sizeof(struct pw_f_data);
+    size_t room = ep->frame_max - sizeof(struct pw_f_data);
     size_t part = s->len - s->sent, piece = piece_of(&ep->e->config, s);
     struct pw_f_data head = { .id = s->id, .offset = s->sent };
     struct pw_iov iov[2];

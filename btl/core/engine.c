@@ -12,10 +12,13 @@
 #include "guard.h"
 #include "idle.h"
 #include "path.h"
+#include "select.h"
 
 /* With more ranks than cores, how long it takes until the peer has one and helps. A guess:
  * it decides where a job begins, what transfers then take decides the rest. */
 enum { PW_TURN_NS = 20000 };
+
+enum { PW_PEER_TIMEOUT_MS = 15000 };
 
 /* Is this thread in an upcall of progress? */
 static bool in_upcall(const struct pw_engine *e)
@@ -26,78 +29,57 @@ static bool in_upcall(const struct pw_engine *e)
                           pthread_self()));
 }
 
-static bool name_listed(const char *list, const char *name)
+/* One after the other behind `why`, at *at. */
+static void why_add(char why[PW_NIC_WHY_MAX], int *at, const struct pw_candidate *c,
+                    const char *reason)
 {
-    size_t n = strlen(name);
-
-    if (!list || !*list)
-        return true;
-    for (const char *p = list; p; p = strchr(p, ',')) {
-        p += *p == ',';
-        if (!strncmp(p, name, n) && (p[n] == ',' || !p[n]))
-            return true;
-    }
-    return false;
+    if (*at < PW_NIC_WHY_MAX)
+        *at += snprintf(why + *at, (size_t)(PW_NIC_WHY_MAX - *at), "%s%s%s%s: %s",
+                        *at ? "; " : "", c->ops->name, c->has_device ? " " : "",
+                        c->has_device ? c->device.name : "", reason);
 }
 
-static bool backend_known(const struct pw_nic_ops *const *backends, const char *name,
-                          size_t len)
+static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
 {
-    for (; *backends; backends++)
-        if (strlen((*backends)->name) == len && !strncmp((*backends)->name, name, len))
-            return true;
-    return false;
-}
-
-static int names_check(const struct pw_engine_config *c, char why[PW_NIC_WHY_MAX])
-{
-    const char *p = c->nics ? c->nics : "";
-
-    while (*p) {
-        size_t n = strcspn(p, ",");
-        if (!backend_known(c->backends, p, n)) {
-            int at = snprintf(why, PW_NIC_WHY_MAX, "there is no NIC backend \"%.*s\"; "
-                              "there are:", (int)(n < 40 ? n : 40), p);
-            for (int i = 0; c->backends[i] && at < PW_NIC_WHY_MAX; i++)
-                at += snprintf(why + at, (size_t)(PW_NIC_WHY_MAX - at), " %s",
-                               c->backends[i]->name);
-            return -EINVAL;
-        }
-        p += n + (p[n] == ',');
-    }
-    return 0;
-}
-
-static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
-{
+    struct pw_nic_device *device = &e->devices[e->n_nics];
     struct pw_nic_config nc = {
         .pool = e->config.pool, .up = &pw_engine_nic_upcalls, .ctx = e,
         .job = e->config.job, .threads = e->config.threads,
         .local_peers = e->config.local_peers, .queue_bytes = e->config.queue_bytes,
         .past_extra_ns = (uint32_t)e->config.costs.past_extra,
         .kernel_copy = e->config.kernel_copy, .attach = e->config.attach,
-        .distrust = e->config.distrust,
+        .distrust = e->config.distrust, .device = c->has_device ? device : NULL,
+        .peer_timeout_ms = e->config.peer_timeout_ms,
     };
-    int at = 0;
+    int err;
 
+    *device = c->device;
+    err = c->ops->open(&nc, &e->nics[e->n_nics]);
+    if (!err)
+        e->n_nics++;
+    return err;
+}
+
+static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
+{
+    struct pw_wish wish = { e->config.nics, e->config.if_include, e->config.if_exclude };
+    int n, at = 0, err = pw_wish_check(&wish, e->config.backends, why);
+    struct pw_candidate *c;
+
+    if (err)
+        return err;
+    c = calloc(PW_CANDIDATES, sizeof(*c));
+    if (!c)
+        return -ENOMEM;
+    n = pw_candidates(e->config.backends, e->config.nics, c, PW_CANDIDATES);
+    pw_select(&wish, c, n, PW_KEY_NICS);
     why[0] = '\0';
-    for (int i = 0; e->config.backends[i] && e->n_nics < PW_KEY_NICS; i++) {
-        const struct pw_nic_ops *ops = e->config.backends[i];
-        struct pw_nic_info info;
-        char reason[PW_NIC_WHY_MAX] = "";
-        int err;
-
-        if (!name_listed(e->config.nics, ops->name))
-            continue;
-        err = ops->probe(&info, reason);
-        if (!err)
-            err = ops->open(&nc, &e->nics[e->n_nics]);
-        if (!err)
-            e->locks |= e->nics[e->n_nics++]->info.flags & PW_NIC_REGIONS;
-        else if (at < PW_NIC_WHY_MAX)
-            at += snprintf(why + at, (size_t)(PW_NIC_WHY_MAX - at), "%s%s: %s",
-                           at ? "; " : "", ops->name, *reason ? reason : strerror(-err));
+    for (int i = 0; i < n; i++) {
+        err = c[i].chosen ? nic_open(e, &c[i]) : 0;
+        if (err || !c[i].chosen)
+            why_add(why, &at, &c[i], err ? strerror(-err) : c[i].why);
     }
+    free(c);
     return e->n_nics ? 0 : -ENODEV;
 }
 
@@ -114,14 +96,14 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     e->config = *config;
     if (!e->config.backends)
         e->config.backends = pw_nic_backends;
+    if (!e->config.peer_timeout_ms)
+        e->config.peer_timeout_ms = PW_PEER_TIMEOUT_MS;
     e->crowded_costs = e->config.costs;
     pw_costs_later(&e->crowded_costs, PW_TURN_NS);
     pthread_mutex_init(&e->progress, NULL);
     pthread_mutex_init(&e->lock, NULL);
     e->locks = e->config.threads;
-    err = names_check(&e->config, why);
-    if (!err)
-        err = nics_open(e, why);
+    err = nics_open(e, why);
     if (!err)
         err = pw_pinning_open(e, why);
     e->keys_size = pw_engine_key_size(e) - offsetof(struct pw_key, nic);
@@ -305,23 +287,19 @@ static void engine_complete(void *ctx, void *op, int status)
 
 static void engine_down(void *ctx, void *cookie, int cause, const char *why)
 {
-    struct pw_path *path = cookie, *best;
-    struct pw_endpoint *ep = path->ep;
-
     (void)ctx;
-    __atomic_store_n(&path->alive, false, __ATOMIC_RELAXED);
-    best = pw_path_best(ep);
-    __atomic_store_n(&ep->path, best, __ATOMIC_RELEASE);
-    if (!best)
-        pw_endpoint_kill(ep, cause, why);
-    else if (ep->guard)
-        pw_guard_replay(ep->guard);
+    pw_path_down(cookie, cause, why);
+}
+
+static void engine_up(void *ctx, void *cookie)
+{
+    (void)ctx;
+    pw_path_up(cookie);
 }
 
 static void engine_caller(void *ctx, struct pw_nic *nic, const void *addr, size_t len)
 {
-    (void)nic;
-    pw_engine_called(ctx, addr, len);
+    pw_engine_called(ctx, nic, addr, len);
 }
 
 const struct pw_nic_upcalls pw_engine_nic_upcalls = {
@@ -329,6 +307,7 @@ const struct pw_nic_upcalls pw_engine_nic_upcalls = {
     .complete = engine_complete,
     .down = engine_down,
     .caller = engine_caller,
+    .up = engine_up,
     .borrow = pw_region_borrow,
     .give_back = pw_region_give_back,
 };

@@ -29,6 +29,8 @@
 struct pw_engine;
 struct pw_endpoint;
 
+enum { PW_KEY_NICS = 4 };       /* NICs of one process, at most */
+
 struct pw_engine_upcalls {
     /* A message; data is valid during the call. cookie: the endpoint's. */
     void (*recv)(void *ctx, void *cookie, uint8_t tag, const void *data, size_t len);
@@ -37,8 +39,8 @@ struct pw_engine_upcalls {
      * with -EPIPE. cause: 0 when it left in good order; why: a sentence. */
     void (*dead)(void *ctx, void *cookie, int cause, const char *why);
 
-    /* A peer has connected to us that we have no endpoint for: the fingerprint is that
-     * of its address. What it sends waits until there is one; open it, from here or
+    /* A peer has connected to us that we have no endpoint for: the fingerprint is one of
+     * those of its address. What it sends waits until there is one; open it, from here or
      * later. Comes again now and then. NULL: nobody wants to know. */
     void (*caller)(void *ctx, uint32_t fingerprint);
 };
@@ -55,6 +57,9 @@ struct pw_engine_config {
     const struct pw_engine_upcalls *up;
     void *ctx;
     const char *nics;           /* names, comma-separated; NULL or "" = all */
+    const char *if_include, *if_exclude;    /* devices, see select.h */
+    unsigned peer_timeout_ms;   /* without any path for so long a peer on another host
+                                 * is dead; 0: 15 s */
     uint64_t job;
     bool threads;
     unsigned local_peers;       /* expected on this host */
@@ -84,7 +89,7 @@ struct pw_engine_config {
 
 /* 0, or -ENODEV  no NIC could be opened; why says for each what is missing
  *       -EINVAL  a name in nics that no backend has, or in monitor that no
- *                monitor has; why names it
+ *                monitor has, or a device that is none; why names it
  *       -ENOMEM */
 int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
                    char why[PW_NIC_WHY_MAX]);
@@ -118,15 +123,15 @@ void pw_engine_bulk(struct pw_engine *e, enum pw_bulk bulk);
 /* Could there be a path to that address? */
 bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len);
 
-/* Of an address that is reachable: what the caller upcall names it by, and whether it is
- * of this host. Two addresses may have one, though hardly ever. With several NICs it is
- * of the first that reaches the peer. */
-uint32_t pw_engine_fingerprint(struct pw_engine *e, const void *addr, size_t len,
-                               bool *near);
+/* What the caller upcall may name a peer with that address by, one for each of its NICs,
+ * then zeros; and whether it is of this host. Two addresses may have one in common, though
+ * hardly ever. */
+void pw_engine_fingerprints(struct pw_engine *e, const void *addr, size_t len,
+                            uint32_t prints[PW_KEY_NICS], bool *near);
 
-/* So many peers there are on this host that may talk to us, those with an endpoint
- * among them. Any thread. */
-void pw_engine_neighbours(struct pw_engine *e, unsigned n);
+/* So many peers there are on this host, and on others, that may talk to us, those with an
+ * endpoint among them. Any thread. */
+void pw_engine_neighbours(struct pw_engine *e, unsigned near, unsigned afar);
 
 /* An endpoint for the peer with that address. Does not wait for the peer.
  * 0, or -EINVAL not an address; -EHOSTUNREACH no NIC reaches it, why says so;
@@ -160,13 +165,12 @@ void pw_endpoint_queue(struct pw_endpoint *ep, uint8_t tag, struct pw_message *m
 
 /* Memory that peers may reach, as they name it. Sent to them as bytes; `len` of
  * them are in use (pw_engine_key_size()). */
-enum { PW_KEY_NICS = 4 };
 struct pw_key {
     uint64_t id;                        /* checked by the owner on each frame */
     uint32_t access;                    /* enum pw_access */
     uint32_t passive;                   /* its owner may be busy computing:
                                          * prefer ways that need no help */
-    struct pw_nic_key nic[PW_KEY_NICS];
+    struct pw_nic_key nic[PW_KEY_NICS]; /* in the order of the owner's NICs */
 };
 size_t pw_engine_key_size(const struct pw_engine *e);
 

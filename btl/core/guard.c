@@ -127,7 +127,7 @@ int pw_guard_send(struct pw_guard *g, unsigned kind, uint8_t tag,
         return -EPIPE;
     for (int i = 0; i < n; i++)
         len += iov[i].len;
-    if (len > g->ep->e->frame_max)      /* no path would ever take it */
+    if (len > g->ep->frame_max)      /* no path would ever take it */
         return -EMSGSIZE;
     pthread_mutex_lock(&g->lock);
     c = copy_at(g, g->next);

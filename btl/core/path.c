@@ -17,32 +17,27 @@ enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c)
     return c->reach == PW_REACH_KERNEL ? bulk : PW_WAY_STREAM;
 }
 
-static bool path_alive(const struct pw_path *p)
-{
-    return __atomic_load_n(&p->alive, __ATOMIC_RELAXED);
-}
-
 struct pw_path *pw_path_best(struct pw_endpoint *ep)
 {
     struct pw_path *best = NULL;
 
     for (int i = 0; i < ep->n_paths; i++) {
         struct pw_path *p = &ep->paths[i];
-        if (path_alive(p) &&
+        if (pw_path_is_up(p) &&
             (!best || p->nic->info.latency_ns < best->nic->info.latency_ns))
             best = p;
     }
     return best;
 }
 
-const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key)
+const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key,
+                                     struct pw_nic_key *room)
 {
-    const struct pw_engine *e = path->ep->e;
-    int i = 0;
-
-    while (i < e->n_nics - 1 && e->nics[i] != path->nic)
-        i++;
-    return key ? &key->nic[i] : NULL;
+    if (!key || !(path->nic->info.flags & PW_NIC_REGIONS))
+        return key ? &key->nic[path->part] : NULL;
+    memset(room, 0, sizeof(*room));
+    memcpy(room, &key->id, sizeof(key->id));
+    return room;
 }
 
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
@@ -55,11 +50,12 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
     *reach = PW_REACH_NONE;
     for (int i = 0; i < n; i++) {
         struct pw_path *p = &ep->paths[i];
+        struct pw_nic_key room;
         enum pw_reach r;
 
-        if (!path_alive(p))
+        if (!pw_path_is_up(p))
             continue;
-        r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key));
+        r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key, &room));
         if (!best || r > *reach) {
             best = p;
             *reach = r;

@@ -26,10 +26,21 @@ struct pw_choice {
 /* KERNEL or STREAM, where both are possible, is as `bulk` says: the caller knows. */
 enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c);
 
-/* The alive path with the least latency; NULL when none is alive. */
+static inline bool pw_path_is_up(const struct pw_path *path)
+{
+    return __atomic_load_n(&path->state, __ATOMIC_RELAXED) == PW_PATH_UP;
+}
+
+/* The one in use for frames; NULL: none is up. */
+static inline struct pw_path *pw_path_current(const struct pw_endpoint *ep)
+{
+    return __atomic_load_n(&ep->path, __ATOMIC_ACQUIRE);
+}
+
+/* The path with the least latency of those that are up; NULL when none is. */
 struct pw_path *pw_path_best(struct pw_endpoint *ep);
 
-/* The path whose NIC reaches that memory best, and how. NULL: none is alive. */
+/* The path whose NIC reaches that memory best, and how. NULL: none is up. */
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
                               const struct pw_key *key, enum pw_reach *reach);
 
@@ -39,7 +50,9 @@ static inline bool pw_path_keyless(const struct pw_path *path)
     return !path->nic->info.key_size || path->nic->info.flags & PW_NIC_KEYS_OPTIONAL;
 }
 
-/* The part of a peer's key that is for the NIC of that path; NULL without a key. */
-const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key);
+/* The part of a peer's key that is for the NIC of that path; NULL without a key. room may
+ * be where it lies. */
+const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key,
+                                     struct pw_nic_key *room);
 
 #endif

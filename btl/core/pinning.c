@@ -124,11 +124,15 @@ bool pw_engine_pins_pool(const struct pw_engine *e)
     return keys_in_use(e) && !keys_optional(e);
 }
 
-/* The same in all ranks, also where one of them cannot pin and another can. */
+/* The same in all ranks, also where one of them cannot pin and another can; ranks of
+ * several hosts may differ in their NICs. */
 size_t pw_engine_key_size(const struct pw_engine *e)
 {
     size_t n = keys_in_use(e);
 
+    for (int i = 0; i < e->n_nics; i++)
+        if (!(e->nics[i]->info.flags & PW_NIC_SAME_HOST))
+            n = PW_KEY_NICS;
     for (size_t i = n; i < (size_t)e->n_nics; i++)
         if (e->nics[i]->info.key_room)
             n = i + 1;

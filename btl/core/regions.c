@@ -119,11 +119,11 @@ int pw_region_borrow(void *ctx, uint64_t id, uint64_t addr, size_t len, unsigned
     struct pw_engine *e = ctx;
     struct pw_exposed *r;
 
-    pw_lock(e);
+    pthread_mutex_lock(&e->lock);
     r = exposed_find(e, id, addr, len, access);
     if (r)
         r->lent++;
-    pw_unlock(e);
+    pthread_mutex_unlock(&e->lock);
     return r ? 0 : -EACCES;
 }
 
@@ -131,9 +131,9 @@ void pw_region_give_back(void *ctx, uint64_t id)
 {
     struct pw_engine *e = ctx;
 
-    pw_lock(e);
+    pthread_mutex_lock(&e->lock);
     e->regions[(uint32_t)id].lent--;
-    pw_unlock(e);
+    pthread_mutex_unlock(&e->lock);
 }
 
 int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,

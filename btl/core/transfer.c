@@ -38,7 +38,8 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
                   pw_done_fn done, void *arg)
 {
     const struct pw_nic_ops *ops = path->nic->ops;
-    const struct pw_nic_key *k = pw_path_key(path, key);
+    struct pw_nic_key room;
+    const struct pw_nic_key *k = pw_path_key(path, key, &room);
     struct pw_op *op = NULL;
     uint64_t id;
     int err;
@@ -313,6 +314,7 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
                        uint64_t remote, uint64_t *result, const struct pw_key *key,
                        pw_done_fn done, void *arg)
 {
+    struct pw_nic_key room;
     struct pw_path *path;
     enum pw_reach reach;
     int err;
@@ -329,7 +331,7 @@ int pw_endpoint_atomic(struct pw_endpoint *ep, const struct pw_atomic *what,
     if (reach == PW_REACH_DIRECT && path->nic->info.flags & PW_NIC_ATOMIC &&
         path->nic->info.flags & PW_NIC_PROMPT) {
         err = path->nic->ops->atomic(path->peer, what, remote, result,
-                                     pw_path_key(path, key), NULL);
+                                     pw_path_key(path, key, &room), NULL);
         if (!err)
             pw_count(&ep->e->stats.atomics_direct, 1);
         if (err != -EOPNOTSUPP)

@@ -27,7 +27,10 @@ static uint32_t fingerprint_of(struct pair_side *seen, struct pair_side *by, boo
 {
     struct address a = address_of(seen);
 
-    return pw_engine_fingerprint(by->e, a.bytes, a.len, near);
+    uint32_t prints[PW_KEY_NICS];
+
+    pw_engine_fingerprints(by->e, a.bytes, a.len, prints, near);
+    return prints[0];
 }
 
 static uint64_t peers_connected(struct pair_side *side)
@@ -83,6 +86,7 @@ Test(callers, one_with_two_nics_is_told_by_the_first_too)
 
 Test(callers, an_address_of_another_host_is_not_near)
 {
+    uint32_t prints[PW_KEY_NICS];
     struct pair p;
     bool near = true;
 
@@ -90,7 +94,8 @@ Test(callers, an_address_of_another_host_is_not_near)
     pair_open(&p, &apart);
     cr_expect(ne(u32, fingerprint_of(&p.a, &p.b, &near), 0));
     cr_expect(not(near));
-    cr_expect(eq(u32, pw_engine_fingerprint(p.a.e, "nonsense", 8, &near), 0));
+    pw_engine_fingerprints(p.a.e, "nonsense", 8, prints, &near);
+    cr_expect(eq(u32, prints[0], 0));
     pair_close(&p);
 }
 
@@ -162,13 +167,13 @@ Test(callers, ranks_that_nobody_talks_to_crowd_the_cores_too)
 
     pair_open(&p, &(struct pair_plan){ .apart = true, .cores = 3 });
     cr_expect(not(p.a.e->crowded));
-    pw_engine_neighbours(p.a.e, 2);
+    pw_engine_neighbours(p.a.e, 2, 0);
     cr_expect(not(p.a.e->crowded));
-    pw_engine_neighbours(p.a.e, 3);
+    pw_engine_neighbours(p.a.e, 3, 0);
     cr_expect(p.a.e->crowded);
     cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
     cr_expect(p.a.e->crowded, "it was one of the three");
-    pw_engine_neighbours(p.a.e, 1);
+    pw_engine_neighbours(p.a.e, 1, 0);
     cr_expect(not(p.a.e->crowded));
     pair_close(&p);
 }
@@ -179,13 +184,13 @@ Test(callers, the_nic_is_told_how_many_may_call)
 
     pair_open(&p, &apart);
     cr_expect(eq(uint, pair_nic(&p.a, 0)->callers, 0));
-    pw_engine_neighbours(p.a.e, 2);
+    pw_engine_neighbours(p.a.e, 2, 0);
     cr_expect(eq(uint, pair_nic(&p.a, 0)->callers, 2));
     cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
     cr_expect(eq(uint, pair_nic(&p.a, 0)->callers, 1));
     pw_endpoint_close(p.a.ep);
     cr_expect(eq(uint, pair_nic(&p.a, 0)->callers, 2));
-    pw_engine_neighbours(p.a.e, 0);
+    pw_engine_neighbours(p.a.e, 0, 0);
     cr_expect(eq(uint, pair_nic(&p.a, 0)->callers, 0));
     pair_close(&p);
 }

@@ -272,7 +272,9 @@ Test(connect, an_address_of_another_version_or_of_something_else_is_none)
     memset(changed.bytes, 0xff, sizeof changed.bytes);
     cr_expect(eq(int, open_at(&p.a, &changed, why), -EINVAL));
     changed = of_b;
-    changed.bytes[2] = 0;       /* of no NIC */
+    changed.bytes[2] = 0;       /* of no NIC, and something behind it */
+    cr_expect(eq(int, open_at(&p.a, &changed, why), -EINVAL));
+    changed.len = 3;
     cr_expect(eq(int, open_at(&p.a, &changed, why), -EHOSTUNREACH));
     pair_close(&p);
 }

@@ -51,6 +51,16 @@ unit_tests += tests/unit/callers
 tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)
 tests_unit_callers_LDADD = $(unit_libs)
 
+# Which devices are used, and which of them with which of a peer.
+unit_tests += tests/unit/select tests/unit/rails
+tests_unit_select_SOURCES = tests/unit/select.c
+tests_unit_select_LDADD = $(unit_libs)
+tests_unit_rails_SOURCES = tests/unit/rails.c
+tests_unit_rails_LDADD = $(unit_libs)
+unit_tests += tests/unit/paths
+tests_unit_paths_SOURCES = tests/unit/paths.c $(pair)
+tests_unit_paths_LDADD = $(unit_libs)
+
 # How much memory a queue of shm takes.
 unit_tests += tests/unit/queue
 tests_unit_queue_SOURCES = tests/unit/queue.c \

@@ -4,6 +4,8 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 struct pair_waits pair_waits;
@@ -15,7 +17,9 @@ unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
 
+static const struct pw_nic_ops *const rails_backends[2];
 static bool keyed, offers, by_kernel, expired;
+static unsigned rails, first_rail;
 
 /* ---- the NICs ---- */
 
@@ -24,13 +28,26 @@ static int nic_open(int kind, const struct pw_nic_config *config, struct pw_nic 
     const struct pw_nic_ops *fake = kind ? &fake_nic_ops2 : &fake_nic_ops;
     int err = pair_open_error[kind];
 
+    if (!kind && config->device)
+        fake_nic_traits(fake)->network = (uint32_t)atoi(config->device->name + 1);
     if (!err)
         err = fake->open(config, out);
     if (!err) {
-        (*out)->ops = pair_backends[kind];
+        (*out)->ops = config->device ? rails_backends[0] : pair_backends[kind];
         (*out)->info.key_size = keyed ? PW_NIC_KEY_MAX : 0;
     }
     return err;
+}
+
+static int pair_devices(struct pw_nic_device *out, int max)
+{
+    cr_assert(le(int, (int)rails, max));
+    for (unsigned i = 0; i < rails; i++) {
+        out[i] = (struct pw_nic_device){ .usable = true };
+        snprintf(out[i].name, sizeof out[i].name, "r%u", first_rail + i);
+        snprintf(out[i].address, sizeof out[i].address, "10.0.%u.1/24", first_rail + i);
+    }
+    return (int)rails;
 }
 
 static int pair_open_1(const struct pw_nic_config *config, struct pw_nic **out)
@@ -193,6 +210,10 @@ static const struct pw_nic_ops table_1 = PAIR_TABLE("fake", 1);
 static const struct pw_nic_ops table_2 = PAIR_TABLE("fake2", 2);
 const struct pw_nic_ops *const pair_backends[] = { &table_1, &table_2, NULL };
 
+/* The first one's, once it has devices. */
+static struct pw_nic_ops table_rails;
+static const struct pw_nic_ops *const rails_backends[2] = { &table_rails, NULL };
+
 /* ---- the sides ---- */
 
 static struct pair_side *sides[2];
@@ -278,6 +299,14 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
     int err;
 
     memset(side, 0, sizeof *side);
+    rails = plan->rails;
+    first_rail = plan->first;
+    if (rails) {
+        table_rails = table_1;
+        table_rails.devices = pair_devices;
+        config.backends = rails_backends;
+        config.if_include = plan->include;
+    }
     keyed = plan->keyed;
     expired = false;
     by_kernel = plan->kernel;
@@ -298,7 +327,7 @@ void pair_side_close(struct pair_side *side)
 
 int pair_meet(struct pair_side *side, struct pair_side *other)
 {
-    uint8_t addr[2 * (PW_NIC_ADDRESS_MAX + 16)];
+    uint8_t addr[PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16)];
     char why[PW_NIC_WHY_MAX];
     int len = pw_engine_address(other->e, addr, sizeof addr);
 

@@ -24,6 +24,10 @@ enum { PAIR_SEEN = 16, PAIR_WAITS = 64 };
  * is cheaper than a stream from 2.3 KB on. */
 struct pair_plan {
     bool two_nics;              /* "fake" and "fake2" */
+    unsigned rails;             /* or so many devices of "fake", "r0" and on, each on a
+                                 * network of its own */
+    unsigned first;             /* the first of them is r`first` */
+    const char *include;        /* of them */
     bool keyed;                 /* NICs give keys, so that they reach what is pinned */
     bool offers;                /* and reach the peer's pool without one */
     bool kernel;                /* and the peer's other memory by the kernel */

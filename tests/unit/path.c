@@ -106,7 +106,8 @@ static void rig_init(struct rig *r, enum pw_reach x, enum pw_reach y, enum pw_re
         r->peers[i].nic = &r->nics[i];
         r->e.nics[i] = &r->nics[i];
         r->ep.paths[i] = (struct pw_path){ .ep = &r->ep, .nic = &r->nics[i],
-                                           .peer = &r->peers[i], .alive = true };
+                                           .peer = &r->peers[i], .part = i,
+                                           .state = PW_PATH_UP };
     }
 }
 
@@ -130,11 +131,11 @@ Test(path, frames_never_take_a_dead_path)
     struct rig r;
 
     rig_init(&r, 0, 0, 0);
-    r.ep.paths[1].alive = false;
+    r.ep.paths[1].state = PW_PATH_DOWN;
     cr_expect(eq(long, best_of(&r), 2));
-    r.ep.paths[2].alive = false;
+    r.ep.paths[2].state = PW_PATH_DOWN;
     cr_expect(eq(long, best_of(&r), 0));
-    r.ep.paths[0].alive = false;
+    r.ep.paths[0].state = PW_PATH_DOWN;
     cr_expect(eq(long, best_of(&r), -1), "none is left");
 }
 
@@ -167,7 +168,7 @@ Test(path, memory_is_not_reached_over_a_dead_path)
     struct rig r;
 
     rig_init(&r, PW_REACH_NONE, PW_REACH_KERNEL, PW_REACH_DIRECT);
-    r.ep.paths[2].alive = false;
+    r.ep.paths[2].state = PW_PATH_DOWN;
     cr_expect(eq(long, reach_of(&r, &key, &reach), 1));
     cr_expect(eq(int, reach, PW_REACH_KERNEL));
 }
@@ -190,7 +191,7 @@ Test(path, with_all_paths_dead_there_is_none)
 
     rig_init(&r, PW_REACH_DIRECT, PW_REACH_DIRECT, PW_REACH_DIRECT);
     for (int i = 0; i < 3; i++)
-        r.ep.paths[i].alive = false;
+        r.ep.paths[i].state = PW_PATH_DOWN;
     cr_expect(eq(long, reach_of(&r, NULL, &reach), -1));
     cr_expect(eq(int, reach, PW_REACH_NONE));
 }
