@@ -222,8 +222,10 @@ static void device(const struct pw_iface *iface, struct pw_nic_device *out)
     out->spare = iface->use == PW_IFACE_SPARE;
     for (int i = 0; i < iface->n_ips; i++) {
         pw_ip_text(&iface->ips[i], text);
-        if (at + !!at + strlen(text) < sizeof(out->address))
-            at += (size_t)sprintf(out->address + at, "%s%s", at ? " " : "", text);
+        if (at + !!at + strlen(text) >= sizeof(out->address))
+            continue;
+        snprintf(out->address + at, sizeof(out->address) - at, "%s%s", at ? " " : "", text);
+        at = strlen(out->address);
     }
 }
 

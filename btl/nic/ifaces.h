@@ -133,7 +133,8 @@ struct pw_route {
 };
 
 /* Which way the kernel sends to that address. index: only by this interface (0: any), as a
- * socket that is bound to it would; source: only with this address (NULL: any).
+ * socket that is bound to it would; source: what rules see that go by it (NULL: none); the
+ * route may say another.
  * 0, or -ENETUNREACH, -EHOSTUNREACH: no way, or what else the kernel said. Where netlink is
  * forbidden, the route that a UDP socket gets: index and gateway are not known then, nor is
  * it kept to the index or source that was given. */

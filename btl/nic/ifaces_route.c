@@ -114,7 +114,7 @@ static bool forbidden(int err)
 int pw_route_get(const struct pw_ip *to, int index, const struct pw_ip *source,
                  struct pw_route *out)
 {
-    struct pw_nl_route entry, way;
+    struct pw_nl_route entry = { 0 }, way;
     int err, probe;
 
     memset(out, 0, sizeof(*out));
@@ -141,7 +141,7 @@ int pw_route_get(const struct pw_ip *to, int index, const struct pw_ip *source,
         return err;
     out->index = way.index;
     out->local = way.type == RTN_LOCAL;
-    out->source = way.source;
+    out->source = entry.source.family ? entry.source : way.source;
     out->gateway = way.gateway;
     return 0;
 }

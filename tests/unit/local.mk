@@ -114,6 +114,15 @@ unit_tests += tests/unit/live
 tests_unit_live_SOURCES = tests/unit/live.c
 tests_unit_live_LDADD = $(unit_libs)
 
+# Network interfaces.
+unit_tests += tests/unit/ifaces tests/unit/ifaces_net tests/unit/ifaces_parse
+tests_unit_ifaces_SOURCES = tests/unit/ifaces.c
+tests_unit_ifaces_LDADD = $(unit_libs)
+tests_unit_ifaces_net_SOURCES = tests/unit/ifaces_net.c
+tests_unit_ifaces_net_LDADD = $(unit_libs)
+tests_unit_ifaces_parse_SOURCES = tests/unit/ifaces_parse.c tests/unit/draw.h
+tests_unit_ifaces_parse_LDADD = $(unit_libs)
+
 # How much may be pinned.
 budget_rig = tests/unit/budget_rig.c tests/unit/budget_rig.h
 unit_tests += tests/unit/budget tests/unit/budget_host tests/unit/budget_refused
