@@ -399,7 +399,7 @@ static int read_v6(struct pw_iface_table *t, int fd)
                             name) != 5 || prefix > 128)
             continue;
         ip.prefix = (uint8_t)prefix;
-        iface = named(t, fd, name, &err);
+        iface = flags & PW_NL_USELESS ? NULL : named(t, fd, name, &err);
         if (iface)
             add_ip(iface, &ip);
     }

@@ -8,7 +8,6 @@
  * Source: netlink(7), rtnetlink(7), and the headers of Linux.
  */
 #include <errno.h>
-#include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <net/if_arp.h>
 #include <string.h>
@@ -259,8 +258,7 @@ int pw_nl_address(const struct nlmsghdr *m, struct pw_nl_address *out)
     }
     out->index = (int)head.ifa_index;
     out->gone = m->nlmsg_type == RTM_DELADDR;
-    out->useless = head.ifa_family == AF_INET6 && (flags & (IFA_F_TENTATIVE |
-                   IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TEMPORARY));
+    out->useless = head.ifa_family == AF_INET6 && (flags & PW_NL_USELESS);
     out->ip = local.family ? local : far;
     if (list.bad || out->index <= 0 || out->ip.family != (head.ifa_family == AF_INET ? 4 : 6) ||
         head.ifa_prefixlen > out->ip.prefix)

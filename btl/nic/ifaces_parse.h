@@ -8,10 +8,17 @@
 #ifndef PW_IFACES_PARSE_H
 #define PW_IFACES_PARSE_H
 
+#include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 
 #include "btl/nic/ifaces.h"
+
+/* IFA_F_ of an address of IPv6 that is not ours yet, not for long, or to be used by nobody
+ * new. */
+enum {
+    PW_NL_USELESS = IFA_F_TENTATIVE | IFA_F_DADFAILED | IFA_F_DEPRECATED | IFA_F_TEMPORARY,
+};
 
 struct pw_nl_link {
     int index;
@@ -27,7 +34,7 @@ struct pw_nl_link {
 struct pw_nl_address {
     int index;
     bool gone;
-    bool useless;               /* not ours yet, not for long, or to be used by nobody new */
+    bool useless;               /* PW_NL_USELESS */
     struct pw_ip ip;
 };
 
