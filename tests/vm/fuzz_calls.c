@@ -552,9 +552,10 @@ void call_export(struct rng *r)
     beyond = range_of(r, a, &w);
     w.access = access_of(r, a);
     spoilt = spoil(r, &w);
-    odd = a->may_bus || a->kind == WORDS || a->kind == VAST || with_failures;
     atomic_fetch_add(&a->exports, 1);
     got = request(r, d->fd, PW_KD_EXPORT, &w, sizeof w, &where);
+    /* Only now: another thread may have truncated the file in the midst of it. */
+    odd = a->may_bus || a->kind == WORDS || a->kind == VAST || with_failures;
     judge(EXPORT, got, spoilt || beyond || where != FINE || !own(d) || a->kind == ATTACHED,
           MAY(ENOMEM, EINTR, IF(!own(d), EXDEV), IF(beyond || spoilt, ENOENT), ENOSPC,
               IF(lacks(a, w.access), EACCES), IF(spoilt, EINVAL), IF(where != FINE, EFAULT),
