@@ -36,7 +36,7 @@
 
 #include "arena.h"
 #include "owner.h"
-#include "pinwheel/kdriver.h"
+#include "pinwheel/device.h"
 #include "raw.h"
 #include "records.h"
 
@@ -132,21 +132,12 @@ static int say(char why[PW_MONITOR_WHY_MAX], int err, const char *what)
 static int descriptor_open(struct kdriver *k, char why[PW_MONITOR_WHY_MAX])
 {
     k->fd = k->sys->open();
-    switch (k->fd) {
-    case -ENOENT:
-    case -ENODEV:
-    case -ENXIO:
-        return say(why, -ENODEV, "there is no " PW_KD_PATH ", for the kernel module is not "
-                                 "loaded (modprobe pinwheel)");
-    case -EACCES:
-    case -EPERM:
-        return say(why, -EPERM, PW_KD_PATH " may not be opened by this user, who must be "
-                                "in its group for that");
-    }
     if (k->fd >= 0)
         return 0;
-    snprintf(why, PW_MONITOR_WHY_MAX, PW_KD_PATH ": %s", strerror(-k->fd));
-    return k->fd;
+    pw_device_why(k->fd, why, PW_MONITOR_WHY_MAX);
+    if (pw_device_missing(k->fd))
+        return -ENODEV;
+    return pw_device_forbidden(k->fd) ? -EPERM : k->fd;
 }
 
 static int info_check(struct kdriver *k, struct pw_kd_info *info,
@@ -154,19 +145,8 @@ static int info_check(struct kdriver *k, struct pw_kd_info *info,
 {
     int err = call(k, PW_KD_INFO, info);
 
-    if (err) {
-        snprintf(why, PW_MONITOR_WHY_MAX, PW_KD_PATH " is no driver of ours: %s",
-                 strerror(-err));
+    if (!pw_device_suits(err, info, PW_KD_SERVICE_WATCH, why, PW_MONITOR_WHY_MAX))
         return -ENODEV;
-    }
-    if (info->version != PW_KD_VERSION) {
-        snprintf(why, PW_MONITOR_WHY_MAX, "the driver has version %u and this library is "
-                 "for %u: they must be of the same release", info->version, PW_KD_VERSION);
-        return -ENODEV;
-    }
-    if (!(info->services & PW_KD_SERVICE_WATCH))
-        return say(why, -ENODEV, "the driver that is loaded does not watch memory: it must "
-                                 "be of the same release as this library");
     if (info->words_bytes / 8 <= PW_KD_FIRST_SLOT || info->words_bytes / 8 >> SLOT_BITS)
         return say(why, -ENODEV, "the driver has no slots, or too many: its parameter "
                                  "\"slots\" must be changed");

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "pinwheel/kdriver.h"
+#include "pinwheel/device.h"
 #include "pinwheel/pool.h"
 #include "segment.h"
 
@@ -115,16 +115,27 @@ size_t pw_pages_hugetlb_share(const struct pw_sys *sys, size_t page, unsigned sh
     return (size_t)share * page;
 }
 
-/* 0, or -errno of open or ioctl. */
-static int kdriver_info(const struct pw_sys *sys, struct pw_kd_info *info)
+/* Is there a driver for us? If not and it is of interest, why not. */
+static bool kdriver_info(const struct pw_sys *sys, struct pw_kd_info *info,
+                         struct pw_why *why)
 {
     int err, fd = sys->open(PW_KD_PATH, O_RDWR | O_CLOEXEC, 0);
+    char text[sizeof why->text];
+    bool suits;
 
-    if (fd < 0)
-        return -errno;
+    if (fd < 0) {
+        err = -errno;
+        pw_device_why(err, text, sizeof text);
+        if (!pw_device_missing(err))
+            pw_why_add(why, "%s", text);
+        return false;
+    }
     err = sys->ioctl(fd, PW_KD_INFO, info) ? -errno : 0;
     close(fd);
-    return err;
+    suits = pw_device_suits(err, info, PW_KD_SERVICE_POOL, text, sizeof text);
+    if (!suits)
+        pw_why_add(why, "%s", text);
+    return suits;
 }
 
 size_t pw_pages_kdriver_share(const struct pw_sys *sys, unsigned sharers, size_t min_size,
@@ -132,19 +143,9 @@ size_t pw_pages_kdriver_share(const struct pw_sys *sys, unsigned sharers, size_t
 {
     struct pw_kd_info info = { 0 };
     uint64_t share, left;
-    int err = kdriver_info(sys, &info);
 
-    if (err == -ENOENT || err == -ENXIO || err == -ENODEV)
+    if (!kdriver_info(sys, &info, why))
         return 0;
-    if (err == -EACCES || err == -EPERM) {
-        pw_why_add(why, "no pages of " PW_KD_PATH ": this user may not open it");
-        return 0;
-    }
-    if (err || info.version != PW_KD_VERSION || !(info.services & PW_KD_SERVICE_POOL)) {
-        pw_why_add(why, "no pages of " PW_KD_PATH ": %s",
-                   err ? strerror(-err) : "that driver is of another version");
-        return 0;
-    }
 
     left = info.user_bytes < info.user_bytes_max ? info.user_bytes_max - info.user_bytes : 0;
     share = info.user_bytes_max / sharers;

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pinwheel/kdriver.h"
+#include "pinwheel/device.h"
 
 /* What the child says: its return value, then its text. */
 static void child_main(int (*probe)(const void *, char *, size_t), const void *arg,
@@ -188,12 +188,11 @@ static long long driver_counter(const char *name)
 static void driver_tell(int fd, struct pw_verdict *v)
 {
     struct pw_kd_info info = { .version = 0 };
+    int err = ioctl(fd, PW_KD_INFO, &info) ? -errno : 0;
 
-    if (ioctl(fd, PW_KD_INFO, &info)) {
-        pw_verdict_no(v, "/dev/pinwheel is no driver of ours: %s", strerror(errno));
+    v->ok = pw_device_suits(err, &info, 0, v->why, sizeof v->why);
+    if (!v->ok)
         return;
-    }
-    v->ok = true;
     snprintf(v->why, sizeof v->why,
              "version %u; this user has %llu MiB pinned and may have %llu; ranges per "
              "descriptor: at most %llu; on this host now: %lld ranges watched, %lld exported, "
@@ -211,12 +210,9 @@ static void probe_driver(struct pw_facts *f)
     if (fd >= 0) {
         driver_tell(fd, &f->driver);
         close(fd);
-    } else if (errno == ENOENT) {
-        pw_verdict_no(&f->driver,
-                      "there is no /dev/pinwheel: the optional kernel driver is "
-                      "not loaded");
     } else {
-        pw_verdict_no(&f->driver, "/dev/pinwheel cannot be opened: %s", strerror(errno));
+        f->driver.ok = false;
+        pw_device_why(-errno, f->driver.why, sizeof f->driver.why);
     }
 }
 

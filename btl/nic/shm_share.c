@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "pinwheel/kdriver.h"
+#include "pinwheel/device.h"
 #include "shm.h"
 
 _Static_assert(sizeof(struct shm_key) <= PW_NIC_KEY_MAX, "a key of ours fits");
@@ -63,39 +63,25 @@ static int refuse(struct shm_share *s, int err, char note[SHM_NOTE], const char 
     return err;
 }
 
-static int device_open(struct shm_share *s, char note[SHM_NOTE])
-{
-    int err;
-
-    s->control = shm_device->open(PW_KD_PATH, O_RDWR | O_CLOEXEC);
-    if (s->control >= 0)
-        return 0;
-    err = -errno;
-    if (err == -ENOENT || err == -ENXIO || err == -ENODEV)
-        return refuse(s, err, note, "there is no " PW_KD_PATH ", the kernel driver is not loaded");
-    if (err == -EACCES || err == -EPERM)
-        return refuse(s, err, note, PW_KD_PATH " may be opened by its group only, and we are "
-                      "not in it");
-    return refuse(s, err, note, PW_KD_PATH " cannot be opened (%s)", strerror(-err));
-}
-
 int shm_share_open(struct shm_share *s, char note[SHM_NOTE])
 {
     struct pw_kd_share share = { .fd = -1 };
     struct pw_kd_info info = { 0 };
+    char why[SHM_NOTE];
     int err;
 
-    *s = (struct shm_share){ .control = -1, .fd = -1 };
-    err = device_open(s, note);
-    if (err)
-        return err;
+    *s = (struct shm_share){ .fd = -1 };
+    s->control = shm_device->open(PW_KD_PATH, O_RDWR | O_CLOEXEC);
+    if (s->control < 0) {
+        err = -errno;
+        pw_device_why(err, why, sizeof why);
+        return refuse(s, err, note, "%s", why);
+    }
     err = call(s->control, PW_KD_INFO, &info);
-    if (err)
-        return refuse(s, err, note, PW_KD_PATH " is no driver of ours");
-    if (info.version != PW_KD_VERSION || info.words_bytes / 8 <= PW_KD_FIRST_SLOT)
-        return refuse(s, -EPROTO, note, "the kernel driver is of another version");
-    if (!(info.services & PW_KD_SERVICE_ATTACH))
-        return refuse(s, -EOPNOTSUPP, note, "the kernel driver does not offer it");
+    if (!pw_device_suits(err, &info, PW_KD_SERVICE_ATTACH, why, sizeof why))
+        return refuse(s, err ? err : -EPROTO, note, "%s", why);
+    if (info.words_bytes / 8 <= PW_KD_FIRST_SLOT)
+        return refuse(s, -EPROTO, note, "the kernel driver has no slots");
     err = call(s->control, PW_KD_SHARE, &share);
     if (err)
         return refuse(s, err, note, "the kernel driver has no memory or descriptors left");

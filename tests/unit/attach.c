@@ -396,7 +396,7 @@ Test(attach, without_permission_it_says_so)
 {
     fake_share_install();
     fake_share.open_error = EACCES;
-    without("its group");
+    without("must be in its group");
     fake_share.open_error = EMFILE;
     without("Too many open files");
 }
@@ -407,11 +407,11 @@ Test(attach, another_driver_is_not_used)
     fake_share.info_error = ENOTTY;
     without("no driver of ours");
     fake_share.version++;
-    without("another version");
+    without("has version 2");
     fake_share.words_bytes = 64;
-    without("another version");
+    without("no slots");
     fake_share.services = PW_KD_SERVICE_WATCH | PW_KD_SERVICE_POOL;
-    without("does not offer it");
+    without("does not offer this");
     fake_share.share_error = ENOMEM;
     without("no memory or descriptors");
 }

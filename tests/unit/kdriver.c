@@ -108,8 +108,8 @@ Test(kdriver_open, a_driver_that_is_not_there_is_told_with_what_would_mend_it)
 
     for (int i = 0; i < 3; i++) {
         fake_driver.open_error = errors[i];
-        expect_refused(-ENODEV, "there is no /dev/pinwheel, for the kernel module is not "
-                                "loaded (modprobe");
+        expect_refused(-ENODEV, "there is no /dev/pinwheel, for the optional kernel "
+                                "driver is not loaded (modprobe");
     }
 }
 
@@ -124,7 +124,7 @@ Test(kdriver_open, without_leave_to_open_it_that_is_told)
 Test(kdriver_open, any_other_error_is_told_by_its_name)
 {
     fake_driver.open_error = EMFILE;
-    expect_refused(-EMFILE, "/dev/pinwheel: Too many open files");
+    expect_refused(-EMFILE, "/dev/pinwheel cannot be opened: Too many open files");
 }
 
 Test(kdriver_open, what_does_not_answer_is_no_driver)
@@ -142,7 +142,7 @@ Test(kdriver_open, another_version_is_refused)
 Test(kdriver_open, a_driver_that_does_not_watch_is_refused)
 {
     fake_driver.services = PW_KD_SERVICE_POOL | PW_KD_SERVICE_ATTACH;
-    expect_refused(-ENODEV, "does not watch memory");
+    expect_refused(-ENODEV, "does not offer this");
 }
 
 Test(kdriver_open, a_number_of_slots_that_cannot_be_is_refused)

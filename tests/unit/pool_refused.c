@@ -392,10 +392,10 @@ Test(pool_refused, a_driver_that_cannot_be_used_is_told_of)
     fake.pinnable = 64 * MIB;
     fake_fail(FAKE_DEVICE, FAKE_ALWAYS, EACCES);
     info = info_of(&small);
-    expect_why(&info, "no pages of /dev/pinwheel: this user may not open it");
+    expect_why(&info, "/dev/pinwheel may not be opened by this user");
     fake_fail(FAKE_DEVICE, FAKE_ALWAYS, EMFILE);
     info = info_of(&small);
-    expect_why(&info, "no pages of /dev/pinwheel: Too many open files");
+    expect_why(&info, "/dev/pinwheel cannot be opened: Too many open files");
     fake_fail(FAKE_DEVICE, 2, EMFILE);
     info = info_of(&small);
     expect_why(&info, "pages of /dev/pinwheel refused: Too many open files");
@@ -404,17 +404,17 @@ Test(pool_refused, a_driver_that_cannot_be_used_is_told_of)
     fake.pinnable = 64 * MIB;
     fake_fail(FAKE_KD_INFO, 1, EIO);
     info = info_of(&small);
-    expect_why(&info, "no pages of /dev/pinwheel: Input/output error");
+    expect_why(&info, "/dev/pinwheel is no driver of ours: Input/output error");
     fake_fail(FAKE_KD_POOL, 1, ENFILE);
     info = info_of(&small);
     expect_why(&info, "pages of /dev/pinwheel refused: Too many open files in system");
     fake.services = 1;
     info = info_of(&small);
-    expect_why(&info, "no pages of /dev/pinwheel: that driver is of another version");
+    expect_why(&info, "the driver that is loaded does not offer this");
     fake.services = PW_KD_SERVICE_POOL;
     fake.version++;
     info = info_of(&small);
-    expect_why(&info, "no pages of /dev/pinwheel: that driver is of another version");
+    expect_why(&info, "the driver has version 2");
 }
 
 /* A peer's file may answer as a driver's pool does; of which file system it is the
