@@ -38,6 +38,24 @@ libpwnic_la_SOURCES = \
 	btl/nic/tcp_thread.c \
 	btl/nic/tcp_wire.h
 
+ofi_sources = \
+	btl/nic/ofi.c \
+	btl/nic/ofi.h \
+	btl/nic/ofi_events.c \
+	btl/nic/ofi_library.c \
+	btl/nic/ofi_link.c \
+	btl/nic/ofi_memory.c \
+	btl/nic/ofi_port.c \
+	btl/nic/ofi_send.c \
+	btl/nic/ofi_test.c \
+	btl/nic/ofi_turn.c \
+	btl/nic/ofi_wire.h
+
+# Where libfabric's headers are; the library itself is loaded when it is needed.
+if HAVE_LIBFABRIC
+libpwnic_la_SOURCES += $(ofi_sources)
+endif
+
 noinst_LTLIBRARIES += libpwcore.la
 libpwcore_la_SOURCES = \
 	btl/core/adapt.c \

@@ -88,15 +88,28 @@ AC_SUBST([OPAL_LIBS])
 AC_SUBST([componentdir])
 ])
 
-# PW_NIC_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE): look for a library of
-# NICs; HAVE_NAME and NAME_VERSION go to config.h, for pwinfo to report.
+# PW_NIC_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE, BACKEND): look for a library of
+# NICs, which --without-PKG-CONFIG-NAME leaves out; HAVE_NAME and NAME_VERSION go to
+# config.h, and HAVE_NAME is a conditional. Headers are all that is used of it here: it is
+# loaded at run time, where it is found.
 AC_DEFUN([PW_NIC_LIBRARY], [
-PKG_CHECK_MODULES([$1], [$2],
-    [pw_version=`$PKG_CONFIG --modversion $2`
-     AC_DEFINE([HAVE_$1], [1], [Built on a machine with $2])
-     AC_DEFINE_UNQUOTED([$1_VERSION], ["$pw_version"], [The version of $2])
-     pw_found_$1="$pw_version (found; no backend uses it yet)"],
-    [pw_found_$1="not found (Debian package $3)"])
+AC_ARG_WITH([$2],
+    [AS_HELP_STRING([--without-$2], [leave out what needs $2])],
+    [], [with_$2=check])
+pw_have_$1=no
+AS_IF([test "$with_$2" = no],
+    [pw_found_$1="left out (--without-$2)"],
+    [PKG_CHECK_MODULES([$1], [$2],
+        [pw_have_$1=yes
+         m4_ifval([$4], [pw_nics="$pw_nics, $4"])
+         pw_version=`$PKG_CONFIG --modversion $2`
+         AC_DEFINE([HAVE_$1], [1], [Built on a machine with $2])
+         AC_DEFINE_UNQUOTED([$1_VERSION], ["$pw_version"], [The version of $2])
+         pw_found_$1="$pw_version (m4_ifval([$4], [for the backend $4], [found; no backend uses it yet]))"],
+        [AS_IF([test "$with_$2" = check], [],
+            [AC_MSG_ERROR([--with-$2 was given, but pkg-config does not find $2 (Debian package $3)])])
+         pw_found_$1="not found (Debian package $3)"])])
+AM_CONDITIONAL([HAVE_$1], [test "$pw_have_$1" = yes])
 ])
 
 # PW_MPICH: MPICH's compiler, for a pwbench that measures MPICH beside Open MPI. Sets
@@ -172,7 +185,7 @@ pinwheel $PACKAGE_VERSION
     go to       $componentdir
   tools         pwinfo, pwbench
     go to       $pw_bindir
-  NICs          shm
+  NICs          shm, tcp$pw_nics
   libfabric     $pw_found_LIBFABRIC
   UCX           $pw_found_UCX
   libibverbs    $pw_found_IBVERBS

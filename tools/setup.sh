@@ -43,7 +43,8 @@ libmpich-dev       mpicc.mpich -show
 END
     case $1 in
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
-    check) echo "libcriterion-dev  pkg-config --exists criterion"
+    check) echo "libfabric-dev  pkg-config --exists libfabric"
+           echo "libcriterion-dev  pkg-config --exists criterion"
            echo "clang-14  have_clang"
            echo "spin  spin -V"
            echo "gnuplot-nox  gnuplot --version"
