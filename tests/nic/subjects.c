@@ -56,6 +56,25 @@ static void attach_prepare(const struct subject *subject)
     fake_share_install();
 }
 
+/* Of libfabric's providers, this one. */
+static void ofi_prepare(const struct subject *subject)
+{
+    setenv("FI_PROVIDER", subject->arg, 1);
+}
+
+static unsigned ofi_make(struct subject *out, const struct pw_nic_ops *ops)
+{
+    static const struct {
+        const char *name, *provider;
+    } providers[] = { { "ofi", "tcp;ofi_rxm" }, { "ofi-net", "net" } };
+    unsigned n = sizeof providers / sizeof *providers;
+
+    for (unsigned i = 0; i < n; i++)
+        out[i] = (struct subject){ .name = providers[i].name, .ops = ops, .device = "lo",
+                                   .prepare = ofi_prepare, .arg = providers[i].provider };
+    return n;
+}
+
 /* Each backend as it is, networks by the loopback; others once more where peers are not
  * trusted. */
 static unsigned backends_make(struct subject *out)
@@ -68,6 +87,10 @@ static unsigned backends_make(struct subject *out)
 
         const char *device = ops->devices ? "lo" : NULL;
 
+        if (!strcmp(ops->name, "ofi")) {
+            n += ofi_make(out + n, ops);
+            continue;
+        }
         out[n++] = (struct subject){ .name = ops->name, .ops = ops, .device = device };
         if (device)
             continue;   /* what comes by a wire is copied anyway */
