@@ -209,10 +209,21 @@ int pw_ifaces_list(struct pw_iface *out, int max)
     return result;
 }
 
+/* Whole words, as many as there is room for. */
+static void add_word(char *list, size_t room, const char *word)
+{
+    size_t at = strlen(list), len = strlen(word);
+
+    if (at + !!at + len >= room)
+        return;
+    if (at)
+        list[at++] = ' ';
+    memcpy(list + at, word, len + 1);
+}
+
 static void device(const struct pw_iface *iface, struct pw_nic_device *out)
 {
     char text[PW_IP_TEXT];
-    size_t at = 0;
 
     memset(out, 0, sizeof(*out));
     memcpy(out->name, iface->name, sizeof(iface->name));
@@ -220,13 +231,8 @@ static void device(const struct pw_iface *iface, struct pw_nic_device *out)
     out->bytes_per_s = iface->bytes_per_s;
     out->usable = iface->use != PW_IFACE_UNUSABLE;
     out->spare = iface->use == PW_IFACE_SPARE;
-    for (int i = 0; i < iface->n_ips; i++) {
-        pw_ip_text(&iface->ips[i], text);
-        if (at + !!at + strlen(text) >= sizeof(out->address))
-            continue;
-        snprintf(out->address + at, sizeof(out->address) - at, "%s%s", at ? " " : "", text);
-        at = strlen(out->address);
-    }
+    for (int i = 0; i < iface->n_ips; i++)
+        add_word(out->address, sizeof(out->address), pw_ip_text(&iface->ips[i], text));
 }
 
 int pw_iface_devices(struct pw_nic_device *out, int max)
