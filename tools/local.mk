@@ -156,8 +156,12 @@ tools_pwinfo_SOURCES = \
 	tools/pwinfo_costs.c \
 	tools/pwinfo_devices.c \
 	tools/pwinfo_facts.c \
+	tools/pwinfo_hosts.c \
+	tools/pwinfo_ifaces.c \
 	tools/pwinfo_json.c \
 	tools/pwinfo_live.c \
+	tools/pwinfo_peers.c tools/pwinfo_peers.h \
+	tools/pwinfo_peers_print.c \
 	tools/pwinfo_probe.c \
 	tools/pwinfo_text.c
 tools_pwinfo_LDADD = libpwcore.la libpwnic.la libpinwheel.la

@@ -4,12 +4,16 @@
  * pwinfo.c          the command line
  * pwinfo_facts.c    gathers: reads /proc and /sys, asks libpinwheel
  * pwinfo_probe.c    gathers: tries what can only be known by trying
- * pwinfo_devices.c  gathers: NICs, libraries, network interfaces
+ * pwinfo_devices.c  gathers: NIC backends, libraries, RDMA devices
+ * pwinfo_ifaces.c   gathers: network interfaces, and which of them a job would use
  * pwinfo_cache.c    gathers: monitors of the registration cache, pinning limits
  * pwinfo_text.c     prints for people
  * pwinfo_json.c     prints for programs
  * pwinfo_live.c     the counters of a process that runs
  * pwinfo_costs.c    what moving bytes costs on this host
+ * pwinfo_hosts.c    names of hosts, from a host file or the command line
+ * pwinfo_peers.c    gathers: how each of them would be reached; pwinfo_peers.h
+ * pwinfo_peers_print.c  prints that
  *
  * Gathering prints nothing and printing gathers nothing, so both prints tell the
  * same. What the machine does not tell is "unknown": an empty string, or -1.
@@ -25,6 +29,8 @@
 #include "pinwheel/monitor.h"
 #include "pinwheel/nic.h"
 #include "pinwheel/pool.h"
+#include "btl/core/select.h"
+#include "btl/nic/ifaces.h"
 
 enum {
     PW_WHY = 320, PW_NAME = 64, PW_PATH = 256,
@@ -68,9 +74,9 @@ struct pw_fact_rdma {
 };
 
 struct pw_fact_interface {
-    char name[PW_NAME], state[PW_NAME];
-    long long mbit_per_s, mtu;          /* -1 unknown */
-    bool loopback, hardware;            /* hardware: has a device below it */
+    struct pw_iface it;
+    struct pw_verdict used;     /* why: not used */
+    char by[PW_NAME];           /* the backends that use it, "tcp, ofi" */
 };
 
 struct pw_facts {
@@ -102,9 +108,18 @@ struct pw_facts {
     struct pw_fact_library libraries[PW_LIBRARIES];
     int n_rdma;
     struct pw_fact_rdma rdma[PW_DEVICES_MAX];
-    int n_interfaces;
+    const char *nics_wish, *if_include, *if_exclude;    /* as a job has them; "" */
+    int n_candidates;                   /* what backends could drive */
+    struct pw_candidate candidates[PW_CANDIDATES];
+    int interfaces_error;               /* 0, else there are none */
+    int all_interfaces, n_interfaces;   /* all there are; those below */
     struct pw_fact_interface interfaces[PW_DEVICES_MAX];
 };
+
+/* What a job would have been told by its parameters: include and exclude, or where they are
+ * NULL the environment. To be called first. 0, or -EINVAL and a sentence. */
+int pw_facts_wish(struct pw_facts *f, const char *include, const char *exclude,
+                  char why[PW_NIC_WHY_MAX]);
 
 /* Cannot fail: what cannot be found out is unknown. */
 void pw_facts_gather(struct pw_facts *f);
@@ -113,12 +128,20 @@ void pw_facts_gather(struct pw_facts *f);
 void pw_facts_probe(struct pw_facts *f);
 void pw_facts_cache(struct pw_facts *f);
 void pw_facts_devices(struct pw_facts *f);
+void pw_facts_interfaces(struct pw_facts *f);
 
 /* The i-th event that a monitor does not see, or NULL. */
 const char *pw_fact_unseen(const struct pw_fact_monitor *m, int i);
 
 void pw_facts_print_text(const struct pw_facts *f, FILE *to);
 void pw_facts_print_json(const struct pw_facts *f, FILE *to);
+
+/* Parts of them that are printed elsewhere, too. */
+struct pw_json;
+void pw_text_label(FILE *to, const char *label);
+void pw_text_reason(FILE *to, const char *why);     /* below a label's value; "": nothing */
+void pw_text_interfaces(const struct pw_facts *f, FILE *to);
+void pw_json_interfaces(struct pw_json *j, const struct pw_facts *f);
 
 /* 0, or 1 when there are none: then it has said why on stderr. */
 int pw_live_print(int pid, bool json, FILE *to);

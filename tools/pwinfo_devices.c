@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* pwinfo_devices.c - NIC backends, the libraries for NICs, and what the kernel
- * lists as RDMA devices and network interfaces. */
+ * lists as RDMA devices. */
 #include "pwinfo.h"
 
 #include "config.h"
@@ -172,33 +172,9 @@ static void rdma_device(struct pw_facts *f, const char *dir, const char *name)
     for_names(ports, f, rdma_port);
 }
 
-static void interface(struct pw_facts *f, const char *dir, const char *name)
-{
-    struct pw_fact_interface *n = &f->interfaces[f->n_interfaces];
-    char path[PW_PATH], text[PW_NAME];
-
-    snprintf(path, sizeof path, "%s/%.63s/operstate", dir, name);
-    /* A file among the links, as bonding puts there, has no state. */
-    if (f->n_interfaces == PW_DEVICES_MAX || access(path, F_OK))
-        return;
-    f->n_interfaces++;
-    snprintf(n->name, sizeof n->name, "%.63s", name);
-    read_attribute(dir, name, "operstate", n->state);
-
-    snprintf(path, sizeof path, "%s/%.63s/speed", dir, name);
-    n->mbit_per_s = pw_read_number(path);
-    snprintf(path, sizeof path, "%s/%.63s/mtu", dir, name);
-    n->mtu = pw_read_number(path);
-    snprintf(path, sizeof path, "%s/%.63s/device", dir, name);
-    n->hardware = access(path, F_OK) == 0;
-    read_attribute(dir, name, "type", text);
-    n->loopback = !strcmp(text, "772");     /* ARPHRD_LOOPBACK, linux/if_arp.h */
-}
-
 void pw_facts_devices(struct pw_facts *f)
 {
     nics(f);
     find_libraries(f);
     for_names("/sys/class/infiniband", f, rdma_device);
-    for_names("/sys/class/net", f, interface);
 }

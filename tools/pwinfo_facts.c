@@ -157,10 +157,10 @@ static void memory(struct pw_facts *f)
 
 void pw_facts_gather(struct pw_facts *f)
 {
-    memset(f, 0, sizeof *f);
     host(f);
     memory(f);
     pw_facts_probe(f);
     pw_facts_cache(f);
     pw_facts_devices(f);
+    pw_facts_interfaces(f);
 }

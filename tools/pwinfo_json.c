@@ -194,20 +194,57 @@ static void json_devices(struct pw_json *j, const struct pw_facts *f)
         pw_json_close(j, '}');
     }
     pw_json_close(j, ']');
+}
 
-    pw_json_open(j, "interfaces", '[');
-    for (int i = 0; i < f->n_interfaces; i++) {
-        const struct pw_fact_interface *n = &f->interfaces[i];
+/* What backends could drive, and what a job would do with it. */
+static void json_candidates(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "devices", '[');
+    for (int i = 0; i < f->n_candidates; i++) {
+        const struct pw_candidate *c = &f->candidates[i];
 
+        if (!c->has_device)
+            continue;
         pw_json_open(j, NULL, '{');
-        pw_json_string(j, "name", n->name);
-        text(j, "state", n->state);
-        number(j, "mbit_per_s", n->mbit_per_s);
-        number(j, "mtu", n->mtu);
-        pw_json_bool(j, "loopback", n->loopback);
-        pw_json_bool(j, "hardware", n->hardware);
+        pw_json_string(j, "backend", c->ops->name);
+        pw_json_string(j, "name", c->device.name);
+        text(j, "address", c->device.address);
+        number(j, "bytes_per_s", c->device.bytes_per_s ? (long long)c->device.bytes_per_s : -1);
+        pw_json_bool(j, "usable", c->device.usable);
+        pw_json_bool(j, "spare", c->device.spare);
+        pw_json_bool(j, "used", c->chosen);
+        text(j, "why", c->why);
         pw_json_close(j, '}');
     }
+    pw_json_close(j, ']');
+}
+
+static void json_interface(struct pw_json *j, const struct pw_fact_interface *n)
+{
+    long long mbit = (long long)(n->it.bytes_per_s / 125000);
+    char ip[PW_IP_TEXT];
+
+    pw_json_open(j, NULL, '{');
+    pw_json_string(j, "name", n->it.name);
+    pw_json_string(j, "kind", pw_iface_kind_name(n->it.kind));
+    pw_json_bool(j, "up", n->it.up);
+    pw_json_bool(j, "carrier", n->it.carrier);
+    number(j, "mbit_per_s", mbit ? mbit : -1);
+    number(j, "mtu", n->it.mtu ? (long long)n->it.mtu : -1);
+    pw_json_open(j, "addresses", '[');
+    for (int i = 0; i < n->it.n_ips; i++)
+        pw_json_string(j, NULL, pw_ip_text(&n->it.ips[i], ip));
+    pw_json_close(j, ']');
+    verdict_members(j, "used", &n->used);
+    text(j, "by", n->by);
+    pw_json_close(j, '}');
+}
+
+void pw_json_interfaces(struct pw_json *j, const struct pw_facts *f)
+{
+    pw_json_open(j, "interfaces", '[');
+    for (int i = 0; i < f->n_interfaces; i++)
+        json_interface(j, &f->interfaces[i]);
     pw_json_close(j, ']');
 }
 
@@ -224,5 +261,7 @@ void pw_facts_print_json(const struct pw_facts *f, FILE *to)
     json_nics(&j, f);
     json_libraries(&j, f);
     json_devices(&j, f);
+    json_candidates(&j, f);
+    pw_json_interfaces(&j, f);
     pw_json_close(&j, '}');
 }

@@ -12,6 +12,11 @@ static void label(FILE *to, const char *text)
     fprintf(to, "  %-*s", LABEL, text);
 }
 
+void pw_text_label(FILE *to, const char *text)
+{
+    label(to, text);
+}
+
 /* Broken between words to fit a terminal, below the value it explains. */
 static void reason(FILE *to, const char *why)
 {
@@ -32,6 +37,11 @@ static void reason(FILE *to, const char *why)
     }
     if (column)
         fputc('\n', to);
+}
+
+void pw_text_reason(FILE *to, const char *why)
+{
+    reason(to, why);
 }
 
 static void verdict(FILE *to, const char *what, const struct pw_verdict *v,
@@ -188,6 +198,40 @@ static void print_cache(const struct pw_facts *f, FILE *to)
     fprintf(to, " by %u process%s\n", b->processes, b->processes == 1 ? "" : "es");
 }
 
+static bool is_interface(const struct pw_facts *f, const char *name)
+{
+    for (int i = 0; i < f->n_interfaces; i++)
+        if (!strcmp(f->interfaces[i].it.name, name))
+            return true;
+    return false;
+}
+
+/* Why not the others is told with the interfaces; of devices that are none, here. */
+static void print_backend_devices(const struct pw_facts *f, const char *backend, FILE *to)
+{
+    char line[PW_CANDIDATES * sizeof f->candidates[0].device.name + 8] = "";
+
+    for (int i = 0; i < f->n_candidates; i++) {
+        const struct pw_candidate *c = &f->candidates[i];
+
+        if (!c->has_device || strcmp(c->ops->name, backend) || !c->chosen)
+            continue;
+        strcat(line, line[0] ? ", " : "uses ");
+        strcat(line, c->device.name);
+    }
+    reason(to, line);
+    for (int i = 0; i < f->n_candidates; i++) {
+        const struct pw_candidate *c = &f->candidates[i];
+        char why[PW_NIC_WHY_MAX + 64];
+
+        if (!c->has_device || strcmp(c->ops->name, backend) || c->chosen ||
+            is_interface(f, c->device.name))
+            continue;
+        snprintf(why, sizeof why, "not %s: %s", c->device.name, c->why);
+        reason(to, why);
+    }
+}
+
 static void print_nics(const struct pw_facts *f, FILE *to)
 {
     fputs("\nNIC backends\n", to);
@@ -209,6 +253,7 @@ static void print_nics(const struct pw_facts *f, FILE *to)
         reason(to, n->info.note);
         fprintf(to, "  %-*sfirst guess %" PRIu32 " ns, %.1f GB/s\n", LABEL, "",
                 n->info.latency_ns, (double)n->info.bytes_per_s / 1e9);
+        print_backend_devices(f, n->name, to);
     }
     if (!f->n_nics)
         fputs("  none was built\n", to);
@@ -242,21 +287,39 @@ static void print_devices(const struct pw_facts *f, FILE *to)
     }
     if (!f->n_rdma)
         fputs("  none\n", to);
+}
 
-    fputs("\nNetwork interfaces\n", to);
-    for (int i = 0; i < f->n_interfaces; i++) {
-        const struct pw_fact_interface *n = &f->interfaces[i];
+static void print_interface(const struct pw_fact_interface *n, FILE *to)
+{
+    char text[PW_IP_TEXT], line[PW_IFACE_IPS * PW_IP_TEXT] = "";
 
-        label(to, n->name);
-        fputs(n->loopback ? "loopback" : n->state[0] ? n->state : "unknown", to);
-        if (n->mbit_per_s > 0)
-            fprintf(to, ", %g Gbit/s", (double)n->mbit_per_s / 1000);
-        if (n->mtu > 0)
-            fprintf(to, ", MTU %lld", n->mtu);
-        fprintf(to, "%s\n", n->hardware || n->loopback ? "" : ", no device of its own");
+    label(to, n->it.name);
+    fputs(pw_iface_kind_name(n->it.kind), to);
+    if (n->it.bytes_per_s)
+        fprintf(to, ", %g Gbit/s", (double)n->it.bytes_per_s * 8e-9);
+    if (n->it.mtu)
+        fprintf(to, ", MTU %u", n->it.mtu);
+    fprintf(to, ", %s%s\n", n->used.ok ? "used by " : "not used", n->by);
+    for (int i = 0; i < n->it.n_ips; i++) {
+        strcat(line, i ? " " : "");
+        strcat(line, pw_ip_text(&n->it.ips[i], text));
     }
-    if (!f->n_interfaces)
-        fputs("  none listed\n", to);
+    reason(to, line);
+    reason(to, n->used.why);
+}
+
+void pw_text_interfaces(const struct pw_facts *f, FILE *to)
+{
+    fputs("Network interfaces\n", to);
+    for (int i = 0; i < f->n_interfaces; i++)
+        print_interface(&f->interfaces[i], to);
+    if (f->all_interfaces > f->n_interfaces)
+        fprintf(to, "  and %d more, none of them better\n",
+                f->all_interfaces - f->n_interfaces);
+    if (f->interfaces_error)
+        fprintf(to, "  unknown: %s\n", strerror(-f->interfaces_error));
+    else if (!f->n_interfaces)
+        fputs("  none\n", to);
 }
 
 void pw_facts_print_text(const struct pw_facts *f, FILE *to)
@@ -269,4 +332,6 @@ void pw_facts_print_text(const struct pw_facts *f, FILE *to)
     print_nics(f, to);
     print_libraries(f, to);
     print_devices(f, to);
+    fputc('\n', to);
+    pw_text_interfaces(f, to);
 }

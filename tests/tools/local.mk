@@ -26,7 +26,7 @@ tests_tools_units_LDADD = $(unit_libs) -lm
 tools_scripts = tests/tools/options tests/tools/single tests/tools/compare \
 	tests/tools/plot tests/tools/limit tests/tools/osu tests/tools/instructions tests/tools/calibrate \
 	tests/tools/matrix tests/tools/peers \
-	tests/tools/pwinfo tests/tools/regcache
+	tests/tools/pwinfo tests/tools/pwinfo_net tests/tools/regcache
 EXTRA_DIST += $(tools_scripts) tests/tools/fake-mpirun tests/tools/fake-osu \
 	tests/tools/tap.sh
 
