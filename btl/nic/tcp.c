@@ -18,9 +18,8 @@
 #include "tcp.h"
 
 enum {
-    TURNS = 4,              /* calls of progress for each look at all sockets */
+    TURNS = 8,              /* calls of progress for each look at all sockets */
     TURNS_IDLE = 128,       /* the same where there is no peer and no caller */
-    HOT = 64,               /* calls that look for more puts and gets behind one */
     SLOW_NS = 1000000,
     EVENTS = 32,
     TIMEOUT_MS = 15000,
@@ -193,20 +192,21 @@ static int tcp_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what, ui
 /* ---- progress ---- */
 
 /* Not waited for: where the thread has it, the thread does the same. */
-static void bulk_soon(struct tcp_nic *n)
+static void bulk_soon(struct tcp_nic *n, bool asked, uint32_t hot)
 {
+    if (hot)
+        __atomic_store_n(&n->hot, hot - 1, __ATOMIC_RELAXED);
     if (pthread_mutex_trylock(&n->lock))
         return;
-    if (n->bulk_last && tcp_bulk_step(n->bulk_last))
-        n->hot = HOT;
+    if (n->bulk_last)
+        tcp_bulk_step(n->bulk_last, (asked ? TCP_ASK : 0) | (hot ? TCP_SERVE : 0));
     pthread_mutex_unlock(&n->lock);
 }
 
 static void bulk_all(struct tcp_nic *n)
 {
     pthread_mutex_lock(&n->lock);
-    if (tcp_bulk_look(n))
-        n->hot = HOT;
+    tcp_bulk_look(n);
     pthread_mutex_unlock(&n->lock);
 }
 
@@ -241,6 +241,9 @@ static int look(struct tcp_nic *n)
         else
             made += tcp_recv(ev[i].data.ptr);
     }
+    for (int i = 0; i < TCP_DIRECT; i++)
+        if (n->direct[i] && n->direct[i] != n->last && !n->direct[i]->in_again)
+            made += tcp_recv(n->direct[i]);
     now = pw_now_ns();
     if (now - n->slow_ns >= SLOW_NS)
         made += slow(n, now);
@@ -258,17 +261,18 @@ static void blocked(struct tcp_nic *n)
 static int tcp_progress(struct pw_nic *nic)
 {
     struct tcp_nic *n = (struct tcp_nic *)nic;
+    uint32_t hot = __atomic_load_n(&n->hot, __ATOMIC_RELAXED);
+    bool asked = __atomic_load_n(&n->asked, __ATOMIC_RELAXED);
     int made = 0;
 
     __atomic_store_n(&n->polls, n->polls + 1, __ATOMIC_RELAXED);
     if (__builtin_expect(n->again != NULL, 0))
         made = tcp_recv_again(n);
-    if (n->last && !n->last->in_again)
+    if (asked || hot)
+        bulk_soon(n, asked, hot);
+    /* To look at two sockets is to see each of them half as soon. */
+    if (n->last && !n->last->in_again && (!(asked || hot) || n->turns % 4 == 0))
         made += tcp_recv(n->last);
-    if (__atomic_load_n(&n->asked, __ATOMIC_RELAXED) || n->hot) {
-        n->hot -= n->hot > 0;
-        bulk_soon(n);
-    }
     if ((++n->turns >= TURNS || n->again) &&
         (n->turns >= TURNS_IDLE || __atomic_load_n(&n->busy, __ATOMIC_RELAXED))) {
         n->turns = 0;
@@ -291,19 +295,22 @@ static bool anything(struct tcp_nic *n)
 static void tcp_wait(struct pw_nic *nic, unsigned timeout_us)
 {
     struct tcp_nic *n = (struct tcp_nic *)nic;
-    struct pollfd fd = { .fd = n->frames_epoll, .events = POLLIN };
+    struct pollfd fds[TCP_DIRECT + 1] = { { .fd = n->frames_epoll, .events = POLLIN } };
     struct timespec t;
 
     if (timeout_us > 1000 && (__atomic_load_n(&n->blocked, __ATOMIC_RELAXED) ||
                               __atomic_load_n(&n->moving, __ATOMIC_RELAXED) ||
                               n->again))
         timeout_us = 1000;
+    for (int i = 0; i < TCP_DIRECT; i++)
+        fds[i + 1] = (struct pollfd){ .fd = n->direct[i] ? n->direct[i]->fd : -1,
+                                      .events = POLLIN };
     t.tv_sec = timeout_us / 1000000;
     t.tv_nsec = (long)(timeout_us % 1000000) * 1000;
     /* Pairs with the loads of waits: who has news behind this rings. */
     __atomic_store_n(&n->waits, true, __ATOMIC_SEQ_CST);
     if (!anything(n))
-        (void)!ppoll(&fd, 1, &t, NULL);
+        (void)!ppoll(fds, TCP_DIRECT + 1, &t, NULL);
     __atomic_store_n(&n->waits, false, __ATOMIC_RELAXED);
     n->turns = TURNS_IDLE;      /* look at once */
 }

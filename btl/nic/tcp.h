@@ -58,6 +58,8 @@ enum {
     TCP_STEP = 512 << 10,       /* before others have their turn */
     TCP_BATCH = 64,             /* frames, or answers, before others have their turn */
     TCP_SCRATCH = 64 << 10,
+    TCP_DIRECT = 4,             /* links that are looked at one by one */
+    TCP_HOT = 64,               /* calls of progress, see hot */
     TCP_CUT_MS = 1000,          /* without puts and gets a link is of no use */
     TCP_SHAKES = 256,           /* calls that have not said who they are yet */
     TCP_HELLO_MS = 5000,        /* how long one may take to */
@@ -100,6 +102,7 @@ struct tcp_asker {
     size_t got;                 /* of it */
     uint8_t buf[TCP_AHEAD];
     size_t at, len;
+    bool dry;                   /* the last look took all there was */
 };
 
 struct tcp_job {
@@ -132,8 +135,7 @@ struct tcp_link {
     /* Receiving, by progress alone. */
     char *buf;
     size_t cap, head, tail;
-    uint32_t fence;             /* no frame before so many puts have landed */
-    bool fenced;
+    bool fenced;                /* the next frame waits for puts to land */
     bool more;                  /* whole frames may be left in buf */
     struct tcp_link *again;     /* in nic->again, where more or fenced: no socket tells */
     bool in_again;
@@ -178,7 +180,7 @@ struct tcp_peer {
     struct tcp_op ops[TCP_OPS];
     struct tcp_op *idle;
     struct tcp_op *to_ask, **to_ask_end;
-    uint32_t puts, fence_told;  /* puts that were asked for, and those told of by a fence */
+    uint32_t puts;              /* that were asked for */
     bool wants_asker;
 };
 
@@ -220,8 +222,9 @@ struct tcp_nic {
     /* Of progress alone. */
     struct tcp_link *last;      /* heard of last */
     struct tcp_link *again;     /* have something left to deliver */
-    unsigned turns, hot;
+    unsigned turns;
     uint64_t slow_ns;
+    struct tcp_link *direct[TCP_DIRECT];    /* links that are in no epoll */
 
     pthread_mutex_t lock;
     struct tcp_link *links;
@@ -233,6 +236,7 @@ struct tcp_nic {
     uint32_t chores;            /* atomic: peers want an asker, calls failed */
     uint32_t asked;             /* atomic: puts and gets under way */
     struct tcp_link *bulk_last; /* whose puts and gets moved last */
+    uint32_t hot;               /* atomic: calls of progress that look for more of them */
     uint8_t *scratch;           /* where bytes go that nobody wants */
 
     pthread_mutex_t news;
@@ -318,7 +322,7 @@ int tcp_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data, si
 int tcp_flush(struct tcp_link *l);
 
 /* A record without bytes, where no rest is in its way. */
-int tcp_say(struct tcp_link *l, enum tcp_kind kind, uint32_t imm);
+int tcp_say(struct tcp_link *l, enum tcp_kind kind);
 
 /* Behind all that was accepted. What is still the caller's is copied. */
 void tcp_say_bye(struct tcp_link *l);
@@ -357,8 +361,10 @@ void tcp_done(struct tcp_nic *nic, struct tcp_op *op, int status);
 void tcp_server_free(struct tcp_link *l);       /* nic->lock */
 int tcp_serve_step(struct tcp_link *l);         /* as tcp_ask_step */
 
-/* Both, for a link. nic->lock. */
-int tcp_bulk_step(struct tcp_link *l);
+/* Both or one of them, for a link. nic->lock. */
+enum { TCP_ASK = 1, TCP_SERVE = 2, TCP_BOTH = TCP_ASK | TCP_SERVE };
+
+int tcp_bulk_step(struct tcp_link *l, unsigned which);
 
 /* ---- tcp_thread.c ---- */
 

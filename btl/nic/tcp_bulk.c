@@ -201,6 +201,7 @@ static int answered(struct tcp_peer *p, const struct tcp_reply *r)
 static ssize_t reply_some(struct tcp_peer *p, struct tcp_asker *a)
 {
     struct tcp_reply r;
+    size_t room;
     ssize_t n;
     int err;
 
@@ -213,10 +214,14 @@ static ssize_t reply_some(struct tcp_peer *p, struct tcp_asker *a)
     memmove(a->buf, a->buf + a->at, a->len - a->at);
     a->len -= a->at;
     a->at = 0;
-    n = recv(a->fd, a->buf + a->len, TCP_AHEAD - a->len, MSG_DONTWAIT);
+    if (a->dry)
+        return -EAGAIN;
+    room = TCP_AHEAD - a->len;
+    n = recv(a->fd, a->buf + a->len, room, MSG_DONTWAIT);
     if (n <= 0)
         return n ? -errno : -EPIPE;
     a->len += (size_t)n;
+    a->dry = (size_t)n < room;
     return n;
 }
 
@@ -226,6 +231,7 @@ int tcp_ask_step(struct tcp_link *l)
     size_t bytes = 0;
     int n = 0, err;
 
+    a->dry = false;
     /* What has been read ahead is seen to: nothing else would come back to it. */
     while ((n < TCP_BATCH && bytes < TCP_STEP) || a->at != a->len) {
         ssize_t got;

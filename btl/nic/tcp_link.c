@@ -151,6 +151,9 @@ static void forget_link(struct tcp_link *l)
         nic->last = NULL;
     if (nic->bulk_last == l)
         nic->bulk_last = NULL;
+    for (int i = 0; i < TCP_DIRECT; i++)
+        if (nic->direct[i] == l)
+            nic->direct[i] = NULL;
     while (l->in_again && *at && *at != l)
         at = &(*at)->again;
     if (l->in_again && *at)
@@ -277,7 +280,7 @@ static void asker_begin(struct tcp_nic *nic, struct tcp_shake *s)
     l->asker = a;
     pthread_mutex_unlock(&s->peer->lock);
     shake_end(s);
-    tcp_bulk_step(l);
+    tcp_bulk_step(l, TCP_BOTH);
 }
 
 static void calling_step(struct tcp_nic *nic, struct tcp_shake *s)
@@ -428,7 +431,7 @@ static void hold(struct tcp_nic *nic, struct tcp_shake *s, struct tcp_link *l)
     /* Whose link is dead at the other end is told so by the answer to this. */
     if (l->peer)
         pthread_mutex_lock(&l->peer->lock);
-    (void)tcp_say(l, TCP_ALIVE, 0);
+    (void)tcp_say(l, TCP_ALIVE);
     if (l->peer)
         pthread_mutex_unlock(&l->peer->lock);
 }
@@ -463,7 +466,7 @@ static void serve_begin(struct tcp_nic *nic, struct tcp_shake *s)
     s->fd = -1;
     shake_end(s);
     l->server = server;
-    tcp_bulk_step(l);
+    tcp_bulk_step(l, TCP_BOTH);
 }
 
 static void heard_whole(struct tcp_nic *nic, struct tcp_shake *s)
@@ -675,6 +678,19 @@ static int tell_done(struct tcp_nic *nic)
     return made;
 }
 
+/* A few links are looked at one by one: what arrives then wakes nothing. */
+static void frames_watch(struct tcp_nic *nic, struct tcp_link *l)
+{
+    int i = 0;
+
+    while (i < TCP_DIRECT && nic->direct[i])
+        i++;
+    if (i < TCP_DIRECT)
+        nic->direct[i] = l;
+    else if (tcp_watch(nic->frames_epoll, l->fd, EPOLLIN, l))
+        tcp_link_lose(l, ENOMEM);
+}
+
 /* Under nic->lock. */
 static bool up_take(struct tcp_nic *nic, struct tcp_peer *p)
 {
@@ -686,8 +702,7 @@ static bool up_take(struct tcp_nic *nic, struct tcp_peer *p)
     pthread_mutex_lock(&p->lock);
     p->state = TCP_UP;
     pthread_mutex_unlock(&p->lock);
-    if (tcp_watch(nic->frames_epoll, p->link->fd, EPOLLIN, p->link))
-        tcp_link_lose(p->link, ENOMEM);
+    frames_watch(nic, p->link);
     nic->last = p->link;
     return true;
 }
@@ -748,13 +763,13 @@ int tcp_tell(struct tcp_nic *nic)
 /* Has it left, and nothing is to be read of it but that? */
 static bool caller_has_left(const struct tcp_link *l)
 {
-    struct tcp_head head;
+    struct tcp_head head, parsed;
     ssize_t n = recv(l->fd, &head, sizeof(head), MSG_DONTWAIT | MSG_PEEK);
-    uint32_t len, imm;
+    uint32_t len;
 
     if (n < 0)
         return errno != EAGAIN && errno != EINTR;
-    return !n || (n == sizeof(head) && tcp_head_parse(&head, &len, &imm) == TCP_BYE);
+    return !n || (n == sizeof(head) && tcp_head_parse(&head, &parsed, &len) == TCP_BYE);
 }
 
 void tcp_tell_callers(struct tcp_nic *nic)

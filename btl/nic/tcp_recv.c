@@ -34,21 +34,21 @@ static int room_make(struct tcp_link *l, size_t need)
     return 0;
 }
 
-static bool fence_met(const struct tcp_link *l)
+static bool have_landed(const struct tcp_link *l, uint32_t puts)
 {
     /* Pairs with the release in tcp_serve.c: the data of these puts is in place. */
-    return (int32_t)(l->fence - __atomic_load_n(&l->landed, __ATOMIC_ACQUIRE)) <= 0;
+    return (int32_t)(puts - __atomic_load_n(&l->landed, __ATOMIC_ACQUIRE)) <= 0;
 }
 
 /* Puts that frames wait for come by the other connection. */
-static bool fence_passed(struct tcp_link *l)
+static bool puts_awaited(struct tcp_link *l, uint32_t puts)
 {
-    if (__builtin_expect(fence_met(l), 1))
+    if (__builtin_expect(have_landed(l, puts), 1))
         return true;
     pthread_mutex_lock(&l->nic->lock);
-    tcp_bulk_step(l);
+    tcp_bulk_step(l, TCP_SERVE);
     pthread_mutex_unlock(&l->nic->lock);
-    l->fenced = !fence_met(l);
+    l->fenced = !have_landed(l, puts);
     return !l->fenced;
 }
 
@@ -61,13 +61,14 @@ static int deliver(struct tcp_link *l, int *made)
 
     l->more = l->fenced = false;
     while (l->tail - l->head >= HEAD && !l->bye) {
-        uint32_t len, imm;
-        enum tcp_kind kind = tcp_head_parse(l->buf + l->head, &len, &imm);
+        struct tcp_head h;
+        uint32_t len;
+        enum tcp_kind kind = tcp_head_parse(l->buf + l->head, &h, &len);
 
         if (!kind)
             return -EPROTO;
         need = HEAD + len;
-        if (l->tail - l->head < need || (kind == TCP_FRAME && !fence_passed(l)))
+        if (l->tail - l->head < need || (kind == TCP_FRAME && !puts_awaited(l, h.puts)))
             break;
         if (*made >= most || bytes >= BATCH_BYTES) {
             l->more = true;
@@ -76,9 +77,7 @@ static int deliver(struct tcp_link *l, int *made)
         if (kind == TCP_FRAME) {
             ++*made;
             bytes += need;
-            c->up->recv(c->ctx, l->peer->cookie, imm, l->buf + l->head + HEAD, len);
-        } else if (kind == TCP_FENCE) {
-            l->fence = imm;
+            c->up->recv(c->ctx, l->peer->cookie, h.imm, l->buf + l->head + HEAD, len);
         }
         l->bye = kind == TCP_BYE;
         l->head += need;

@@ -11,7 +11,7 @@
 
 #include "tcp.h"
 
-enum { HEADS_MAX = 2, REST_MAX = TCP_FRAME_MAX + 64 };
+enum { REST_MAX = TCP_FRAME_MAX + 64 };
 
 static bool rest_empty(const struct tcp_rest *r)
 {
@@ -127,9 +127,9 @@ int tcp_flush(struct tcp_link *l)
     return err;
 }
 
-int tcp_say(struct tcp_link *l, enum tcp_kind kind, uint32_t imm)
+int tcp_say(struct tcp_link *l, enum tcp_kind kind)
 {
-    struct tcp_head head = tcp_head_make(kind, 0, imm);
+    struct tcp_head head = tcp_head_make(kind, 0, 0, 0);
     ssize_t n;
 
     if (!rest_empty(&l->rest))
@@ -143,10 +143,10 @@ int tcp_say(struct tcp_link *l, enum tcp_kind kind, uint32_t imm)
 
 void tcp_say_bye(struct tcp_link *l)
 {
-    struct tcp_head head = tcp_head_make(TCP_BYE, 0, 0);
+    struct tcp_head head = tcp_head_make(TCP_BYE, 0, 0, 0);
     struct tcp_rest *r = &l->rest;
 
-    if (tcp_say(l, TCP_BYE, 0) != -EAGAIN)
+    if (tcp_say(l, TCP_BYE) != -EAGAIN)
         return;
     if (r->len && r->at) {
         memmove(r->copy, r->copy + r->at, r->len);
@@ -159,22 +159,10 @@ void tcp_say_bye(struct tcp_link *l)
     (void)rest_copy(l, &head, sizeof(head));
 }
 
-static int heads_make(const struct tcp_peer *p, struct tcp_head heads[HEADS_MAX], uint32_t imm,
-                      size_t len)
-{
-    int n = 0;
-
-    if (__builtin_expect(p->puts != p->fence_told, 0))
-        heads[n++] = tcp_head_make(TCP_FENCE, 0, p->puts);
-    heads[n++] = tcp_head_make(TCP_FRAME, len, imm);
-    return n;
-}
-
 /* Some of it has gone. */
 static int accepted(struct tcp_peer *p, struct tcp_link *l, const struct iovec *iov, int n,
                     size_t sent, size_t total, void *op)
 {
-    p->fence_told = p->puts;
     l->said = true;
     if (__builtin_expect(sent == total, 1))
         return 0;
@@ -194,15 +182,15 @@ static int accepted(struct tcp_peer *p, struct tcp_link *l, const struct iovec *
 static int send_small(struct tcp_peer *p, struct tcp_link *l, uint32_t imm,
                       const struct pw_iov *iov, int n, size_t len)
 {
-    struct { struct tcp_head heads[HEADS_MAX]; char bytes[TCP_SMALL]; } out;
-    size_t at = (size_t)heads_make(p, out.heads, imm, len) * sizeof(struct tcp_head), total;
+    struct { struct tcp_head head; char bytes[TCP_SMALL]; } out;
+    size_t at = 0, total = sizeof(out.head) + len;
     struct iovec whole;
     ssize_t sent;
 
-    total = at + len;
+    out.head = tcp_head_make(TCP_FRAME, len, imm, p->puts);
     for (int i = 0; i < n; i++)
         if (iov[i].len) {
-            memcpy((char *)&out + at, iov[i].base, iov[i].len);
+            memcpy(out.bytes + at, iov[i].base, iov[i].len);
             at += iov[i].len;
         }
     sent = send(l->fd, &out, total, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -216,19 +204,17 @@ static int send_small(struct tcp_peer *p, struct tcp_link *l, uint32_t imm,
 static int send_long(struct tcp_peer *p, struct tcp_link *l, uint32_t imm,
                      const struct pw_iov *pieces, int n, size_t len, void *op)
 {
-    struct tcp_head heads[HEADS_MAX];
-    struct iovec iov[4];
+    struct tcp_head head = tcp_head_make(TCP_FRAME, len, imm, p->puts);
+    struct iovec iov[4] = { { &head, sizeof(head) } };
     struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n + 1 };
     ssize_t sent;
 
-    iov[0].iov_base = heads;
-    iov[0].iov_len = (size_t)heads_make(p, heads, imm, len) * sizeof(*heads);
     for (int i = 0; i < n; i++)
         iov[i + 1] = (struct iovec){ (void *)(uintptr_t)pieces[i].base, pieces[i].len };
     sent = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0)
         return send_failed(l);
-    return accepted(p, l, iov, n + 1, (size_t)sent, iov[0].iov_len + len, op);
+    return accepted(p, l, iov, n + 1, (size_t)sent, sizeof(head) + len, op);
 }
 
 static int send_locked(struct tcp_peer *p, uint32_t imm, const struct pw_iov *iov, int n,

@@ -38,7 +38,7 @@ int tcp_bulk_look(struct tcp_nic *nic)
 
     for (int i = 0; i < n; i++)
         if (ev[i].data.ptr)
-            made += tcp_bulk_step(ev[i].data.ptr);
+            made += tcp_bulk_step(ev[i].data.ptr, TCP_BOTH);
         else
             others = true;
     if (others) {
@@ -60,7 +60,7 @@ void tcp_flush_all(struct tcp_nic *nic)
             pthread_mutex_unlock(&l->peer->lock);
         }
         if (l->asker || l->server)
-            tcp_bulk_step(l);
+            tcp_bulk_step(l, TCP_BOTH);
     }
 }
 
@@ -71,7 +71,7 @@ static void speak(struct tcp_link *l)
     if (l->peer && pthread_mutex_trylock(&l->peer->lock))
         return;     /* somebody is speaking */
     if (!l->said)
-        (void)tcp_say(l, TCP_ALIVE, 0);
+        (void)tcp_say(l, TCP_ALIVE);
     l->said = false;
     if (l->peer)
         pthread_mutex_unlock(&l->peer->lock);
