@@ -153,6 +153,7 @@ struct tcp_link {
     uint64_t leave_ns;          /* leaving: until then */
     bool leaving, shut;
     uint64_t cut_ns;            /* a connection for puts and gets broke then */
+    uint64_t fenced_ns;         /* a frame waits since then for puts; or 0 */
 
     uint32_t landed;            /* atomic: puts of the peer */
     int lost;                   /* atomic: errno that ended it, or 0 */

@@ -497,14 +497,17 @@ static void heard_step(struct tcp_nic *nic, struct tcp_shake *s)
     }
     n = recv(s->fd, s->in.bytes + s->have, sizeof(s->in.hello) - s->have, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        if (ms_since(s->since_ns) > TCP_HELLO_MS)
+        if (ms_since(s->since_ns) > TCP_HELLO_MS ||
+            pw_now_ns() - s->since_ns > nic->timeout_ns)
             stranger(nic, s);
         return;
     }
     if (n > 0)
         s->have += (size_t)n;
-    if (n <= 0 || !tcp_hello_begins(&s->in.hello, s->have, &nic->address))
+    if (!tcp_hello_begins(&s->in.hello, s->have, &nic->address))
         stranger(nic, s);
+    else if (n <= 0)
+        shake_end(s);       /* given up by who called */
     else if (s->have == sizeof(s->in.hello))
         heard_whole(nic, s);
 }
@@ -540,26 +543,31 @@ static void held_step(struct tcp_nic *nic, struct tcp_shake *s)
         take(nic, s);
 }
 
-static unsigned strangers_now(const struct tcp_nic *nic)
+/* Who has kept silent for longest gives way, so that those who speak come through. */
+static void crowd_thin(struct tcp_nic *nic)
 {
+    struct tcp_shake *oldest = NULL;
     unsigned n = 0;
 
-    for (const struct tcp_shake *s = nic->shakes; s; s = s->next)
-        n += s->state == SHAKE_HEARD;
-    return n;
+    for (struct tcp_shake *s = nic->shakes; s; s = s->next)
+        if (s->state == SHAKE_HEARD) {
+            oldest = s;     /* new ones come first in the list */
+            n++;
+        }
+    if (n >= TCP_SHAKES)
+        stranger(nic, oldest);
 }
 
 void tcp_accept(struct tcp_nic *nic)
 {
-    unsigned n = strangers_now(nic);
     int fd;
 
-    while ((fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
-        if (n++ >= TCP_SHAKES || tcp_watch(nic->bulk_epoll, fd, EPOLLIN | EPOLLRDHUP, NULL) ||
-            !shake_new(nic, SHAKE_HEARD, fd)) {
+    while ((fd = accept4(nic->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        crowd_thin(nic);
+        if (tcp_watch(nic->bulk_epoll, fd, EPOLLIN | EPOLLRDHUP, NULL) ||
+            !shake_new(nic, SHAKE_HEARD, fd))
             tcp_fd_close(&fd);
-            tcp_count(&nic->nic.counts.strangers, 1);
-        }
+    }
 }
 
 /* ---- leaving ---- */
@@ -826,6 +834,8 @@ void tcp_links_step(struct tcp_nic *nic)
             leaving_step(l);
         else if (l->cut_ns && ms_since(l->cut_ns) > TCP_CUT_MS)
             tcp_link_lose(l, ECONNRESET);
+        else if (l->fenced_ns && !l->server && pw_now_ns() - l->fenced_ns > nic->timeout_ns)
+            tcp_link_lose(l, ETIMEDOUT);    /* the puts it waits for do not come */
     }
     askers_wanted(nic);
 }

@@ -5,6 +5,8 @@
  * delivered where recv(2) has put them; when all have been, the buffer begins anew at its
  * first bytes, which are in the cache.
  */
+#define _GNU_SOURCE     /* POLLRDHUP */
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -47,8 +49,12 @@ static bool puts_awaited(struct tcp_link *l, uint32_t puts)
         return true;
     pthread_mutex_lock(&l->nic->lock);
     tcp_bulk_step(l, TCP_SERVE);
-    pthread_mutex_unlock(&l->nic->lock);
     l->fenced = !have_landed(l, puts);
+    if (!l->fenced)
+        l->fenced_ns = 0;
+    else if (!l->fenced_ns)
+        l->fenced_ns = pw_now_ns();
+    pthread_mutex_unlock(&l->nic->lock);
     return !l->fenced;
 }
 
@@ -133,6 +139,15 @@ static int ended(struct tcp_link *l, int err)
     return tcp_link_down(l, err, why);
 }
 
+/* There is no room to read what would come before its end: a frame waits for puts, and
+ * these come no more. */
+static bool hung_up(const struct tcp_link *l)
+{
+    struct pollfd p = { .fd = l->fd, .events = POLLRDHUP };
+
+    return poll(&p, 1, 0) > 0;
+}
+
 int tcp_recv(struct tcp_link *l)
 {
     int made = 0, err = 0;
@@ -142,8 +157,10 @@ int tcp_recv(struct tcp_link *l)
         err = deliver(l, &made);
     if (__builtin_expect(err || l->bye, 0))
         return made + ended(l, err);
-    if (l->more || l->tail == l->cap)
+    if (l->more)
         return made;
+    if (__builtin_expect(l->tail == l->cap, 0))
+        return hung_up(l) ? made + ended(l, 0) : made;
     n = recv(l->fd, l->buf + l->tail, l->cap - l->tail, MSG_DONTWAIT);
     if (n > 0) {
         l->tail += (size_t)n;

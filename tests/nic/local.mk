@@ -4,6 +4,7 @@
 
 conformance_suite = \
 	tests/nic/address_cases.c \
+	tests/nic/answer_cases.c \
 	tests/nic/atomic_cases.c \
 	tests/nic/caller_cases.c \
 	tests/nic/crowd_cases.c \

@@ -115,5 +115,5 @@ struct subject *subjects_all(void)
 const struct nic_case *const all_cases[] = {
     setup_cases, address_cases, frame_cases, pressure_cases, memory_cases,
     atomic_cases, crowd_cases, sixteen_cases, wait_cases, leave_cases,
-    caller_cases, NULL
+    caller_cases, answer_cases, NULL
 };

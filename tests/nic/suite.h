@@ -40,7 +40,7 @@ struct nic_case {
 
 extern const struct nic_case setup_cases[], address_cases[], frame_cases[],
     pressure_cases[], memory_cases[], atomic_cases[], crowd_cases[], sixteen_cases[],
-    wait_cases[], leave_cases[], caller_cases[];
+    wait_cases[], leave_cases[], caller_cases[], answer_cases[];
 
 /* All of the above, NULL-terminated. */
 extern const struct nic_case *const all_cases[];

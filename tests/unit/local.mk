@@ -67,6 +67,13 @@ tests_unit_queue_SOURCES = tests/unit/queue.c \
 	tests/unit/pool_fake_sys.c tests/unit/pool_fake_sys.h
 tests_unit_queue_LDADD = $(unit_libs)
 
+# Between hosts, over the loopback.
+unit_tests += tests/unit/tcp tests/unit/tcp_fuzz
+tests_unit_tcp_SOURCES = tests/unit/tcp.c tests/unit/tcp_rig.h
+tests_unit_tcp_LDADD = $(unit_libs)
+tests_unit_tcp_fuzz_SOURCES = tests/unit/tcp_fuzz.c tests/unit/tcp_rig.h tests/unit/draw.h
+tests_unit_tcp_fuzz_LDADD = $(unit_libs)
+
 # Memory that peers attach.
 unit_tests += tests/unit/attach
 tests_unit_attach_SOURCES = tests/unit/attach.c tests/unit/fake_share.c tests/unit/fake_share.h

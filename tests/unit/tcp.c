@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tcp.c - strangers at the door of a tcp NIC, peers that fall silent or lie, memory that is not
+ * there, small sockets. What all NICs promise is in tests/nic. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "tests/unit/tcp_rig.h"
+
+enum { PATIENT_MS = 60000, SHORT_MS = 300, LONG = 1 << 20 };
+
+/* ---- strangers ---- */
+
+/* They are closed and counted, and two that know each other go on. */
+static void stranger_says(const void *bytes, size_t len)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    int fd;
+
+    ends_join(a, b);
+    fd = plain_dial(&a->address);
+    plain_say(fd, bytes, len);
+    PUMP_UNTIL(a, b, plain_closed(fd));
+    cr_expect(eq(u64, a->nic->counts.strangers, 1));
+    cr_expect(eq(uint, a->callers, 0));
+    ends_work(a, b);
+    ends_work(b, a);
+    close(fd);
+    end_close(a);
+    end_close(b);
+}
+
+Test(tcp, noise_is_a_strangers)
+{
+    static const char noise[] = "GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+
+    stranger_says(noise, sizeof(noise));
+}
+
+Test(tcp, one_wrong_byte_is_enough)
+{
+    stranger_says("w", 1);
+}
+
+/* What another job's process says to its peer, byte by byte right there. */
+Test(tcp, a_replayed_stream_of_another_job_is_a_strangers)
+{
+    struct end *other = end_open(PATIENT_MS, 0);
+    struct { struct tcp_hello hello; struct tcp_head head; char bytes[8]; } stream;
+
+    stream.hello = hello_to(&other->address, TCP_FRAMES);
+    stream.head = tcp_head_make(TCP_FRAME, 8, 1, 0);
+    memset(stream.bytes, 1, sizeof(stream.bytes));
+    end_close(other);
+    stranger_says(&stream, sizeof(stream));
+}
+
+Test(tcp, half_of_a_secret_by_chance_and_another_job_is_a_strangers)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_hello h = hello_to(&a->address, TCP_FRAMES);
+    int fd = plain_dial(&a->address);
+
+    h.from.job++;
+    plain_say(fd, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, plain_closed(fd));
+    cr_expect(eq(u64, a->nic->counts.strangers, 1));
+    cr_expect(eq(uint, a->callers, 0));
+    close(fd);
+    end_close(a);
+}
+
+Test(tcp, a_call_for_puts_without_a_link_is_a_strangers)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_hello h = hello_to(&a->address, TCP_BULK);
+    int fd = plain_dial(&a->address);
+
+    plain_say(fd, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, plain_closed(fd));
+    cr_expect(eq(u64, a->nic->counts.strangers, 1));
+    close(fd);
+    end_close(a);
+}
+
+Test(tcp, half_a_hello_and_silence_is_closed_in_the_end)
+{
+    struct end *a = end_open(SHORT_MS, 0);
+    struct tcp_hello h = hello_to(&a->address, TCP_FRAMES);
+    int fd = plain_dial(&a->address);
+
+    plain_say(fd, &h, sizeof(h) / 2);
+    PUMP_UNTIL(a, NULL, plain_closed(fd));
+    cr_expect(eq(u64, a->nic->counts.strangers, 1));
+    close(fd);
+    end_close(a);
+}
+
+/* More than are listened to at once say nothing: who speaks comes through. */
+Test(tcp, a_crowd_of_silent_strangers_keeps_nobody_out)
+{
+    enum { CROWD = 400 };
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    int fd[CROWD];
+
+    for (int i = 0; i < CROWD; i++) {
+        fd[i] = plain_dial(&a->address);
+        pw_nic_tcp.progress(a->nic);
+    }
+    ends_join(a, b);
+    ends_work(a, b);
+    cr_expect(ge(u64, a->nic->counts.strangers, 1));
+    for (int i = 0; i < CROWD; i++)
+        close(fd[i]);
+    ends_work(b, a);
+    end_close(a);
+    end_close(b);
+}
+
+/* ---- peers that lie ---- */
+
+static void peer_says(const void *bytes, size_t len)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_hello h;
+    int fd = plain_peer(a, &h);
+
+    plain_say(fd, bytes, len);
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -EPROTO));
+    cr_expect(strstr(a->why, "127.0.0.1") && strstr(a->why, "lo"));
+    cr_expect(eq(uint, a->frames, 0));
+    close(fd);
+    end_close(a);
+}
+
+Test(tcp, a_frame_too_long_is_eproto)
+{
+    struct tcp_head head = tcp_head_make(TCP_FRAME, TCP_FRAME_MAX + 1, 1, 0);
+
+    peer_says(&head, sizeof(head));
+}
+
+Test(tcp, an_unknown_record_is_eproto)
+{
+    struct tcp_head head = tcp_head_make((enum tcp_kind)77, 0, 0, 0);
+
+    peer_says(&head, sizeof(head));
+}
+
+static void bulk_says(const void *bytes, size_t len)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_hello h;
+    int fd = plain_peer(a, &h), bulk = plain_dial(&a->address);
+
+    h.what = TCP_BULK;
+    plain_say(bulk, &h, sizeof(h));
+    plain_say(bulk, bytes, len);
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -EPROTO));
+    close(bulk);
+    close(fd);
+    end_close(a);
+}
+
+Test(tcp, a_request_of_no_kind_is_eproto)
+{
+    struct tcp_request r = { .kind = TCP_DONE, .len = 8 };
+
+    bulk_says(&r, sizeof(r));
+}
+
+Test(tcp, a_request_beyond_the_end_of_memory_is_eproto)
+{
+    struct tcp_request r = { .kind = TCP_GET, .remote = UINT64_MAX - 4, .len = 100 };
+
+    bulk_says(&r, sizeof(r));
+}
+
+/* Answers are not read, so that the jobs stay: one more than may be asked at once. */
+Test(tcp, too_many_requests_at_once_are_eproto)
+{
+    enum { N = TCP_OPS + 8 };
+    static char source[8 << 20];
+    struct tcp_request r[N];
+
+    for (int i = 0; i < N; i++)
+        r[i] = (struct tcp_request){ .kind = TCP_GET, .op = (uint16_t)(i % TCP_OPS),
+                                     .remote = (uintptr_t)source, .len = sizeof(source) };
+    bulk_says(r, sizeof(r));
+}
+
+/* An answer to nothing that was asked. */
+Test(tcp, an_answer_invented_is_eproto)
+{
+    struct tcp_reply r = { .kind = TCP_DONE, .op = 3 };
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_address there = a->address;
+    struct pw_nic_key key = { { 0 } };
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    uint64_t word;
+    int listener = plain_listen(&there.port), fd, bulk;
+
+    cr_assert(eq(int, end_connect(a, &there), 0));
+    fd = accept(listener, NULL, NULL);
+    PUMP_UNTIL(a, NULL, recv(fd, &h, sizeof(h), MSG_DONTWAIT) == sizeof(h));
+    answer = (struct tcp_answer){ .magic = TCP_MAGIC, .version = TCP_VERSION,
+                                  .session = h.session };
+    memcpy(answer.proof, there.secret + TCP_HALF, TCP_HALF);
+    plain_say(fd, &answer, sizeof(answer));
+    PUMP_UNTIL(a, NULL, a->ups);
+    cr_assert(eq(int, pw_nic_tcp.get(a->peer, &word, 4096, 8, &key, a), PW_NIC_PENDING));
+    pw_nic_tcp.progress(a->nic);
+    bulk = accept(listener, NULL, NULL);
+    plain_say(bulk, &r, sizeof(r));
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -EPROTO));
+    cr_expect(eq(uint, a->completes, 1));
+    cr_expect(eq(int, a->status, -ECONNRESET));
+    close(bulk);
+    close(fd);
+    close(listener);
+    end_close(a);
+}
+
+/* Somebody else listens there by now. */
+Test(tcp, who_answers_without_the_secret_is_not_believed)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_address there = a->address;
+    struct tcp_answer answer = { .magic = TCP_MAGIC, .version = TCP_VERSION };
+    struct tcp_hello h;
+    int listener = plain_listen(&there.port), fd;
+
+    memset(there.secret, 0x11, TCP_HALF);
+    cr_assert(eq(int, end_connect(a, &there), 0));
+    fd = accept(listener, NULL, NULL);
+    PUMP_UNTIL(a, NULL, recv(fd, &h, sizeof(h), MSG_DONTWAIT) == sizeof(h));
+    answer.session = h.session;
+    memcpy(answer.proof, h.proof, TCP_HALF);
+    plain_say(fd, &answer, sizeof(answer));
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -EPROTO));
+    cr_expect(eq(uint, a->ups, 0));
+    close(fd);
+    close(listener);
+    end_close(a);
+}
+
+/* ---- silence ---- */
+
+Test(tcp, a_peer_that_falls_silent_is_down)
+{
+    struct end *a = end_open(SHORT_MS, 0);
+    struct tcp_hello h;
+    int fd = plain_peer(a, &h);
+
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -ETIMEDOUT));
+    cr_expect(strstr(a->why, "nothing was heard") != NULL);
+    close(fd);
+    end_close(a);
+}
+
+Test(tcp, a_peer_that_accepts_and_never_answers_is_down)
+{
+    struct end *a = end_open(SHORT_MS, 0);
+    struct tcp_address there = a->address;
+    int listener = plain_listen(&there.port);
+
+    cr_assert(eq(int, end_connect(a, &there), 0));
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -ETIMEDOUT));
+    cr_expect(eq(uint, a->ups, 0));
+    close(listener);
+    end_close(a);
+}
+
+/* Neither has anything to say for much longer than would be silence. */
+Test(tcp, who_has_nothing_to_say_is_not_silent)
+{
+    struct end *a = end_open(SHORT_MS, 0), *b = end_open(SHORT_MS, 0);
+    uint64_t until;
+
+    ends_join(a, b);
+    until = pw_now_ns() + 4 * SHORT_MS * (uint64_t)1000000;
+    while (pw_now_ns() < until) {
+        pw_nic_tcp.progress(a->nic);
+        pw_nic_tcp.progress(b->nic);
+    }
+    cr_expect(eq(uint, a->downs + b->downs, 0));
+    ends_work(a, b);
+    end_close(a);
+    end_close(b);
+}
+
+/* It computes, its thread speaks for it. */
+Test(tcp, who_makes_no_progress_is_not_silent)
+{
+    struct end *a = end_open(SHORT_MS, 0), *b = end_open(SHORT_MS, 0);
+    uint64_t until;
+
+    ends_join(a, b);
+    until = pw_now_ns() + 4 * SHORT_MS * (uint64_t)1000000;
+    while (pw_now_ns() < until)
+        pw_nic_tcp.progress(a->nic);
+    cr_expect(eq(uint, a->downs, 0));
+    ends_work(a, b);
+    end_close(a);
+    end_close(b);
+}
+
+/* ---- a link that is dead at one end only ---- */
+
+/* The peer has lost it without a word, and calls anew. */
+Test(tcp, who_calls_anew_is_heard_behind_the_end_of_the_old_link)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    int old = plain_peer(a, &h), fd = plain_dial(&a->address);
+
+    h.session++;
+    plain_say(fd, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(int, a->cause, -ECONNRESET));
+    pw_nic_tcp.disconnect(a->peer);
+    a->ups = 0;
+    cr_assert(eq(int, end_connect(a, &h.from), 0));
+    PUMP_UNTIL(a, NULL, a->ups);
+    PUMP_UNTIL(a, NULL, recv(fd, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer));
+    cr_expect(tcp_answer_sane(&answer, h.session, &a->address));
+    close(old);
+    close(fd);
+    end_close(a);
+}
+
+/* ---- both call ---- */
+
+Test(tcp, both_call_and_one_connection_results)
+{
+    for (unsigned i = 0; i < 60; i++) {
+        struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+
+        cr_assert(eq(int, end_connect(a, &b->address), 0));
+        for (unsigned k = 0; k < i % 8; k++)
+            pw_nic_tcp.progress(a->nic);
+        cr_assert(eq(int, end_connect(b, &a->address), 0));
+        for (unsigned k = 0; k < i / 8; k++)
+            pw_nic_tcp.progress(b->nic);
+        PUMP_UNTIL(a, b, a->ups && b->ups);
+        ends_work(a, b);
+        ends_work(b, a);
+        cr_expect(eq(uint, a->downs + b->downs, 0));
+        cr_expect(eq(uint, a->ups + b->ups, 2));
+        cr_expect(eq(u64, a->nic->counts.strangers + b->nic->counts.strangers, 0));
+        end_close(a);
+        end_close(b);
+    }
+}
+
+/* ---- memory ---- */
+
+static int reach_now(struct end *a, struct end *b, bool put, void *local, void *remote, size_t len)
+{
+    struct pw_nic_key key = { { 0 } };
+    unsigned before = a->completes;
+    int err;
+
+    while ((err = put ? pw_nic_tcp.put(a->peer, local, (uintptr_t)remote, len, &key, a)
+                      : pw_nic_tcp.get(a->peer, local, (uintptr_t)remote, len, &key, a)) ==
+           -EAGAIN)
+        pw_nic_tcp.progress(a->nic);
+    cr_assert(eq(int, err, PW_NIC_PENDING));
+    PUMP_UNTIL(a, b, a->completes > before);
+    return a->status;
+}
+
+/* Its owner has unmapped what it still shares: in the middle, and all of it. */
+Test(tcp, memory_that_is_not_there_is_efault_and_no_more)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem;
+
+    mem = mmap(NULL, LONG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(ne(ptr, mem, MAP_FAILED));
+    memset(mem, 1, LONG);
+    munmap(mem + LONG / 2, LONG / 2);
+    ends_join(a, b);
+    for (int put = 0; put < 2; put++) {
+        cr_expect(eq(int, reach_now(a, b, put, local, mem, LONG), -EFAULT));
+        cr_expect(eq(int, reach_now(a, b, put, local, mem + LONG / 2, 100), -EFAULT));
+        cr_expect(eq(int, reach_now(a, b, put, local, mem, LONG / 2), 0));
+    }
+    ends_work(a, b);
+    cr_expect(eq(uint, a->downs + b->downs, 0));
+    munmap(mem, LONG / 2);
+    free(local);
+    end_close(a);
+    end_close(b);
+}
+
+Test(tcp, a_region_that_is_refused_is_told_and_untouched)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem = calloc(1, LONG);
+
+    ends_join(a, b);
+    memset(local, 2, LONG);
+    b->borrow = -EACCES;
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), -EACCES));
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, 0), -EACCES));
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), -EACCES));
+    cr_expect(eq(int, mem[0] | mem[LONG - 1], 0));
+    cr_expect(eq(int, local[0] & local[LONG - 1], 2));
+    b->borrow = 0;
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* Nothing but the beginning of a get's data goes through memory of ours. */
+Test(tcp, long_transfers_are_not_copied)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem = calloc(1, LONG);
+
+    ends_join(a, b);
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), 0));
+    cr_expect(eq(u64, a->nic->counts.wire_bytes, LONG));
+    cr_expect(eq(u64, b->nic->counts.wire_bytes, LONG));
+    cr_expect(le(u64, a->nic->counts.wire_copied, 1024));
+    cr_expect(eq(u64, b->nic->counts.wire_copied, 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* ---- small sockets ---- */
+
+/* Frames and transfers many times as long as what a socket takes. */
+Test(tcp, what_does_not_fit_goes_out_piece_by_piece)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    uint8_t *local = malloc(LONG), *mem = calloc(1, LONG);
+
+    for (int i = 0; i < LONG; i++)
+        local[i] = (uint8_t)(i * 7 + i / 251);
+    ends_join(a, b);
+    for (unsigned i = 0; i < 40; i++) {
+        size_t len = i % 4 ? i * 3000 : TCP_FRAME_MAX;
+
+        cr_expect(eq(int, end_send(a, b, local + i, len), 0));
+        PUMP_UNTIL(a, b, b->frames == i + 1);
+        cr_expect(eq(sz, b->bytes, len));
+        cr_expect(eq(int, memcmp(b->data, local + i, len), 0));
+    }
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    memset(local, 0, LONG);
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* The rest of a frame is copied when the caller leaves: its memory is its own again. */
+Test(tcp, a_frame_that_was_pending_arrives_behind_a_disconnect)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    uint8_t *local = malloc(TCP_FRAME_MAX);
+    struct pw_iov iov = { local, TCP_FRAME_MAX };
+
+    memset(local, 9, TCP_FRAME_MAX);
+    ends_join(a, b);
+    cr_assert(eq(int, pw_nic_tcp.send(a->peer, 1, &iov, 1, a), PW_NIC_PENDING));
+    pw_nic_tcp.disconnect(a->peer);
+    memset(local, 0, TCP_FRAME_MAX);
+    PUMP_UNTIL(a, b, b->downs);
+    cr_expect(eq(int, b->cause, 0));
+    cr_expect(eq(uint, b->frames, 1));
+    cr_expect(eq(int, b->data[0] & b->data[TCP_FRAME_MAX - 1], 9));
+    cr_expect(eq(uint, a->completes, 0));
+    free(local);
+    end_close(a);
+    end_close(b);
+}
