@@ -92,13 +92,15 @@ static void listen_for(struct tcp_nic *nic, struct tcp_link *l)
         tcp_link_lose(l, ETIMEDOUT);
 }
 
-static void tick(struct tcp_nic *nic)
+/* judge: whether those who are not heard of are silent. */
+static void tick(struct tcp_nic *nic, bool judge)
 {
     for (struct tcp_link *l = nic->links; l; l = l->next) {
         if (l->leaving)
             continue;
         speak(l);
-        listen_for(nic, l);
+        if (judge)
+            listen_for(nic, l);
     }
     tcp_links_step(nic);
 }
@@ -109,11 +111,28 @@ struct watch {
     struct tcp_nic *nic;
     uint32_t polls;             /* when we looked last */
     uint64_t tick_ns, next_ns;
+    uint64_t awake_ns;          /* since then this thread was never late */
 };
 
 static bool over(const struct tcp_nic *nic)
 {
     return __atomic_load_n(&nic->over, __ATOMIC_RELAXED);
+}
+
+/* Where all processes were stopped, or the machine was, none has spoken: a peer is to have
+ * the whole time to, while we are there to hear it. */
+static void tick_due(struct watch *w)
+{
+    uint64_t now = pw_now_ns();
+
+    if (now < w->next_ns)
+        return;
+    if (now - w->next_ns > 2 * w->tick_ns)
+        w->awake_ns = now;
+    pthread_mutex_lock(&w->nic->lock);
+    tick(w->nic, now - w->awake_ns >= w->nic->timeout_ns);
+    pthread_mutex_unlock(&w->nic->lock);
+    w->next_ns = pw_now_ns() + w->tick_ns;
 }
 
 /* Has nobody called progress since we looked last, nor is about to? */
@@ -161,18 +180,14 @@ static void *thread_main(void *arg)
         w.tick_ns = TICK_MS_MOST * (uint64_t)1000000;
     if (w.tick_ns < TICK_MS_LEAST * (uint64_t)1000000)
         w.tick_ns = TICK_MS_LEAST * (uint64_t)1000000;
-    w.next_ns = pw_now_ns() + w.tick_ns;
+    w.awake_ns = pw_now_ns();
+    w.next_ns = w.awake_ns + w.tick_ns;
     while (!over(w.nic)) {
         doze(&w, serving);
         serving = away(&w);
         if (serving)
             serve(w.nic);
-        if (pw_now_ns() < w.next_ns)
-            continue;
-        pthread_mutex_lock(&w.nic->lock);
-        tick(w.nic);
-        pthread_mutex_unlock(&w.nic->lock);
-        w.next_ns = pw_now_ns() + w.tick_ns;
+        tick_due(&w);
     }
     return NULL;
 }

@@ -6,7 +6,7 @@
 
 #include "tests/unit/tcp_rig.h"
 
-enum { PATIENT_MS = 60000, SHORT_MS = 300, LONG = 1 << 20 };
+enum { PATIENT_MS = 60000, SHORT_MS = 300, QUIET_MS = 3000, LONG = 1 << 20 };
 
 /* ---- strangers ---- */
 
@@ -280,11 +280,11 @@ Test(tcp, a_peer_that_accepts_and_never_answers_is_down)
 /* Neither has anything to say for much longer than would be silence. */
 Test(tcp, who_has_nothing_to_say_is_not_silent)
 {
-    struct end *a = end_open(SHORT_MS, 0), *b = end_open(SHORT_MS, 0);
+    struct end *a = end_open(QUIET_MS, 0), *b = end_open(QUIET_MS, 0);
     uint64_t until;
 
     ends_join(a, b);
-    until = pw_now_ns() + 4 * SHORT_MS * (uint64_t)1000000;
+    until = pw_now_ns() + QUIET_MS * (uint64_t)1500000;
     while (pw_now_ns() < until) {
         pw_nic_tcp.progress(a->nic);
         pw_nic_tcp.progress(b->nic);
@@ -298,11 +298,11 @@ Test(tcp, who_has_nothing_to_say_is_not_silent)
 /* It computes, its thread speaks for it. */
 Test(tcp, who_makes_no_progress_is_not_silent)
 {
-    struct end *a = end_open(SHORT_MS, 0), *b = end_open(SHORT_MS, 0);
+    struct end *a = end_open(QUIET_MS, 0), *b = end_open(QUIET_MS, 0);
     uint64_t until;
 
     ends_join(a, b);
-    until = pw_now_ns() + 4 * SHORT_MS * (uint64_t)1000000;
+    until = pw_now_ns() + QUIET_MS * (uint64_t)1500000;
     while (pw_now_ns() < until)
         pw_nic_tcp.progress(a->nic);
     cr_expect(eq(uint, a->downs, 0));
