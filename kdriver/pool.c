@@ -174,6 +174,8 @@ static int pool_add(struct pwk_pool *pool, unsigned long first, unsigned long en
 			continue;
 		page = list_first_entry(list, struct page, lru);
 		list_del(&page->lru);
+		/* The core maps by a huge entry what ends within the file: by this. */
+		page_folio(page)->index = unit << PWK_UNIT_ORDER;
 		xa_store(&pool->pages, unit, page, GFP_KERNEL_ACCOUNT);
 		pool->filled++;
 	}
