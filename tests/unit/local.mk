@@ -46,6 +46,13 @@ tests_unit_process_pool_LDADD = $(unit_libs)
 tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
+# The backend over libfabric.
+if HAVE_LIBFABRIC
+unit_tests += tests/unit/ofi
+endif
+tests_unit_ofi_SOURCES = tests/unit/ofi.c
+tests_unit_ofi_LDADD = $(unit_libs)
+
 # Peers that call first.
 unit_tests += tests/unit/callers
 tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ofi.c - libfabric that is missing, refuses, or does not do what it says.
+ *
+ * The library is the real one, with functions of its objects' tables exchanged: those of the
+ * fabric lead to the domain, and those to the endpoint. Two NICs of this process talk over
+ * the loopback.
+ */
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "btl/nic/ofi.h"
+#include "pinwheel/clock.h"
+
+extern const struct pw_nic_ops pw_nic_ofi;
+
+static const struct pw_nic_ops *const ops = &pw_nic_ofi;
+
+/* ---- what it is made to do ---- */
+
+static struct {
+    int send_err, read_err, key_err;    /* returned instead */
+    int key_errs;                       /* so many times; then it goes on */
+    bool read_lost;                     /* taken, and never heard of again */
+    int mr_mode;                        /* claimed too */
+    size_t message_most;                /* 0: as it is */
+} fake;
+
+static struct fi_ops_msg msg_fake, msg_real;
+static struct fi_ops_rma rma_fake, rma_real;
+static struct fi_ops_mr mr_fake, mr_real;
+static struct fi_ops_domain domain_fake, domain_real;
+static struct fi_ops_fabric fabric_fake, fabric_real;
+static struct ofi_library library_real;
+
+static ssize_t fake_send(struct fid_ep *ep, const void *buf, size_t len, void *desc,
+                         fi_addr_t to, void *context)
+{
+    return fake.send_err ? fake.send_err : msg_real.send(ep, buf, len, desc, to, context);
+}
+
+static ssize_t fake_read(struct fid_ep *ep, void *buf, size_t len, void *desc,
+                         fi_addr_t from, uint64_t addr, uint64_t key, void *context)
+{
+    if (fake.read_err || fake.read_lost)
+        return fake.read_err;
+    return rma_real.read(ep, buf, len, desc, from, addr, key, context);
+}
+
+static int fake_reg(struct fid *fid, const void *buf, size_t len, uint64_t access,
+                    uint64_t offset, uint64_t key, uint64_t flags, struct fid_mr **mr,
+                    void *context)
+{
+    if (fake.key_errs && fake.key_errs--)
+        return fake.key_err;
+    return mr_real.reg(fid, buf, len, access, offset, key, flags, mr, context);
+}
+
+static int fake_endpoint(struct fid_domain *domain, struct fi_info *info,
+                         struct fid_ep **ep, void *context)
+{
+    int err = domain_real.endpoint(domain, info, ep, context);
+
+    if (err)
+        return err;
+    msg_fake = msg_real = *(*ep)->msg;
+    rma_fake = rma_real = *(*ep)->rma;
+    msg_fake.send = fake_send;
+    rma_fake.read = fake_read;
+    (*ep)->msg = &msg_fake;
+    (*ep)->rma = &rma_fake;
+    return 0;
+}
+
+static int fake_domain(struct fid_fabric *fabric, struct fi_info *info,
+                       struct fid_domain **domain, void *context)
+{
+    int err = fabric_real.domain(fabric, info, domain, context);
+
+    if (err)
+        return err;
+    mr_fake = mr_real = *(*domain)->mr;
+    domain_fake = domain_real = *(*domain)->ops;
+    mr_fake.reg = fake_reg;
+    domain_fake.endpoint = fake_endpoint;
+    (*domain)->mr = &mr_fake;
+    (*domain)->ops = &domain_fake;
+    return 0;
+}
+
+static int fake_fabric(struct fi_fabric_attr *attr, struct fid_fabric **fabric,
+                       void *context)
+{
+    int err = library_real.fabric(attr, fabric, context);
+
+    if (err)
+        return err;
+    fabric_fake = fabric_real = *(*fabric)->ops;
+    fabric_fake.domain = fake_domain;
+    (*fabric)->ops = &fabric_fake;
+    return 0;
+}
+
+static int fake_getinfo(uint32_t version, const char *node, const char *service,
+                        uint64_t flags, const struct fi_info *hints, struct fi_info **out)
+{
+    int err = library_real.getinfo(version, node, service, flags, hints, out);
+
+    for (struct fi_info *info = err ? NULL : *out; info; info = info->next) {
+        info->domain_attr->mr_mode |= fake.mr_mode;
+        if (fake.message_most)
+            info->ep_attr->max_msg_size = fake.message_most;
+    }
+    return err;
+}
+
+static void library_fake(void)
+{
+    char why[PW_NIC_WHY_MAX] = "";
+    struct ofi_library *lib;
+
+    setenv("FI_PROVIDER", "tcp;ofi_rxm", 1);
+    memset(&fake, 0, sizeof(fake));
+    lib = (struct ofi_library *)(uintptr_t)ofi_library(why);
+    if (!lib)
+        cr_skip_test("%s", why);
+    library_real = *lib;
+    lib->fabric = fake_fabric;
+    lib->getinfo = fake_getinfo;
+}
+
+/* ---- two NICs ---- */
+
+struct end {
+    struct pw_nic *nic;
+    struct pw_nic_peer *peer;
+    unsigned frames, downs, done;
+    int cause, status;
+};
+
+static void up_recv(void *ctx, void *peer, uint32_t imm, const void *data, size_t len)
+{
+    (void)peer;
+    (void)imm;
+    (void)data;
+    (void)len;
+    ((struct end *)ctx)->frames++;
+}
+
+static void up_complete(void *ctx, void *op, int status)
+{
+    struct end *end = ctx;
+
+    cr_expect(op == end);
+    cr_expect(eq(int, end->downs, 0));
+    end->done++;
+    end->status = status;
+}
+
+static void up_down(void *ctx, void *peer, int cause, const char *why)
+{
+    struct end *end = ctx;
+
+    (void)peer;
+    cr_expect(strlen(why) > 10);
+    end->downs++;
+    end->cause = cause;
+}
+
+static const struct pw_nic_upcalls upcalls = {
+    .recv = up_recv, .complete = up_complete, .down = up_down,
+};
+
+static int end_open(struct end *end)
+{
+    struct pw_nic_device lo = { .name = "lo" };
+    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo };
+
+    memset(end, 0, sizeof(*end));
+    return ops->open(&config, &end->nic);
+}
+
+static struct end a, b;
+
+static void look(void)
+{
+    if (a.nic)
+        ops->progress(a.nic);
+    if (b.nic)
+        ops->progress(b.nic);
+    sched_yield();
+}
+
+#define SOON(cond)                                                                     \
+    do {                                                                               \
+        uint64_t until = pw_now_ns() + UINT64_C(30000000000);                          \
+        bool came;                                                                     \
+        while (!(came = (cond)) && pw_now_ns() < until)                                \
+            look();                                                                    \
+        cr_assert(eq(int, came, 1), "%s", #cond);                                      \
+    } while (0)
+
+static void connect_to(struct end *from, struct end *to)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len = ops->address(to->nic, address);
+
+    cr_assert(eq(int, ops->connect(from->nic, address, len, from, &from->peer), 0));
+}
+
+static void pair_open(void)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+}
+
+static void pair_close(void)
+{
+    if (a.nic)
+        ops->close(a.nic);
+    if (b.nic)
+        ops->close(b.nic);
+    a.nic = b.nic = NULL;
+}
+
+/* ---- the library ---- */
+
+Test(ofi, without_libfabric_probe_says_so)
+{
+    struct pw_nic_device device;
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX] = "";
+
+    setenv("FI_PROVIDER", "tcp;ofi_rxm", 1);
+    ofi_library_use("libthere-is-none.so.1");
+    cr_expect(eq(int, ops->probe(&info, why), -ENOSYS));
+    cr_expect(strstr(why, "libthere-is-none.so.1") != NULL, "%s", why);
+    cr_expect(eq(int, end_open(&a), -ENOSYS));
+    cr_expect(eq(int, ops->devices(&device, 1), 1));
+    cr_expect(eq(int, device.usable, 0));
+    cr_expect(strstr(device.why, "libthere-is-none.so.1") != NULL, "%s", device.why);
+}
+
+Test(ofi, another_library_under_its_name_is_refused)
+{
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX] = "";
+
+    setenv("FI_PROVIDER", "tcp;ofi_rxm", 1);
+    ofi_library_use("libm.so.6");
+    cr_expect(eq(int, ops->probe(&info, why), -ENOSYS));
+    cr_expect(strstr(why, "it has no fi_version") != NULL, "%s", why);
+}
+
+Test(ofi, a_provider_that_there_is_not_is_named)
+{
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX] = "";
+
+    library_fake();
+    setenv("FI_PROVIDER", "nonesuch", 1);
+    cr_expect(eq(int, ops->probe(&info, why), -ENODEV));
+    cr_expect(strstr(why, "FI_PROVIDER=nonesuch") != NULL, "%s", why);
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+}
+
+/* Every job asks for devices: where there are only sockets it does not pay for that. */
+Test(ofi, who_lists_sockets_loads_no_libfabric)
+{
+    struct pw_nic_device devices[8];
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX] = "";
+
+    unsetenv("FI_PROVIDER");
+    if (!ofi_only_sockets())
+        cr_skip_test("this machine has a fabric");
+    cr_expect(eq(int, ops->probe(&info, why), 0));
+    cr_expect(ops->devices(devices, 8) >= 1);
+    cr_expect(dlopen("libfabric.so.1", RTLD_NOLOAD | RTLD_NOW) == NULL);
+}
+
+/* ---- the test of the endpoint ---- */
+
+Test(ofi, an_endpoint_that_cannot_send_is_not_opened)
+{
+    library_fake();
+    fake.send_err = -FI_EOPNOTSUPP;
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+}
+
+Test(ofi, without_reads_there_are_frames_alone, .timeout = 60)
+{
+    struct pw_nic_key key;
+    char page[64];
+
+    library_fake();
+    fake.read_err = -FI_ENOSYS;
+    pair_open();
+    cr_expect(eq(int, a.nic->info.flags & PW_NIC_PUT, 0));
+    cr_expect(eq(int, (int)a.nic->info.key_size, 0));
+    cr_expect(strstr(a.nic->info.note, "by frames") != NULL, "%s", a.nic->info.note);
+    cr_expect(eq(int, ops->pin(a.nic, page, sizeof(page), PW_READ, &key), 0));
+    cr_expect(eq(int, ops->reach(b.peer, (uintptr_t)page, 1, &key), PW_REACH_NONE));
+    pair_close();
+}
+
+/* ---- memory ---- */
+
+static char *source, *target;
+
+enum { BYTES = 300000 };
+
+static void memory_make(void)
+{
+    source = malloc(BYTES);
+    target = calloc(1, BYTES);
+    cr_assert(source && target);
+    for (int i = 0; i < BYTES; i++)
+        source[i] = (char)(i * 7 + i / 1000);
+}
+
+static void move(bool put, size_t len, const struct pw_nic_key *key)
+{
+    int err;
+
+    memset(target, 0, BYTES);
+    a.done = 0;
+    SOON((err = put ? ops->put(a.peer, source, (uintptr_t)target, len, key, &a)
+                    : ops->get(a.peer, target, (uintptr_t)source, len, key, &a)) !=
+         -EAGAIN);
+    cr_assert(eq(int, err, PW_NIC_PENDING));
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, 0));
+    cr_expect(memcmp(source, target, len) == 0, "%zu bytes", len);
+    cr_expect(len == BYTES || target[len] == 0);
+}
+
+static void move_all_sizes(void)
+{
+    static const size_t sizes[] = { 1, 100, 8192, 8193, 32768, 32769, 131072, BYTES };
+    struct pw_nic_key from, to;
+
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &from), 0));
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &to), 0));
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        move(true, sizes[i], &to);
+        move(false, sizes[i], &from);
+    }
+    ops->unpin(b.nic, source, BYTES, &from);
+    ops->unpin(b.nic, target, BYTES, &to);
+}
+
+/* Short gets go by a buffer, long ones register their target. */
+Test(ofi, local_memory_is_registered_where_that_is_wanted, .timeout = 60)
+{
+    library_fake();
+    fake.mr_mode = FI_MR_LOCAL | FI_MR_ALLOCATED;
+    pair_open();
+    move_all_sizes();
+    pair_close();
+}
+
+Test(ofi, what_is_too_long_for_one_read_is_read_in_pieces, .timeout = 60)
+{
+    library_fake();
+    fake.message_most = 65536;
+    pair_open();
+    move_all_sizes();
+    pair_close();
+}
+
+Test(ofi, a_put_to_memory_that_may_only_be_read_is_refused, .timeout = 60)
+{
+    struct pw_nic_key key;
+    size_t sizes[] = { 10, 20000 };
+
+    library_fake();
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ, &key), 0));
+    for (int i = 0; i < 2; i++) {
+        a.done = 0;
+        cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, sizes[i], &key, &a),
+                     PW_NIC_PENDING));
+        SOON(a.done == 1);
+        cr_expect(eq(int, a.status, -EFAULT));
+        cr_expect(eq(int, target[0], 0));
+    }
+    pair_close();
+}
+
+Test(ofi, a_key_that_is_taken_is_drawn_again, .timeout = 60)
+{
+    struct pw_nic_key key;
+
+    library_fake();
+    pair_open();
+    memory_make();
+    fake.key_err = -FI_ENOKEY;
+    fake.key_errs = 3;
+    cr_expect(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    cr_expect(eq(int, fake.key_errs, 0));
+    move(false, 1000, &key);
+    ops->unpin(b.nic, source, BYTES, &key);
+    fake.key_errs = 100;
+    cr_expect(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), -EIO));
+    fake.key_errs = 1;
+    fake.key_err = -FI_ENOMEM;
+    cr_expect(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), -ENOMEM));
+    fake.key_errs = 0;
+    pair_close();
+}
+
+/* ---- peers ---- */
+
+/* The provider may still write where the get was to go: it is closed before anybody is told
+ * that the get has failed, and then works again. */
+Test(ofi, a_get_that_is_never_given_back_ends_with_a_reset, .timeout = 60)
+{
+    struct pw_nic_key key;
+
+    library_fake();
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    fake.read_lost = true;
+    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, 1000, &key, &a),
+                 PW_NIC_PENDING));
+    ops->close(b.nic);
+    b.nic = NULL;
+    SOON(a.downs == 1);
+    cr_expect(eq(int, a.cause, 0));
+    cr_expect(eq(int, a.done, 1));
+    cr_expect(eq(int, a.status, -ECONNRESET));
+    cr_expect(eq(int, (int)a.nic->counts.reconnects, 1));
+    ops->disconnect(a.peer);
+    fake.read_lost = false;
+    cr_assert(eq(int, end_open(&b), 0));
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(b.peer, 0, "x", 1) == 0);
+    SOON(a.frames == 1);
+    pair_close();
+}
+
+/* Who has the provider's address and nothing else. */
+Test(ofi, strangers_are_counted_and_not_heard, .timeout = 60)
+{
+    struct ofi_nic *nic;
+    struct ofi_hello hello = { .magic = OFI_MAGIC, .version = OFI_VERSION,
+                               .what = OFI_HELLO, .token = 1 };
+    uint8_t noise[1024];
+    unsigned calls = 0;
+
+    library_fake();
+    pair_open();
+    nic = (struct ofi_nic *)b.nic;
+    hello.from = ((struct ofi_nic *)a.nic)->address;
+    pthread_mutex_lock(&nic->lock);
+    srand(7);
+    for (int i = 0; i < 2000; i++, calls++) {
+        for (size_t k = 0; k < sizeof(noise); k++)
+            noise[k] = (uint8_t)rand();
+        ofi_hello_heard(nic, noise, (size_t)rand() % sizeof(noise));
+    }
+    ofi_hello_heard(nic, &hello, sizeof(hello));        /* the secret is missing */
+    memcpy(hello.secret, nic->address.secret, OFI_ID);
+    hello.from.job++;
+    ofi_hello_heard(nic, &hello, sizeof(hello));        /* another job's */
+    hello.from.job--;
+    hello.from.name_len = 255;
+    ofi_hello_heard(nic, &hello, sizeof(hello));
+    calls += 3;
+    cr_expect(eq(int, (int)nic->n_peers, 1));
+    pthread_mutex_unlock(&nic->lock);
+    cr_expect(eq(int, (int)b.nic->counts.strangers, (int)calls));
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 2);
+    cr_expect(eq(int, b.downs, 0));
+    pair_close();
+}
