@@ -300,7 +300,7 @@ struct ofi_nic {
     unsigned n_tx, n_rx;
     struct ofi_peer *peers;
     struct ofi_peer **slots;
-    unsigned n_slots, n_peers;      /* n_peers: that are connected, in any state */
+    unsigned n_slots, n_peers;      /* n_peers: in any state; atomic */
     unsigned n_callers;             /* of the peers that nobody has connected to */
     struct ofi_peer *ready, **ready_end;    /* with something to deliver */
     struct ofi_op *done, **done_end;        /* upcalls to be made */

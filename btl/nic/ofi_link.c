@@ -301,7 +301,7 @@ void ofi_peer_free(struct ofi_peer *peer)
     if (nic->port.av && peer->to != FI_ADDR_UNSPEC)
         fi_av_remove(nic->port.av, &peer->to, 1, 0);
     nic->slots[peer->slot] = NULL;
-    nic->n_peers--;
+    __atomic_fetch_sub(&nic->n_peers, 1, __ATOMIC_RELAXED);
     nic->n_callers -= !peer->adopted;
     free(peer);
 }
@@ -329,7 +329,7 @@ static struct ofi_peer *peer_make(struct ofi_nic *nic, const struct ofi_address 
     }
     peer->next = nic->peers;
     nic->peers = peer;
-    nic->n_peers++;
+    __atomic_fetch_add(&nic->n_peers, 1, __ATOMIC_RELAXED);
     nic->n_callers++;
     return peer;
 }
@@ -717,7 +717,9 @@ static void tick_up(struct ofi_nic *nic, struct ofi_peer *peer, uint64_t now)
 {
     uint64_t silent = now - peer->heard_ms;
 
-    if (peer->early && now - peer->early_ms > nic->timeout_ms / 2)
+    /* Long messages may come after shorter ones, but not while it goes on talking. */
+    if (peer->early && silent < 2 * OFI_PING_MS &&
+        now - peer->early_ms > nic->timeout_ms / 2)
         ofi_peer_lost(peer, -ECONNABORTED, "messages from it were lost");
     else if (silent > nic->timeout_ms ||
              (silent > nic->timeout_ms / 2 && ofi_pulls_with_provider(peer))) {

@@ -116,7 +116,8 @@ static int ordered_post(struct ofi_peer *peer, struct ofi_head *head,
     size_t len;
     int err;
 
-    memcpy(all + 1, iov, (size_t)n * sizeof(*iov));
+    for (int i = 0; i < n; i++)
+        all[i + 1] = iov[i];
     head->slot = peer->its_slot;
     head->token = peer->its_token;
     head->seq = peer->sent;

@@ -188,7 +188,7 @@ int ofi_progress(struct pw_nic *base)
     int n;
 
     __atomic_store_n(&nic->looks, looks, __ATOMIC_RELAXED);
-    if (!nic->n_peers && looks % OFI_IDLE_LOOKS)
+    if (!__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) && looks % OFI_IDLE_LOOKS)
         return 0;
     if (pthread_mutex_trylock(&nic->lock))
         return 0;
@@ -216,9 +216,9 @@ static bool something_to_do(const struct ofi_nic *nic)
 static int sleep_on(struct ofi_nic *nic, int found)
 {
     struct fid *fid;
+    bool woken = __atomic_exchange_n(&nic->woken, false, __ATOMIC_RELAXED);
 
-    nic->false_wakes = found || !nic->woken ? 0 : nic->false_wakes + 1;
-    nic->woken = false;
+    nic->false_wakes = found || !woken ? 0 : nic->false_wakes + 1;
     if (nic->broken || nic->port.wait_fd < 0 || nic->false_wakes > OFI_FALSE_WAKES)
         return -1;
     fid = &nic->port.cq->fid;
