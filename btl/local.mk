@@ -78,6 +78,7 @@ libpwcore_la_SOURCES = \
 	btl/core/measure.h \
 	btl/core/metrics.c \
 	btl/core/metrics.h \
+	btl/core/nics.c \
 	btl/core/ops.c \
 	btl/core/path.c \
 	btl/core/path.h \

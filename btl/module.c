@@ -144,7 +144,8 @@ static int pool_open(struct pw_module *m)
 static int engine_open(struct pw_module *m, bool threads)
 {
     static const struct pw_engine_upcalls up = { .recv = pw_recv, .dead = pw_procs_dead,
-                                                .caller = pw_procs_caller };
+                                                .caller = pw_procs_caller,
+                                                .news = pw_procs_news };
     struct pw_engine_config config = {
         .pool = m->pool, .up = &up, .ctx = m, .nics = pw_params.nics,
         .if_include = pw_params.if_include, .if_exclude = pw_params.if_exclude,

@@ -128,6 +128,7 @@ int pw_del_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
                  struct mca_btl_base_endpoint_t **peers);
 void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why);
 void pw_procs_caller(void *ctx, uint32_t fingerprint);
+void pw_procs_news(void *ctx, void *cookie, const char *sentence);
 
 /* Any thread. NULL when it cannot be opened, which was told. */
 struct pw_endpoint *pw_peer_open(struct mca_btl_base_endpoint_t *peer);

@@ -16,8 +16,10 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "pinwheel.h"
+#include "regcache/fnv.h"
 
 static pthread_mutex_t peers_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -241,6 +243,36 @@ void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why)
 {
     if (cause)
         peer_lost(ctx, cookie, "is lost", why);
+}
+
+/* Each rank has paths to each of another host: one line for a path and a host will do. */
+static bool told_lately(const char *host, const char *sentence)
+{
+    enum { EVENTS = 16, SECONDS = 10 };
+    static struct { uint32_t print; time_t at; } events[EVENTS];
+    static unsigned last;
+    uint32_t print = pw_fnv32(pw_fnv32(PW_FNV32, host, strlen(host)), sentence,
+                              strcspn(sentence, ":;"));
+    time_t now = time(NULL);
+
+    for (int i = 0; i < EVENTS; i++)
+        if (events[i].print == print && now - events[i].at < SECONDS)
+            return true;
+    events[last].print = print;
+    events[last].at = now;
+    last = (last + 1) % EVENTS;
+    return false;
+}
+
+void pw_procs_news(void *ctx, void *cookie, const char *sentence)
+{
+    struct mca_btl_base_endpoint_t *peer = cookie;
+    const char *host = proc_host(peer->proc);
+
+    (void)ctx;
+    if (!told_lately(host, sentence))
+        pw_say(false, "to rank %s on %s: %s", OPAL_NAME_PRINT(peer->proc->proc_name), host,
+               sentence);
 }
 
 void pw_procs_fini(void)

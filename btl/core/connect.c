@@ -193,6 +193,12 @@ static void nic_in_use(struct pw_endpoint *ep, const struct pw_nic *nic)
         ep->frame_max = max;
 }
 
+/* Would it be the same at any other time? */
+static bool never(int err)
+{
+    return err == -EINVAL || err == -EACCES || err == -ECONNREFUSED || err == -ENOMEM;
+}
+
 /* One more path, if that NIC connects. Under e->progress. */
 static int path_add(struct pw_endpoint *ep, struct pw_nic *nic, int part,
                     const struct part *where)
@@ -203,14 +209,27 @@ static int path_add(struct pw_endpoint *ep, struct pw_nic *nic, int part,
     *path = (struct pw_path){ .ep = ep, .nic = nic, .part = part };
     nic_in_use(ep, nic);
     err = nic->ops->connect(nic, where->addr, where->len, path, &path->peer);
-    if (err)
+    /* Where links come back it is tried again. */
+    if (err && !(nic->info.flags & PW_NIC_ANSWERS && !never(err)))
         return err;
-    path->state = nic->info.flags & PW_NIC_ANSWERS ? PW_PATH_TRYING : PW_PATH_UP;
+    pw_nic_used(ep->e, nic, 1);
+    pw_path_start(path, err);
     count_peer(ep, nic->info.flags & PW_NIC_SAME_HOST ? PW_IS_NEAR : PW_IS_AFAR);
     /* Pairs with the acquire in pw_path_reach(): other threads look already when we
      * are here from pw_endpoints_chores(). */
     __atomic_store_n(&ep->n_paths, ep->n_paths + 1, __ATOMIC_RELEASE);
     return 0;
+}
+
+int pw_path_connect(struct pw_path *path)
+{
+    struct part parts[PW_KEY_NICS];
+    int n = address_parts(path->ep->addr, path->ep->addr_len, parts);
+
+    if (path->part >= n)
+        return -EINVAL;
+    return path->nic->ops->connect(path->nic, parts[path->part].addr,
+                                   parts[path->part].len, path, &path->peer);
 }
 
 static void why_not(char why[PW_NIC_WHY_MAX], const struct pw_nic *nic, int err)
@@ -343,8 +362,7 @@ static struct pw_endpoint *endpoint_new(struct pw_engine *e, void *cookie)
     return ep;
 }
 
-/* Progress is to connect it. */
-static int endpoint_put_off(struct pw_endpoint *ep, const void *addr, size_t len)
+static int address_keep(struct pw_endpoint *ep, const void *addr, size_t len)
 {
     ep->addr = malloc(len);
     if (!ep->addr)
@@ -352,6 +370,15 @@ static int endpoint_put_off(struct pw_endpoint *ep, const void *addr, size_t len
     memcpy(ep->addr, addr, len);
     ep->addr_len = len;
     return 0;
+}
+
+/* Connected: only networks may have to be called again. */
+static void address_drop(struct pw_endpoint *ep)
+{
+    if (ep->where == PW_IS_AFAR)
+        return;
+    free(ep->addr);
+    ep->addr = NULL;
 }
 
 /* Under e->lock: progress has something to look for. */
@@ -390,7 +417,12 @@ int pw_endpoint_open(struct pw_engine *e, const void *addr, size_t len, void *co
     if (!ep)
         return -ENOMEM;
     now = pw_progress_enter(e);
-    err = now ? endpoint_connect(ep, addr, len, why) : endpoint_put_off(ep, addr, len);
+    ep->put_off = !now;
+    err = address_keep(ep, addr, len);
+    if (!err && now)
+        err = endpoint_connect(ep, addr, len, why);
+    if (!err && now)
+        address_drop(ep);
     if (err) {
         count_peer(ep, PW_IS_NOWHERE);
         pw_endpoint_free(ep);
@@ -461,11 +493,11 @@ void pw_endpoints_chores(struct pw_engine *e)
         next = ep->next;
         if (__atomic_load_n(&ep->closing, __ATOMIC_RELAXED)) {
             endpoint_end(ep);
-        } else if (ep->addr) {
+        } else if (ep->put_off) {
             int err = endpoint_connect(ep, ep->addr, ep->addr_len, why);
 
-            free(ep->addr);
-            ep->addr = NULL;
+            ep->put_off = false;
+            address_drop(ep);
             if (err)
                 pw_endpoint_kill(ep, err, why);
         }

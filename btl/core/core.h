@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* core.h - the core's own structures, shared by its files and nobody else.
  *
- *     engine.c    NICs, progress
+ *     engine.c    open and close, progress, what comes in
+ *     nics.c      the NICs: which are opened, which are asked
  *     connect.c   addresses, endpoints opened and closed
  *     endpoint.c  one peer: messages, what waits for room, its death
  *     select.c    which devices of which backends are used
@@ -85,13 +86,12 @@ struct pw_f_cancel {        /* of a GET: send no more of it */
     uint64_t id;
 };
 
-enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC, PW_OP_FRAME };
+enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC };
 
 /* Who ends it: our NIC, or the peer by frames. What others say is not heard. */
 enum pw_op_by { PW_BY_NIC, PW_BY_FRAMES, PW_BY_OFFER };
 
-/* One get, put or atomic of ours that is not done; or a frame that a NIC has
- * not read to its end (FRAME, see guard.c). */
+/* One get, put or atomic of ours that is not done. */
 struct pw_op {
     uint64_t id;            /* generation << 32 | index */
     enum pw_op_kind kind;
@@ -155,6 +155,12 @@ struct pw_path {
     struct pw_nic_peer *peer;
     int part;               /* the place of the peer's NIC among its own: keys go by it */
     enum pw_path_state state;   /* atomic */
+    unsigned users;         /* atomic: calls of other threads, see pw_path_enter() */
+    bool lame;              /* counted in e->n_lame: may come up */
+    bool lost;              /* was up, and that it is not was told */
+    unsigned retry_ms;
+    uint64_t retry_ns;      /* when to connect again */
+    char why[128];          /* it is not up */
 };
 
 struct pw_guard;
@@ -185,9 +191,12 @@ struct pw_endpoint {
                                      * e->lock */
     struct pw_guard *guard;         /* atomic; NULL: one lossless path, nothing to
                                      * guard */
-    uint8_t *addr;                  /* until it is connected, if progress is to do
-                                     * that; else NULL */
+    bool put_off;                   /* progress is to connect it */
+    uint8_t *addr;                  /* while somebody may connect; else NULL */
     size_t addr_len;
+    uint64_t away_ns;               /* since when no path is up; 0: one is */
+    bool away_told;
+    unsigned refusals;              /* in a row */
 };
 
 struct pw_idle {
@@ -196,6 +205,7 @@ struct pw_idle {
     uint64_t sent;          /* messages, when since_ns was set */
     uint64_t since_ns;
     unsigned sleep_us;
+    unsigned turn;          /* of the NICs in use */
 };
 
 struct pw_engine {
@@ -203,6 +213,10 @@ struct pw_engine {
     struct pw_nic *nics[PW_KEY_NICS];
     struct pw_nic_device devices[PW_KEY_NICS];  /* as they were chosen; a NIC may look */
     int n_nics;
+    struct pw_nic *active[PW_KEY_NICS]; /* asked in each progress call: of this host, or with
+                                         * a path; the others now and then */
+    int n_active;
+    unsigned uses[PW_KEY_NICS];         /* paths of each NIC */
     size_t frame_max;
     struct pw_endpoint *endpoints;
     unsigned n_endpoints;           /* atomic */
@@ -215,7 +229,11 @@ struct pw_engine {
                                      * has a core */
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
-    unsigned each_call;             /* atomic, enum pw_each: not only when asked */
+    unsigned n_busy, n_owing;       /* atomic: guards that each call is to look at, and
+                                     * that have something to acknowledge */
+    unsigned n_lame;                /* atomic: paths that may come up */
+    uint64_t lame_ns;               /* when they were looked at */
+    unsigned nic_timeout_ms;        /* as NICs were told */
     unsigned calls;                 /* of progress */
 
     pthread_mutex_t progress, lock;
@@ -239,10 +257,7 @@ struct pw_engine {
     uint64_t live_ns;               /* when it was written last */
 };
 
-/* What every progress call has to look after: some endpoint's guard. */
-enum pw_each { PW_EACH_GUARDS = 1 };
-
-/* What every so many progress calls have to: the cache. */
+/* What every so many progress calls look after: the cache, paths that are not up. */
 enum { PW_CALLS = 64 };
 
 static inline bool pw_calls_due(const struct pw_engine *e)
@@ -286,12 +301,19 @@ void pw_endpoint_unstream(struct pw_endpoint *ep, enum pw_kind kind, uint64_t id
 
 /* connect.c */
 void pw_endpoints_chores(struct pw_engine *e);
+int pw_path_connect(struct pw_path *path);      /* once more; as connect() of the NIC */
 void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part,
                       size_t len);
 
-/* failover.c: upcalls of NICs. */
+/* failover.c */
+/* A path that connect() was called for: 0, or what it said. */
+void pw_path_start(struct pw_path *path, int err);
 void pw_path_up(struct pw_path *path);
 void pw_path_down(struct pw_path *path, int cause, const char *why);
+void pw_failover_step(struct pw_engine *e, uint64_t now);
+void pw_paths_close(struct pw_endpoint *ep);
+enum { PW_PATH_NAME = 64 };
+const char *pw_path_name(const struct pw_path *path, char room[PW_PATH_NAME]);
 
 /* engine.c */
 /* Not recursive: a thread that is in an upcall finds it taken. */
@@ -314,6 +336,15 @@ static inline void pw_progress_leave(struct pw_engine *e)
     if (__builtin_expect(e->config.threads, 0))
         pthread_mutex_unlock(&e->progress);
 }
+/* nics.c. open: 0, or as pw_engine_open(). */
+int pw_nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX]);
+/* n more paths of that NIC, or as -1u one less. Under e->progress. */
+void pw_nic_used(struct pw_engine *e, const struct pw_nic *nic, unsigned n);
+/* Ask the NICs that are not active: has somebody called? Under e->progress. */
+int pw_engine_look_around(struct pw_engine *e);
+/* What progress does now and then, and before it sleeps: paths that are not up, and
+ * acknowledgements. Under e->progress. */
+void pw_engine_settle(struct pw_engine *e);
 /* the upcalls that NICs get */
 extern const struct pw_nic_upcalls pw_engine_nic_upcalls;
 

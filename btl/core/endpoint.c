@@ -196,7 +196,8 @@ static size_t piece_of(const struct pw_engine_config *config, const struct pw_st
 /* One DATA frame of a stream: 1 sent, 0 sent and the stream is done, -EAGAIN. */
 static int stream_step(struct pw_endpoint *ep, struct pw_stream *s)
 {
-    size_t room = ep->frame_max - sizeof(struct pw_f_data);
+    size_t room = ep->frame_max - sizeof(struct pw_f_data) -
+                  (ep->guard ? sizeof(struct pw_guard_tail) : 0);
     size_t part = s->len - s->sent, piece = piece_of(&ep->e->config, s);
     struct pw_f_data head = { .id = s->id, .offset = s->sent };
     struct pw_iov iov[2];
@@ -332,9 +333,7 @@ void pw_endpoint_free(struct pw_endpoint *ep)
     queue_drop(ep, -ECANCELED);
     pw_transfer_fail_all(ep, -ECANCELED);
     pw_serve_forget(ep);
-    for (int i = 0; i < ep->n_paths; i++)
-        if (ep->paths[i].peer)
-            ep->paths[i].nic->ops->disconnect(ep->paths[i].peer);
+    pw_paths_close(ep);
     pw_guard_close(ep->guard);
     free(ep->addr);
     free(ep);

@@ -12,7 +12,6 @@
 #include "guard.h"
 #include "idle.h"
 #include "path.h"
-#include "select.h"
 
 /* With more ranks than cores, how long it takes until the peer has one and helps. A guess:
  * it decides where a job begins, what transfers then take decides the rest. */
@@ -27,60 +26,6 @@ static bool in_upcall(const struct pw_engine *e)
            (!e->config.threads ||
             pthread_equal(__atomic_load_n(&e->progress_thread, __ATOMIC_RELAXED),
                           pthread_self()));
-}
-
-/* One after the other behind `why`, at *at. */
-static void why_add(char why[PW_NIC_WHY_MAX], int *at, const struct pw_candidate *c,
-                    const char *reason)
-{
-    if (*at < PW_NIC_WHY_MAX)
-        *at += snprintf(why + *at, (size_t)(PW_NIC_WHY_MAX - *at), "%s%s%s%s: %s",
-                        *at ? "; " : "", c->ops->name, c->has_device ? " " : "",
-                        c->has_device ? c->device.name : "", reason);
-}
-
-static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
-{
-    struct pw_nic_device *device = &e->devices[e->n_nics];
-    struct pw_nic_config nc = {
-        .pool = e->config.pool, .up = &pw_engine_nic_upcalls, .ctx = e,
-        .job = e->config.job, .threads = e->config.threads,
-        .local_peers = e->config.local_peers, .queue_bytes = e->config.queue_bytes,
-        .past_extra_ns = (uint32_t)e->config.costs.past_extra,
-        .kernel_copy = e->config.kernel_copy, .attach = e->config.attach,
-        .distrust = e->config.distrust, .device = c->has_device ? device : NULL,
-        .peer_timeout_ms = e->config.peer_timeout_ms,
-    };
-    int err;
-
-    *device = c->device;
-    err = c->ops->open(&nc, &e->nics[e->n_nics]);
-    if (!err)
-        e->n_nics++;
-    return err;
-}
-
-static int nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
-{
-    struct pw_wish wish = { e->config.nics, e->config.if_include, e->config.if_exclude };
-    int n, at = 0, err = pw_wish_check(&wish, e->config.backends, why);
-    struct pw_candidate *c;
-
-    if (err)
-        return err;
-    c = calloc(PW_CANDIDATES, sizeof(*c));
-    if (!c)
-        return -ENOMEM;
-    n = pw_candidates(e->config.backends, e->config.nics, c, PW_CANDIDATES);
-    pw_select(&wish, c, n, PW_KEY_NICS);
-    why[0] = '\0';
-    for (int i = 0; i < n; i++) {
-        err = c[i].chosen ? nic_open(e, &c[i]) : 0;
-        if (err || !c[i].chosen)
-            why_add(why, &at, &c[i], err ? strerror(-err) : c[i].why);
-    }
-    free(c);
-    return e->n_nics ? 0 : -ENODEV;
 }
 
 int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out,
@@ -103,7 +48,7 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
     pthread_mutex_init(&e->progress, NULL);
     pthread_mutex_init(&e->lock, NULL);
     e->locks = e->config.threads;
-    err = nics_open(e, why);
+    err = pw_nics_open(e, why);
     if (!err)
         err = pw_pinning_open(e, why);
     e->keys_size = pw_engine_key_size(e) - offsetof(struct pw_key, nic);
@@ -111,10 +56,6 @@ int pw_engine_open(const struct pw_engine_config *config, struct pw_engine **out
         pw_engine_close(e);
         return err;
     }
-    e->frame_max = e->nics[0]->info.frame_max;
-    for (int i = 1; i < e->n_nics; i++)
-        if (e->nics[i]->info.frame_max < e->frame_max)
-            e->frame_max = e->nics[i]->info.frame_max;
     pw_live_start(e);
     *out = e;
     return 0;
@@ -157,6 +98,18 @@ const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i)
     return i >= 0 && i < e->n_nics ? &e->nics[i]->info : NULL;
 }
 
+void pw_engine_settle(struct pw_engine *e)
+{
+    if (__atomic_load_n(&e->n_lame, __ATOMIC_RELAXED))
+        pw_failover_step(e, pw_now_ns());
+    if (!__atomic_load_n(&e->n_owing, __ATOMIC_RELAXED))
+        return;
+    for (struct pw_endpoint *ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep;
+         ep = ep->next)
+        if (ep->guard)
+            pw_guard_settle(ep->guard);
+}
+
 static int progress_slow(struct pw_engine *e)
 {
     struct pw_endpoint *ep;
@@ -166,8 +119,12 @@ static int progress_slow(struct pw_engine *e)
         pw_pinning_step(e);
     if (__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED))
         pw_endpoints_chores(e);
-    else if (!__atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) &&
-             !(__atomic_load_n(&e->each_call, __ATOMIC_RELAXED) & PW_EACH_GUARDS))
+    if (pw_calls_due(e)) {
+        n += pw_engine_look_around(e);
+        pw_engine_settle(e);
+    }
+    if (!__atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) &&
+        !__atomic_load_n(&e->n_busy, __ATOMIC_RELAXED))
         return 0;
     /* Pairs with the release in endpoint_list(): others may put new ones first;
      * only we take some out. */
@@ -187,11 +144,11 @@ int pw_engine_progress(struct pw_engine *e)
     if (__builtin_expect(!pw_progress_enter(e), 0))
         return 0;
     e->calls++;
-    for (int i = 0; i < e->n_nics; i++)
-        n += e->nics[i]->ops->progress(e->nics[i]);
+    for (int i = 0; i < e->n_active; i++)
+        n += e->active[i]->ops->progress(e->active[i]);
     if (__builtin_expect(__atomic_load_n(&e->n_chores, __ATOMIC_RELAXED) |
                          __atomic_load_n(&e->n_waiting, __ATOMIC_RELAXED) |
-                         __atomic_load_n(&e->each_call, __ATOMIC_RELAXED) |
+                         __atomic_load_n(&e->n_busy, __ATOMIC_RELAXED) |
                          pw_calls_due(e), 0))
         n += progress_slow(e);
     pw_idle(e, n);
@@ -236,11 +193,15 @@ void pw_engine_stats(struct pw_engine *e, struct pw_stats *out)
 
 /* A peer that numbers its frames waits for acknowledgements, also when we found
  * fewer paths to it than it to us. */
-static bool numbered_accept(struct pw_endpoint *ep, uint32_t imm)
+static bool numbered_accept(struct pw_endpoint *ep, uint32_t imm, const void *data,
+                            size_t *len)
 {
     if (!ep->guard && pw_guard_open(ep))
         return false;   /* it comes again */
-    return pw_guard_accept(ep->guard, imm);
+    if (!pw_guard_accept(ep->guard, imm, data, *len))
+        return false;
+    *len -= sizeof(struct pw_guard_tail);
+    return true;
 }
 
 static __attribute__((noinline))
@@ -251,7 +212,7 @@ void engine_recv_other(struct pw_engine *e, struct pw_endpoint *ep, uint32_t imm
 
     if (__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
         return;
-    if (imm >> 24 & PW_F_NUMBERED && !numbered_accept(ep, imm))
+    if (imm >> 24 & PW_F_NUMBERED && !numbered_accept(ep, imm, data, &len))
         return;
     if (kind == PW_F_MESSAGE)
         e->config.up->recv(e->config.ctx, ep->cookie, (uint8_t)(imm >> 16), data, len);
@@ -282,7 +243,10 @@ static void engine_recv(void *ctx, void *cookie, uint32_t imm, const void *data,
 static void engine_complete(void *ctx, void *op, int status)
 {
     (void)ctx;
-    pw_transfer_nic_done(op, status);
+    if (pw_guard_owns(op))
+        pw_guard_sent(op);
+    else
+        pw_transfer_nic_done(op, status);
 }
 
 static void engine_down(void *ctx, void *cookie, int cause, const char *why)

@@ -43,6 +43,10 @@ struct pw_engine_upcalls {
      * those of its address. What it sends waits until there is one; open it, from here or
      * later. Comes again now and then. NULL: nobody wants to know. */
     void (*caller)(void *ctx, uint32_t fingerprint);
+
+    /* A path to the peer is lost, or back, while others go on, or all are waited for: a
+     * sentence, once for each event. NULL: nobody wants to know. */
+    void (*news)(void *ctx, void *cookie, const char *sentence);
 };
 
 /* How a get of ordinary memory that the kernel reaches goes while its owner is in

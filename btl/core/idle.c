@@ -24,6 +24,27 @@ enum {
 };
 enum { PW_SLEEP_FIRST_US = 50, PW_SLEEP_ROOM_US = 200 };
 
+/* With several NICs: the longest wait on one of those in use, and on the only one. */
+enum { PW_SLEEP_TURN_US = 100, PW_SLEEP_CALLED_US = 1000 };
+
+/* Only one NIC can wake us. Where several have peers they take turns, for a short time
+ * each; who may only be called waits a little longer. */
+static void nic_sleep(struct pw_engine *e, unsigned us)
+{
+    struct pw_nic *used[PW_KEY_NICS], *nic;
+    int n = 0;
+
+    for (int i = 0; i < e->n_nics; i++)
+        if (e->uses[i])
+            used[n++] = e->nics[i];
+    nic = n ? used[e->idle.turn++ % (unsigned)n] : e->nics[0];
+    if (n > 1 && us > PW_SLEEP_TURN_US)
+        us = PW_SLEEP_TURN_US;
+    else if (e->n_nics > 1 && us > PW_SLEEP_CALLED_US)
+        us = PW_SLEEP_CALLED_US;
+    nic->ops->wait(nic, us);
+}
+
 static void idle_sleep(struct pw_engine *e, bool awaits_room)
 {
     struct pw_idle *idle = &e->idle;
@@ -34,11 +55,7 @@ static void idle_sleep(struct pw_engine *e, bool awaits_room)
         idle->sleep_us = PW_SLEEP_ROOM_US;
     if (idle->sleep_us > e->config.sleep_us)
         idle->sleep_us = e->config.sleep_us;
-    /* Several NICs: none can wake us for all, so only give way. */
-    if (e->n_nics == 1)
-        e->nics[0]->ops->wait(e->nics[0], idle->sleep_us);
-    else
-        sched_yield();
+    nic_sleep(e, idle->sleep_us);
     idle->sleep_us *= 2;
 }
 
@@ -53,6 +70,11 @@ void pw_idle_look(struct pw_engine *e)
     if (e->pinning)
         pw_pinning_idle(e);
     pw_live_step(e, now);
+    if (pw_engine_look_around(e))
+        return;
+    if (__atomic_load_n(&e->n_owing, __ATOMIC_RELAXED) |
+        __atomic_load_n(&e->n_lame, __ATOMIC_RELAXED))
+        pw_engine_settle(e);
     if (__atomic_load_n(&e->n_rescues, __ATOMIC_RELAXED) && pw_rescue_look(e, now))
         return;
     idle->polls = 0;

@@ -53,9 +53,10 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
         struct pw_nic_key room;
         enum pw_reach r;
 
-        if (!pw_path_is_up(p))
+        if (!pw_path_is_up(p) || !pw_path_enter(p))
             continue;
         r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key, &room));
+        pw_path_leave(p);
         if (!best || r > *reach) {
             best = p;
             *reach = r;

@@ -37,6 +37,25 @@ static inline struct pw_path *pw_path_current(const struct pw_endpoint *ep)
     return __atomic_load_n(&ep->path, __ATOMIC_ACQUIRE);
 }
 
+/* For who calls its NIC without e->progress or a guard's lock: false when it is not up.
+ * Until pw_path_leave() it is not disconnected. */
+static inline bool pw_path_enter(struct pw_path *path)
+{
+    if (!(path->nic->info.flags & PW_NIC_ANSWERS))
+        return true;
+    __atomic_fetch_add(&path->users, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&path->state, __ATOMIC_SEQ_CST) == PW_PATH_UP)
+        return true;
+    __atomic_fetch_sub(&path->users, 1, __ATOMIC_SEQ_CST);
+    return false;
+}
+
+static inline void pw_path_leave(struct pw_path *path)
+{
+    if (path->nic->info.flags & PW_NIC_ANSWERS)
+        __atomic_fetch_sub(&path->users, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The path with the least latency of those that are up; NULL when none is. */
 struct pw_path *pw_path_best(struct pw_endpoint *ep);
 

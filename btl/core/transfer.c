@@ -52,8 +52,13 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
         if (!op)
             return -ENOMEM;
     }
-    err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
-                            : ops->put(path->peer, local, remote, len, k, op);
+    if (pw_path_enter(path)) {
+        err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
+                                : ops->put(path->peer, local, remote, len, k, op);
+        pw_path_leave(path);
+    } else {
+        err = -EAGAIN;
+    }
     if (op && err != PW_NIC_PENDING)
         return gave_up(ep, op, id, err);
     return err;
@@ -410,10 +415,6 @@ void pw_transfer_nic_done(struct pw_op *op, int status)
 {
     struct pw_endpoint *ep = op->ep;
 
-    if (op->kind == PW_OP_FRAME) {
-        pw_guard_sent(ep->guard, op);
-        return;
-    }
     if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
         pw_endpoint_alive(ep) && !ask_again(ep, op))
         return;

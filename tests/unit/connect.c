@@ -125,6 +125,7 @@ Test(connect, the_one_that_was_named_must_open)
     cr_expect(eq(str, why, "fake2: Input/output error"));
 }
 
+/* With what a guard adds, which two NICs may need. */
 Test(connect, the_largest_message_fits_every_nic)
 {
     char why[PW_NIC_WHY_MAX];
@@ -132,7 +133,7 @@ Test(connect, the_largest_message_fits_every_nic)
 
     fake_nic_traits(&fake_nic_ops2)->frame_max = 3000;
     cr_assert(eq(int, pair_side_open(&side, &plain, NULL, why), 0));
-    cr_expect(eq(sz, pw_engine_message_max(side.e), 3000));
+    cr_expect(eq(sz, pw_engine_message_max(side.e), 2992));
     pair_side_close(&side);
 }
 

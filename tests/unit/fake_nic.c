@@ -366,6 +366,11 @@ static void peer_pair(struct fake_nic *nic, struct fake_peer *p)
     }
 }
 
+static bool answers(const struct fake_nic *nic)
+{
+    return nic->traits.flags & PW_NIC_ANSWERS;
+}
+
 static int peer_new(struct fake_nic *nic, uint64_t to, void *cookie,
                     struct pw_nic_peer **out)
 {
@@ -384,7 +389,10 @@ static int peer_new(struct fake_nic *nic, uint64_t to, void *cookie,
     while (*last)
         last = &(*last)->next;
     *last = p;
-    peer_pair(nic, p);
+    if (!*fake_cut_find(nic->number, to)) {
+        p->called = true;
+        peer_pair(nic, p);
+    }
     pthread_cond_broadcast(&fake_world.changed);
     *out = &p->base;
     return 0;
@@ -408,7 +416,7 @@ static int fake_connect(struct pw_nic *base, const void *addr, size_t len, void 
     target = fake_nic_find(a.number);
     if ((!target && !breaks(nic, FAKE_BREAK_NO_REFUSAL) &&
          !unread_find(nic, a.number)) ||
-        *fake_cut_find(nic->number, a.number) ||
+        (*fake_cut_find(nic->number, a.number) && !answers(nic)) ||
         (target && target->config.job != nic->config.job &&
          !breaks(nic, FAKE_BREAK_ANY_JOB)))
         err = -ECONNREFUSED;
@@ -509,6 +517,24 @@ static int peer_deliver(struct fake_nic *nic, struct fake_peer *p)
     return made;
 }
 
+/* PW_NIC_ANSWERS: call again while the path is cut; up when the other side has called. */
+static int peer_rise(struct fake_nic *nic, struct fake_peer *p)
+{
+    if (p->down || p->up)
+        return 0;
+    if (!p->called && !*fake_cut_find(nic->number, p->to)) {
+        p->called = true;
+        peer_pair(nic, p);
+    }
+    if (!p->rx || p->rx->ended)
+        return 0;
+    p->up = true;
+    fake_unlock();
+    nic->config.up->up(nic->config.ctx, p->cookie);
+    fake_lock();
+    return 1;
+}
+
 static bool peer_falls(const struct fake_peer *p)
 {
     if (p->down)
@@ -589,6 +615,8 @@ static int fake_progress(struct pw_nic *base)
     for (struct fake_peer *p = nic->peers; p && nic->life == FAKE_LIVES; p = p->next) {
         int delivered;
 
+        if (answers(nic))
+            made += peer_rise(nic, p);
         made += peer_run(nic, p);
         delivered = peer_deliver(nic, p);
         made += delivered;

@@ -125,7 +125,8 @@ unsigned fake_nic_pins(struct pw_nic *nic);
 unsigned fake_nic_in_flight(struct pw_nic_peer *peer);
 
 /* The path between two NICs fails: frames still delayed are lost, each side gets
- * down(cause), connect answers -ECONNREFUSED until mended. cause is negative. */
+ * down(cause), connect answers -ECONNREFUSED until mended; with PW_NIC_ANSWERS it begins
+ * and nothing comes of it until then. cause is negative. */
 void fake_nic_cut(struct pw_nic *a, struct pw_nic *b, int cause);
 void fake_nic_mend(struct pw_nic *a, struct pw_nic *b);
 

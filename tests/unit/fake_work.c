@@ -389,6 +389,8 @@ static int submit(struct pw_nic_peer *base, struct fake_work *w)
         err = -EPIPE;
     else if (p->down)
         err = 0;
+    else if (nic->traits.flags & PW_NIC_ANSWERS && !p->up)
+        err = -EAGAIN;
     else if (p->work || (nic->traits.pending && !w->silent))
         err = work_queue(nic, p, w);
     else

@@ -66,6 +66,8 @@ struct fake_peer {
     struct fake_work *work, *work_tail;
     unsigned n_work;
     bool down;
+    bool called;                /* its call has gone out; PW_NIC_ANSWERS only */
+    bool up;
 };
 
 struct fake_nic {

@@ -112,7 +112,7 @@ Test(guard, loss_repetition_and_delay_at_once)
                                              .delay = 3 }, 3000);
 }
 
-/* Numbers are 16 bits. */
+/* Those in the immediate data are 16 bits. */
 Test(guard, numbers_wrap_round)
 {
     exchange_over(&(struct fake_nic_faults){ .duplicate_every = 101 }, 140000);
@@ -213,18 +213,18 @@ Test(guard, a_message_that_is_too_large_is_refused)
 
 Test(guard, acknowledgements_that_cannot_be_meant_are_ignored)
 {
-    uint16_t wrong[] = { 10, 11, 1000, 32768, 65535 };
-    uint32_t all = 9;
+    uint32_t wrong[] = { 10, 11, 1000, 32768, 65535, 0x80000000, 0xffffffff };
+    uint64_t all = 9;
     struct pair p;
 
     lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
     fake_nic_set_faults(pair_nic(&p.a, 0), &(struct fake_nic_faults){ .drop_every = 1 });
     for (uint32_t i = 0; i < 9; i++)
         cr_assert(eq(int, pair_send(&p.a, i), 0));
-    for (int i = 0; i < 5; i++)
-        pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &wrong[i], 2);
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 1);
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 4);
+    for (int i = 0; i < 7; i++)
+        pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &wrong[i], 4);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 2);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 8);
     pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &all, 0);
     pair_turns(&p, 2);
     fake_nic_set_faults(pair_nic(&p.a, 0), &no_faults);
@@ -236,7 +236,7 @@ Test(guard, acknowledgements_that_cannot_be_meant_are_ignored)
 /* An old one that was delayed: what it names is long acknowledged. */
 Test(guard, an_old_acknowledgement_is_ignored)
 {
-    uint16_t old = 3;
+    uint32_t old = 3;
     struct pair p;
 
     lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
@@ -244,7 +244,7 @@ Test(guard, an_old_acknowledgement_is_ignored)
     fake_nic_set_faults(pair_nic(&p.a, 0), &(struct fake_nic_faults){ .drop_every = 1 });
     for (uint32_t i = 100; i < 110; i++)
         cr_assert(eq(int, pair_send(&p.a, i), 0));
-    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &old, 2);
+    pair_forge(&p.b, pw_imm(PW_F_ACK, 0, 0), &old, 4);
     pair_turns(&p, 2);
     fake_nic_set_faults(pair_nic(&p.a, 0), &no_faults);
     cr_expect(pair_until(&p, &p.b.received, 110));
@@ -254,14 +254,21 @@ Test(guard, an_old_acknowledgement_is_ignored)
 
 Test(guard, numbers_that_are_not_the_next_are_dropped)
 {
-    const uint16_t wrong[] = { 4, 6, 2000, 32767, 32768, 65535, 0 };
-    uint32_t body = 0xbad;
+    const uint32_t wrong[] = { 4, 6, 2000, 32767, 32768, 65541, 0x80000005, 0 };
+    struct { uint32_t body; struct pw_guard_tail tail; } f = { .body = 0xbad };
     struct pair p;
 
     lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
     exchange(&p, 5);
-    for (int i = 0; i < 7; i++)
-        pair_forge(&p.a, pw_imm(PW_F_MESSAGE | PW_F_NUMBERED, 0, wrong[i]), &body, 4);
+    for (int i = 0; i < 8; i++) {
+        f.tail = (struct pw_guard_tail){ .seq = wrong[i] };
+        pair_forge(&p.a, pw_imm(PW_F_MESSAGE | PW_F_NUMBERED, 0, (uint16_t)wrong[i]), &f,
+                   sizeof f);
+    }
+    f.tail.seq = 5;     /* the number, but one of the two says otherwise */
+    pair_forge(&p.a, pw_imm(PW_F_MESSAGE | PW_F_NUMBERED, 0, 6), &f, sizeof f);
+    for (size_t len = 0; len < sizeof f.tail; len++)
+        pair_forge(&p.a, pw_imm(PW_F_MESSAGE | PW_F_NUMBERED, 0, 5), &f.tail, len);
     pair_turns(&p, 3);
     cr_expect(eq(uint, p.b.received, 5));
     cr_expect(eq(int, pair_send(&p.a, 5), 0));
@@ -288,7 +295,7 @@ Test(guard, copies_stay_until_the_nic_is_through)
  * NIC's business how long the copy is read. */
 Test(guard, an_acknowledgement_does_not_free_what_the_nic_reads)
 {
-    uint16_t all = 20;
+    uint32_t all = 20;
     struct pair p;
 
     fake_nic_traits(&fake_nic_ops)->pending = true;

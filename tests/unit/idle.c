@@ -115,13 +115,30 @@ Test(idle, with_no_sleep_allowed_there_is_none)
     pair_close(&p);
 }
 
-/* None of several NICs could wake us for all. */
-Test(idle, with_two_nics_nobody_sleeps)
+/* Only one of several NICs can wake us: they take turns, each for a short time. */
+Test(idle, with_two_nics_in_use_nobody_sleeps_long)
 {
     struct pair p;
 
-    pair_open(&p, &(struct pair_plan){ .sleep_us = 1000, .cores = 1, .two_nics = true });
-    cr_expect(not(poll_until_waits(&p, 1, 50000)));
+    pair_open(&p, &(struct pair_plan){ .sleep_us = 100000, .cores = 1, .two_nics = true });
+    cr_expect(poll_until_waits(&p, 12, 30000000));
+    for (unsigned i = 0; i < 12; i++)
+        cr_expect(le(uint, pair_waits.us[i], 100), "sleep %u", i);
+    pair_close(&p);
+}
+
+Test(idle, a_nic_that_may_only_be_called_is_looked_at_each_millisecond)
+{
+    struct pair p;
+
+    fake_nic_traits(&fake_nic_ops2)->flags &= ~(uint32_t)PW_NIC_SAME_HOST;
+    pair_open(&p, &(struct pair_plan){ .sleep_us = 100000, .cores = 1, .two_nics = true });
+    cr_assert(eq(int, p.a.ep->n_paths, 1));
+    cr_expect(eq(int, p.a.e->n_active, 1));
+    cr_expect(poll_until_waits(&p, 12, 30000000));
+    for (unsigned i = 0; i < 12; i++)
+        cr_expect(le(uint, pair_waits.us[i], 1000), "sleep %u", i);
+    cr_expect(eq(uint, pair_waits.us[11], 1000));
     pair_close(&p);
 }
 

@@ -67,6 +67,9 @@ tests_unit_rails_LDADD = $(unit_libs)
 unit_tests += tests/unit/paths
 tests_unit_paths_SOURCES = tests/unit/paths.c $(pair)
 tests_unit_paths_LDADD = $(unit_libs)
+unit_tests += tests/unit/failover
+tests_unit_failover_SOURCES = tests/unit/failover.c $(pair)
+tests_unit_failover_LDADD = $(unit_libs)
 
 # How much memory a queue of shm takes.
 unit_tests += tests/unit/queue

@@ -260,6 +260,15 @@ static void up_dead(void *ctx, void *cookie, int cause, const char *why)
         side->on_dead(side);
 }
 
+static void up_news(void *ctx, void *cookie, const char *sentence)
+{
+    struct pair_side *side = ctx;
+
+    cr_assert(eq(ptr, cookie, side));
+    side->news++;
+    snprintf(side->told, sizeof side->told, "%s", sentence);
+}
+
 static void up_caller(void *ctx, uint32_t fingerprint)
 {
     struct pair_side *side = ctx;
@@ -279,7 +288,7 @@ static int no_monitor(const char *name, struct pw_monitor **out,
 }
 
 static const struct pw_engine_upcalls upcalls = { .recv = up_recv, .dead = up_dead,
-                                                   .caller = up_caller };
+                                                   .caller = up_caller, .news = up_news };
 
 int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
                    const char *nics, char why[PW_NIC_WHY_MAX])
@@ -292,6 +301,7 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
         .chunk_most = plan->chunk_most, .cores = plan->cores,
         .sleep_us = plan->sleep_us, .backends = pair_backends, .monitor = plan->monitor,
         .monitor_open = plan->monitor_open ? plan->monitor_open : no_monitor,
+        .peer_timeout_ms = plan->peer_timeout_ms,
         .pin_bytes = plan->pin_bytes, .pin_regions = plan->pin_regions,
         .costs = { .kernel = pw_cost_line(900, 13500),
                    .stream = pw_cost_line(500, 4000) },

@@ -28,6 +28,7 @@ struct pair_plan {
                                  * network of its own */
     unsigned first;             /* the first of them is r`first` */
     const char *include;        /* of them */
+    unsigned peer_timeout_ms;
     bool keyed;                 /* NICs give keys, so that they reach what is pinned */
     bool offers;                /* and reach the peer's pool without one */
     bool kernel;                /* and the peer's other memory by the kernel */
@@ -58,6 +59,8 @@ struct pair_side {
     unsigned deaths;
     int cause;
     char why[PW_NIC_WHY_MAX];
+    unsigned news;              /* of paths, and the last */
+    char told[400];
     unsigned callers;           /* told of */
     uint32_t fingerprint;       /* of the last one */
     /* Called from upcalls when set, after the books above. */

@@ -157,7 +157,7 @@ Test(paths, a_peer_that_memory_reaches_has_no_path_through_a_network)
     cr_expect(eq(ptr, p.a.ep->guard, NULL), "and pays nothing for it");
     cr_expect(not(p.a.e->locks));
     cr_expect(eq(sz, p.a.ep->frame_max, 16384), "nor are its frames shorter");
-    cr_expect(eq(sz, pw_engine_message_max(p.a.e), 2000));
+    cr_expect(eq(sz, pw_engine_message_max(p.a.e), 1992));
     expect_exchange(&p);
     pair_close(&p);
 }
@@ -246,10 +246,9 @@ Test(paths, a_caller_is_known_by_any_of_its_nics)
 
     rails_open(&p, 0, 2, 1, 1);
     cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
-    pair_turns(&p, 1);
+    cr_expect(pair_until(&p, &p.b.callers, 1));
     len = pw_engine_address(p.a.e, bytes, sizeof bytes);
     pw_engine_fingerprints(p.b.e, bytes, (size_t)len, prints, &near);
-    cr_expect(eq(uint, p.b.callers, 1));
     cr_expect(eq(u32, p.b.fingerprint, prints[1]));
     cr_expect(ne(u32, prints[0], prints[1]));
     cr_expect(ne(u32, prints[0], 0));
@@ -269,12 +268,31 @@ Test(paths, a_call_from_a_pair_that_was_not_chosen_makes_a_path)
     cr_expect(eq(int, p.a.ep->n_paths, 1));
     cr_assert(eq(int, pair_meet(&p.b, &p.a), 0));
     cr_expect(eq(int, p.b.ep->n_paths, 2));
-    pair_turns(&p, 2);
+    pair_turns(&p, PW_CALLS);
     cr_assert(eq(int, p.a.ep->n_paths, 2));
     cr_expect(eq(ptr, p.a.ep->paths[1].nic, pair_nic(&p.a, 1)));
     cr_expect(eq(int, p.a.ep->paths[1].part, 1));
     cr_expect(eq(uint, p.a.callers, 0), "nobody above need be told");
     expect_exchange(&p);
+    pair_close(&p);
+}
+
+/* Nearly nothing is spent on a NIC without a peer, and still a caller is heard. */
+Test(paths, a_network_without_a_peer_is_asked_now_and_then)
+{
+    struct pair p;
+
+    as_a_network(&fake_nic_ops2);
+    pair_open(&p, &(struct pair_plan){ .two_nics = true, .apart = true });
+    cr_expect(eq(int, p.b.e->n_active, 1));
+    fake_nic_traits(&fake_nic_ops)->network = 0;
+    pair_nic(&p.a, 0)->info.flags &= ~(uint32_t)PW_NIC_SAME_HOST;
+    cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
+    cr_expect(pair_until(&p, &p.b.callers, 1));
+    cr_assert(eq(int, pair_meet(&p.b, &p.a), 0));
+    cr_expect(eq(int, p.a.e->n_active, 2));
+    pw_endpoint_close(p.a.ep);
+    cr_expect(eq(int, p.a.e->n_active, 0));
     pair_close(&p);
 }
 

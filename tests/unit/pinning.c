@@ -493,7 +493,7 @@ Test(pinning, no_need_no_monitor)
     pw_engine_memory(p.a.e, &info);
     cr_expect(eq(ptr, (void *)info.monitor, NULL));
     cr_expect(eq(str, info.note, ""));
-    cr_expect(eq(u32, p.a.e->each_call, 0), "progress does nothing for it");
+    cr_expect(eq(u32, p.a.e->n_busy, 0), "progress does nothing for it");
     cr_assert(eq(int, pw_engine_register(p.a.e, memory, 1, PW_READ, false, &key), 0));
     dereg(&p, key);
     cr_expect(eq(u64, stats(&p).misses, 0));
