@@ -56,7 +56,9 @@ enum pw_nic_flag {
     PW_NIC_ANSWERS = 1 << 6,    /* connect only begins: send and the others say -EAGAIN
                                  * until the up upcall has come. down may come
                                  * without it. Then, or after it, disconnect and
-                                 * connect may be tried anew, for links come back */
+                                 * connect may be tried anew, for links come back.
+                                 * From up to down what was accepted arrives, in
+                                 * order: nobody sends it twice meanwhile */
     PW_NIC_REGIONS = 1 << 7,    /* a key holds the number of a region of the caller's
                                  * (8 bytes, then zeros), key_size is 0: before it
                                  * touches memory for a peer this NIC asks borrow() */
