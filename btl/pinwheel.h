@@ -130,6 +130,9 @@ void pw_procs_dead(void *ctx, void *cookie, int cause, const char *why);
 void pw_procs_caller(void *ctx, uint32_t fingerprint);
 void pw_procs_news(void *ctx, void *cookie, const char *sentence);
 
+/* This process to itself. See procs.c. */
+extern struct mca_btl_base_endpoint_t pw_own;
+
 /* Any thread. NULL when it cannot be opened, which was told. */
 struct pw_endpoint *pw_peer_open(struct mca_btl_base_endpoint_t *peer);
 

@@ -18,16 +18,31 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "opal/mca/base/mca_base_var.h"
 #include "pinwheel.h"
 #include "regcache/fnv.h"
 
 static pthread_mutex_t peers_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Open MPI tells us of a rank on another host when the program first sends to it. But it
+ * may call us before that, and who is not in our list is let in by nobody: so we want all
+ * of them told at MPI_Init. That is decided after us; its parameter is written where it lies,
+ * for it is not marked as one that may be set. */
+static void know_all(void)
+{
+    int var = mca_base_var_find("ompi", "mpi", NULL, "add_procs_cutoff");
+    uint32_t *cutoff = NULL;
+
+    if (var >= 0 && mca_base_var_get_value(var, &cutoff, NULL, NULL) == OPAL_SUCCESS && cutoff)
+        *cutoff = UINT32_MAX;
+}
 
 int pw_procs_publish(void)
 {
     uint8_t address[1024];
     int len = pw_engine_address(pw_module.engine, address, sizeof(address)), rc;
 
+    know_all();
     if (len < 0)
         return pw_opal_error(len);
     OPAL_MODEX_SEND(rc, OPAL_PMIX_GLOBAL, &mca_btl_pinwheel_component.btl_version, address,
@@ -133,6 +148,13 @@ static void peer_close(struct mca_btl_base_endpoint_t *peer)
     free(peer);
 }
 
+/* osc/rdma of Open MPI 4.1 keeps what it knows of a window's ranks on the first rank of
+ * each host, and reads it through the endpoint of that rank, which may be itself: without
+ * one, MPI_Put crashes where ranks of several hosts are numbered in turn. Having it, we also
+ * get what is sent to ourselves, for our exclusivity is above that of btl/self. Refused: no
+ * path is made. */
+struct mca_btl_base_endpoint_t pw_own = { .near = true, .refused = true };
+
 int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t **procs,
                  struct mca_btl_base_endpoint_t **peers, opal_bitmap_t *reachable)
 {
@@ -141,14 +163,14 @@ int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t
     pw_windows_prefer_sm();
     for (size_t i = 0; i < n; i++) {
         struct mca_btl_base_endpoint_t *peer;
+        bool own = procs[i] == opal_proc_local_get();
 
-        if (procs[i] == opal_proc_local_get())
-            continue;
-        peer = peer_new(m, procs[i]);
+        peer = own ? &pw_own : peer_new(m, procs[i]);
         peers[i] = peer;
         if (!peer)
             continue;
-        peer_list(m, peer);
+        if (!own)
+            peer_list(m, peer);
         if (reachable)
             opal_bitmap_set_bit(reachable, (int)i);
     }

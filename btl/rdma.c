@@ -6,7 +6,7 @@
  *
  * A NULL endpoint or a NULL remote handle means that the remote address is one of
  * this process: osc/rdma passes them for a window's local part, and for memory
- * of MPI_Win_allocate, which it has mapped itself.
+ * of MPI_Win_allocate, which it has mapped itself. So does the endpoint pw_own.
  */
 #include <errno.h>
 
@@ -18,6 +18,12 @@ typedef struct pw_rdma pw_rdma_t;
 typedef struct pw_handle pw_handle_t;
 OBJ_CLASS_INSTANCE(pw_rdma_t, opal_free_list_item_t, NULL, NULL);
 OBJ_CLASS_INSTANCE(pw_handle_t, opal_free_list_item_t, NULL, NULL);
+
+static bool is_here(const struct mca_btl_base_endpoint_t *endpoint,
+                    const struct mca_btl_base_registration_handle_t *handle)
+{
+    return !endpoint || !handle || endpoint == &pw_own;
+}
 
 static int list_init(opal_free_list_t *list, size_t size, opal_class_t *class)
 {
@@ -167,7 +173,7 @@ int pw_put(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
 
     (void)flags;
     (void)order;
-    if (!endpoint || !remote_handle) {
+    if (is_here(endpoint, remote_handle)) {
         memmove((void *)(uintptr_t)remote, local, size);
     } else if (!(ep = pw_peer(endpoint))) {
         return OPAL_ERR_UNREACH;
@@ -195,7 +201,7 @@ int pw_get(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *en
 
     (void)flags;
     (void)order;
-    if (!endpoint || !remote_handle) {
+    if (is_here(endpoint, remote_handle)) {
         memmove(local, (void *)(uintptr_t)remote, size);
     } else if (!(ep = pw_peer(endpoint))) {
         return OPAL_ERR_UNREACH;
@@ -242,7 +248,7 @@ static int atomic(struct mca_btl_base_endpoint_t *endpoint, struct pw_atomic *wh
     struct pw_endpoint *ep;
     int err;
 
-    if (!endpoint || !key)
+    if (is_here(endpoint, key))
         err = pw_atomic_apply(what, (void *)(uintptr_t)remote, &r->result);
     else if (!(ep = pw_peer(endpoint)))
         err = -EPIPE;

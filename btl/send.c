@@ -150,6 +150,35 @@ static void message_done(struct pw_message *message, int status)
     frag_done(f, pw_opal_error(status));
 }
 
+/* To ourselves: it arrives before we return, as over btl/self. */
+static int own_send(uint8_t tag, const struct pw_iov *iov, int n)
+{
+    struct pw_frag *f;
+    size_t len = 0;
+
+    for (int i = 0; i < n; i++)
+        len += iov[i].len;
+    f = frag_get(&pw_module, &pw_own, len, 0);
+    if (!f)
+        return -EAGAIN;
+    len = 0;
+    for (int i = 0; i < n; i++) {
+        memcpy(f->bytes + len, iov[i].base, iov[i].len);
+        len += iov[i].len;
+    }
+    pw_recv(&pw_module, &pw_own, tag, f->bytes, len);
+    pw_free(&pw_module.super, &f->base);
+    return 0;
+}
+
+static int send_to(const struct mca_btl_base_endpoint_t *endpoint, struct pw_endpoint *ep,
+                   uint8_t tag, const struct pw_iov *iov, int n)
+{
+    if (OPAL_LIKELY(ep != NULL))
+        return pw_endpoint_send(ep, tag, iov, n);
+    return endpoint == &pw_own ? own_send(tag, iov, n) : -EPIPE;
+}
+
 int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint,
             mca_btl_base_descriptor_t *des, mca_btl_base_tag_t tag)
 {
@@ -164,9 +193,7 @@ int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *e
                                            f->segments[i].seg_len };
     f->endpoint = endpoint;
     ep = pw_peer(endpoint);
-    if (OPAL_UNLIKELY(!ep))
-        return OPAL_ERR_UNREACH;
-    err = pw_endpoint_send(ep, tag, message->iov, message->n);
+    err = send_to(endpoint, ep, tag, message->iov, message->n);
     if (OPAL_LIKELY(!err)) {
         /* 1: sent, and the PML does without its callback unless it insists. */
         if (des->des_flags & MCA_BTL_DES_SEND_ALWAYS_CALLBACK)
@@ -175,7 +202,7 @@ int pw_send(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *e
             pw_free(btl, des);
         return 1;
     }
-    if (err != -EAGAIN)
+    if (err != -EAGAIN || OPAL_UNLIKELY(!ep))
         return pw_opal_error(err);
     message->done = message_done;
     pw_endpoint_queue(ep, tag, message);
@@ -196,7 +223,7 @@ static int sendi_packed(struct pw_module *m, struct mca_btl_base_endpoint_t *end
     memcpy(f->bytes, header, header_size);
     iov = (struct pw_iov){ f->bytes, header_size + payload_size };
     err = convertor_pack(convertor, f->bytes + header_size, payload_size) == payload_size
-              ? pw_endpoint_send(ep, tag, &iov, 1) : -EINVAL;
+              ? send_to(endpoint, ep, tag, &iov, 1) : -EINVAL;
     pw_free(&m->super, &f->base);
     return err;
 }
@@ -211,20 +238,18 @@ int pw_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *
 {
     struct pw_iov iov[2] = { { header, header_size }, { NULL, payload_size } };
     struct pw_endpoint *ep = pw_peer(endpoint);
-    int err = -EPIPE;
+    int err;
 
     (void)order;
     (void)flags;
     /* With no payload the convertor is not set up: do not look at it. */
-    if (OPAL_UNLIKELY(!ep)) {
-        /* it was told */
-    } else if (payload_size && OPAL_UNLIKELY(opal_convertor_need_buffers(convertor))) {
+    if (payload_size && OPAL_UNLIKELY(opal_convertor_need_buffers(convertor))) {
         err = sendi_packed((struct pw_module *)btl, endpoint, ep, convertor, header,
                            header_size, payload_size, tag);
     } else {
         if (payload_size)
             opal_convertor_get_current_pointer(convertor, (void **)&iov[1].base);
-        err = pw_endpoint_send(ep, tag, iov, 2);
+        err = send_to(endpoint, ep, tag, iov, 2);
     }
     if (OPAL_LIKELY(!err))
         return OPAL_SUCCESS;
