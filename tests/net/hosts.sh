@@ -154,9 +154,9 @@ hosts_remove() {
     host_init=() host_pidns=() host_parent=()
 }
 
-# For mpirun: RANKS on each of the hosts.
-host_list() {               # RANKS
-    seq -f "h%g:$1" -s, "$hosts"
+# For mpirun, with room for more than there are: --map-by node spreads ranks evenly.
+host_list() {
+    seq -f "h%g:16" -s, "$hosts"
 }
 
 # ---- its links ----

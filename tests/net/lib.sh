@@ -10,7 +10,6 @@
 . "${PW_SRC:?run this by ./check or make check}/tests/mpi/lib.sh"
 . "$src/tests/net/hosts.sh"
 
-per=1                       # ranks on each host
 nics=${PW_TEST_NICS:-}      # btl_pinwheel_nics; "": what it chooses by itself
 osc=^ucx                    # what serves windows: not a transport of its own
 [ "${btl%%,*}" != tcp ] || osc=pt2pt
@@ -56,7 +55,7 @@ job_args() {                # RANKS OPTIONS...
     local n=$1
     shift
     # shellcheck disable=SC2046,SC2207  # words
-    job=("$PW_NET_HOST" run "$PW_NET_DIR/h1" "$mpirun" -n "$n" --host "$(host_list "$per")"
+    job=("$PW_NET_HOST" run "$PW_NET_DIR/h1" "$mpirun" -n "$n" --host "$(host_list)"
          --map-by node --bind-to none --mca pml ob1 --mca btl "$btl" --mca osc "$osc"
          $(transport_options) "$@")
 }
@@ -113,4 +112,15 @@ stop_changes() {
     kill "$changes" 2>/dev/null
     wait "$changes" 2>/dev/null
     changes=
+}
+
+# Which of pinwheel's backends between hosts can run here, as pwinfo has them.
+backends() {
+    local name
+    [ "${btl%%,*}" = pinwheel ] || { echo "${btl%%,*}"; return; }
+    [ -z "${PW_TEST_NICS:-}" ] || { echo "$PW_TEST_NICS"; return; }
+    for name in tcp; do
+        "$bld/tools/pwinfo" --json | tr -d ' \n' | grep -q "\"name\":\"$name\",\"usable\":true" &&
+            echo "shm,$name"
+    done
 }

@@ -2,12 +2,14 @@
 # Tests between hosts, which are namespaces (hosts.sh). A script that prints TAP joins
 # net_tests; programs of its own that it runs are check_PROGRAMS.
 
-check_PROGRAMS += tests/net/host tests/net/stream
+check_PROGRAMS += tests/net/host
 tests_net_host_SOURCES = tests/net/host.c
+
+check_PROGRAMS += tests/net/stream
 tests_net_stream_SOURCES = tests/net/stream.c
 tests_net_stream_CPPFLAGS = $(mpi_cppflags)
 tests_net_stream_LDADD = $(mpi_libs)
 
-net_tests += tests/net/machine
-EXTRA_DIST += tests/net/agent tests/net/bench tests/net/hosts.sh tests/net/lib.sh tests/net/machine \
-	tests/net/shell
+net_tests += tests/net/machine tests/net/programs tests/net/faults
+EXTRA_DIST += tests/net/agent tests/net/bench tests/net/faults tests/net/hosts.sh \
+	tests/net/lib.sh tests/net/machine tests/net/programs tests/net/shell

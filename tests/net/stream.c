@@ -12,8 +12,10 @@
  *     atomics   fetch_and_add on a counter of the other; what each gets back grows, and
  *               the sum in the end is what was added: once each
  * Rank 0 decides which round is the last and says so in the first message of it. It
- * prints "moving" after the first round, and in the end how long the longest round took.
+ * prints "moving" after the first round, and in the end how long the longest round took
+ * and what pinwheel counted, the most of any rank.
  */
+#include "../mpi/counters.h"
 #include "../mpi/story.h"
 
 #include <stdio.h>
@@ -169,6 +171,26 @@ static void settle(void)
         MPI_Win_free(&counters);
 }
 
+static unsigned long long most(const char *name)
+{
+    unsigned long long mine = counters_named(name) ? counter(name) : 0, all = 0;
+
+    MPI_Reduce(&mine, &all, 1, MPI_UNSIGNED_LONG_LONG, MPI_MAX, 0, MPI_COMM_WORLD);
+    return all;
+}
+
+static void tell(double took, double longest)
+{
+    unsigned long long reconnects = most("btl_pinwheel_reconnects");
+    unsigned long long strangers = most("btl_pinwheel_strangers");
+
+    if (rank != 0)
+        return;
+    printf("rounds %llu, MB %.1f, seconds %.2f, longest round %.2f\n",
+           (unsigned long long)rounds, (double)bytes / 1e6, took, longest);
+    printf("reconnects %llu, strangers %llu\n", reconnects, strangers);
+}
+
 static void choose(int argc, char **argv)
 {
     if (argc <= 2)
@@ -211,8 +233,6 @@ int main(int argc, char **argv)
         }
     }
     settle();
-    if (rank == 0)
-        printf("rounds %llu, MB %.1f, seconds %.2f, longest round %.2f\n",
-               (unsigned long long)rounds, (double)bytes / 1e6, now() - begin, longest);
+    tell(now() - begin, longest);
     return story_close();
 }
