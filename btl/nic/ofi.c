@@ -117,7 +117,7 @@ static int nic_start(struct ofi_nic *nic, const struct pw_nic_config *config)
         nic->base.info.flags &= ~(uint32_t)PW_NIC_PUT;
         nic->base.info.key_size = 0;
     }
-    return err;
+    return err ? err : ofi_thread_start(nic);
 }
 
 static void nic_free(struct ofi_nic *nic)
@@ -159,6 +159,7 @@ static int ofi_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->ctx = config->ctx;
     nic->timeout_ms = config->peer_timeout_ms ? config->peer_timeout_ms : OFI_TIMEOUT_MS;
     nic->port.wait_fd = -1;
+    nic->tick_ms = ofi_ms(pw_now_ns());
     nic->ready_end = &nic->ready;
     nic->done_end = &nic->done;
     pthread_mutex_init(&nic->lock, NULL);
@@ -169,7 +170,6 @@ static int ofi_open(const struct pw_nic_config *config, struct pw_nic **out)
         nic_free(nic);
         return err;
     }
-    nic->tick_ms = ofi_ms(pw_now_ns());
     *out = &nic->base;
     return 0;
 }

@@ -343,7 +343,7 @@ static int peer_open(struct ofi_nic *nic, const struct ofi_address *a,
         return -ENOMEM;
     if (nic->broken)
         ofi_port_reset(nic);
-    if (nic->broken || ofi_rx_grow(nic, nic->n_peers) || ofi_thread_start(nic)) {
+    if (nic->broken || ofi_rx_grow(nic, nic->n_peers)) {
         ofi_peer_free(peer);
         return -ENOMEM;
     }
@@ -683,6 +683,14 @@ void ofi_settle(struct ofi_nic *nic)
 
 /* ---- time ---- */
 
+static bool others_up(const struct ofi_nic *nic)
+{
+    for (const struct ofi_peer *peer = nic->peers; peer; peer = peer->next)
+        if (peer->state == OFI_UP)
+            return true;
+    return false;
+}
+
 static void tick_calling(struct ofi_nic *nic, struct ofi_peer *peer, uint64_t now)
 {
     bool stuck = peer->owe_hello;       /* the provider did not take the last one */
@@ -703,14 +711,9 @@ static void tick_calling(struct ofi_nic *nic, struct ofi_peer *peer, uint64_t no
         return;
     }
     peer->owe_hello = true;
-}
-
-static bool others_up(const struct ofi_nic *nic)
-{
-    for (const struct ofi_peer *peer = nic->peers; peer; peer = peer->next)
-        if (peer->state == OFI_UP)
-            return true;
-    return false;
+    /* A provider's connection may have got stuck; with a new one the core calls again. */
+    if (now - peer->begun_ms > nic->timeout_ms / 4 && !others_up(nic))
+        nic->reset = true;
 }
 
 static void tick_up(struct ofi_nic *nic, struct ofi_peer *peer, uint64_t now)
@@ -719,9 +722,10 @@ static void tick_up(struct ofi_nic *nic, struct ofi_peer *peer, uint64_t now)
 
     /* Long messages may come after shorter ones, but not while it goes on talking. */
     if (peer->early && silent < 2 * OFI_PING_MS &&
-        now - peer->early_ms > nic->timeout_ms / 2)
+        now - peer->early_ms > nic->timeout_ms / 4) {
         ofi_peer_lost(peer, -ECONNABORTED, "messages from it were lost");
-    else if (silent > nic->timeout_ms ||
+        nic->reset = true;
+    } else if (silent > nic->timeout_ms ||
              (silent > nic->timeout_ms / 2 && ofi_pulls_with_provider(peer))) {
         ofi_peer_lost(peer, -ETIMEDOUT, "nothing was heard of it for %u ms",
                       (unsigned)silent);

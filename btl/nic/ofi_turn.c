@@ -4,8 +4,8 @@
  * Providers move data when they are called, so somebody has to call them while the program
  * computes: a peer that gets from here, or puts, waits for it. The service thread does when
  * progress was not called for OFI_ABSENT_MS, and sleeps on the completion queue's descriptor
- * between. It makes no upcall: messages stay queued for progress. Who is connected to nobody
- * has no such thread.
+ * between. It makes no upcall: messages stay queued for progress. It is there from the start:
+ * who calls a rank that computes is to be answered too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
