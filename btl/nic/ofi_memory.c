@@ -320,15 +320,13 @@ int ofi_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
     struct ofi_nic *nic = ofi_nic_of(peer);
     struct ofi_key key;
     struct ofi_op *op;
-    int err = key_read(nic, remote, len, bytes, &key);
+    int err;
 
-    if (err)
-        return err;
-    if (!len)
-        return 0;
     pthread_mutex_lock(&nic->lock);
     err = peer_usable(peer);
-    if (!err) {
+    if (!err)
+        err = key_read(nic, remote, len, bytes, &key);
+    if (!err && len) {
         op = op_make(peer, cookie, len);
         if (op) {
             op->local = local;
@@ -428,15 +426,13 @@ int ofi_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t
     struct ofi_nic *nic = ofi_nic_of(peer);
     struct ofi_key key;
     struct ofi_op *op;
-    int err = key_read(nic, remote, len, bytes, &key);
+    int err;
 
-    if (err)
-        return err;
-    if (!len)
-        return 0;
     pthread_mutex_lock(&nic->lock);
     err = peer_usable(peer);
-    if (!err) {
+    if (!err)
+        err = key_read(nic, remote, len, bytes, &key);
+    if (!err && len) {
         op = op_make(peer, cookie, len);
         err = op ? put_begin(peer, local, op, &key, remote) : -EAGAIN;
     }
