@@ -150,7 +150,10 @@ void pw_path_start(struct pw_path *path, int err)
     if (err)
         snprintf(path->why, sizeof(path->why), "%s", strerror(-err));
     path_set(path, err ? PW_PATH_DOWN : path_answers(path) ? PW_PATH_TRYING : PW_PATH_UP);
-    if (!some_up(ep) && !ep->away_ns)
+    /* It is not in the endpoint's list yet. */
+    if (pw_path_is_up(path))
+        ep->away_ns = 0;
+    else if (!some_up(ep) && !ep->away_ns)
         ep->away_ns = now;
 }
 

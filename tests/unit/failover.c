@@ -11,6 +11,7 @@
 
 #include "btl/core/guard.h"
 #include "btl/core/path.h"
+#include "pinwheel/clock.h"
 #include "tests/unit/pair.h"
 
 static void answering(void)
@@ -228,6 +229,18 @@ Test(failover, a_peer_that_breaks_the_rules_is_given_up)
     pair_turns(&p, 3);
     cr_expect(eq(uint, p.a.deaths, 1));
     cr_expect(eq(int, p.a.cause, -EPROTO));
+    pair_close(&p);
+}
+
+/* Ranks of one host: they lost each other where a third one was away for long. */
+Test(failover, a_path_that_needs_no_answer_is_not_waited_for)
+{
+    struct pair p;
+
+    pair_open(&p, &(struct pair_plan){ .peer_timeout_ms = 1 });
+    pw_failover_step(p.a.e, pw_now_ns() + 1000000000);
+    cr_expect(pw_endpoint_alive(p.a.ep));
+    cr_expect(eq(uint, p.a.deaths, 0));
     pair_close(&p);
 }
 
