@@ -313,7 +313,8 @@ static void queue_drop(struct pw_endpoint *ep, int status)
     }
 }
 
-/* The last path is gone: nothing more is sent, what is pending fails. */
+/* The last path is gone: nothing more is sent, what is pending fails. Why is told first, for
+ * ob1 ends the job without a word when a get of its own fails. */
 void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why)
 {
     struct pw_engine *e = ep->e;
@@ -321,11 +322,11 @@ void pw_endpoint_kill(struct pw_endpoint *ep, int cause, const char *why)
     pw_lock(e);
     __atomic_store_n(&ep->dead, true, __ATOMIC_RELEASE);
     pw_unlock(e);
+    if (!__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
+        e->config.up->dead(e->config.ctx, ep->cookie, cause, why);
     queue_drop(ep, -EPIPE);
     pw_transfer_fail_all(ep, -EPIPE);
     pw_serve_forget(ep);
-    if (!__atomic_load_n(&ep->closing, __ATOMIC_RELAXED))
-        e->config.up->dead(e->config.ctx, ep->cookie, cause, why);
 }
 
 void pw_endpoint_free(struct pw_endpoint *ep)

@@ -35,7 +35,7 @@ struct pw_engine_upcalls {
     /* A message; data is valid during the call. cookie: the endpoint's. */
     void (*recv)(void *ctx, void *cookie, uint8_t tag, const void *data, size_t len);
 
-    /* The last path to the peer is dead; everything pending has failed before
+    /* The last path to the peer is dead; everything pending fails right after this,
      * with -EPIPE. cause: 0 when it left in good order; why: a sentence. */
     void (*dead)(void *ctx, void *cookie, int cause, const char *why);
 
