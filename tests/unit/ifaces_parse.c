@@ -28,7 +28,8 @@ struct gram {
 static void put(struct gram *g, const void *data, size_t len)
 {
     cr_assert(g->len + NLMSG_ALIGN(len) <= sizeof(g->bytes));
-    memcpy(g->bytes + g->len, data, len);
+    if (len)
+        memcpy(g->bytes + g->len, data, len);
     g->len += NLMSG_ALIGN(len);
     ((struct nlmsghdr *)(void *)(g->bytes + g->message))->nlmsg_len =
         (uint32_t)(g->len - g->message);
