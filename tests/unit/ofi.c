@@ -69,10 +69,12 @@ static int fake_endpoint(struct fid_domain *domain, struct fi_info *info,
 
     if (err)
         return err;
-    msg_fake = msg_real = *(*ep)->msg;
-    rma_fake = rma_real = *(*ep)->rma;
-    msg_fake.send = fake_send;
-    rma_fake.read = fake_read;
+    if (!msg_fake.size) {
+        msg_fake = msg_real = *(*ep)->msg;
+        rma_fake = rma_real = *(*ep)->rma;
+        msg_fake.send = fake_send;
+        rma_fake.read = fake_read;
+    }
     (*ep)->msg = &msg_fake;
     (*ep)->rma = &rma_fake;
     return 0;
@@ -85,10 +87,12 @@ static int fake_domain(struct fid_fabric *fabric, struct fi_info *info,
 
     if (err)
         return err;
-    mr_fake = mr_real = *(*domain)->mr;
-    domain_fake = domain_real = *(*domain)->ops;
-    mr_fake.reg = fake_reg;
-    domain_fake.endpoint = fake_endpoint;
+    if (!mr_fake.size) {
+        mr_fake = mr_real = *(*domain)->mr;
+        domain_fake = domain_real = *(*domain)->ops;
+        mr_fake.reg = fake_reg;
+        domain_fake.endpoint = fake_endpoint;
+    }
     (*domain)->mr = &mr_fake;
     (*domain)->ops = &domain_fake;
     return 0;
@@ -101,8 +105,11 @@ static int fake_fabric(struct fi_fabric_attr *attr, struct fid_fabric **fabric,
 
     if (err)
         return err;
-    fabric_fake = fabric_real = *(*fabric)->ops;
-    fabric_fake.domain = fake_domain;
+    /* Once: a thread of the first NIC's looks at it when the second one is opened. */
+    if (!fabric_fake.size) {
+        fabric_fake = fabric_real = *(*fabric)->ops;
+        fabric_fake.domain = fake_domain;
+    }
     (*fabric)->ops = &fabric_fake;
     return 0;
 }
