@@ -10,6 +10,6 @@ tests_net_stream_SOURCES = tests/net/stream.c
 tests_net_stream_CPPFLAGS = $(mpi_cppflags)
 tests_net_stream_LDADD = $(mpi_libs)
 
-net_tests += tests/net/machine tests/net/programs tests/net/faults
-EXTRA_DIST += tests/net/agent tests/net/bench tests/net/faults tests/net/hosts.sh \
-	tests/net/lib.sh tests/net/machine tests/net/programs tests/net/shell
+net_tests += tests/net/machine tests/net/conformance tests/net/programs tests/net/faults
+EXTRA_DIST += tests/net/agent tests/net/bench tests/net/conformance tests/net/faults \
+	tests/net/hosts.sh tests/net/lib.sh tests/net/machine tests/net/programs tests/net/shell

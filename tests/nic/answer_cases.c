@@ -196,6 +196,6 @@ const struct nic_case answer_cases[] = {
     { "a link is made anew after it was down", anew_after_down, 20 },
     { "a refused region is told, and untouched", refusal_is_told, 10 },
     { "an owner that computes is read and written",
-      owner_that_computes_is_served_from, 20 },
+      owner_that_computes_is_served_from, 20, true },
     { 0 }
 };

@@ -412,7 +412,7 @@ const struct nic_case atomic_cases[] = {
     { "an atomic on a bad address is -EFAULT or -EOPNOTSUPP",
       atomic_on_bad_address_is_refused, 10 },
     { "without atomics they are -EOPNOTSUPP", without_atomics_they_are_refused, 10 },
-    { "fetch-adds of two processes and this one add up", sum_of_fetch_adds, 20 },
-    { "a lock made of compare-and-swap locks", lock_by_compare_and_swap, 20 },
+    { "fetch-adds of two processes and this one add up", sum_of_fetch_adds, 20, true },
+    { "a lock made of compare-and-swap locks", lock_by_compare_and_swap, 20, true },
     { 0 }
 };

@@ -231,7 +231,7 @@ const struct nic_case caller_cases[] = {
     { "who is connected is no caller", connected_ones_are_no_callers, 10 },
     { "both call at once", both_call_at_once, 10 },
     { "a caller that has left is heard to the end", caller_leaves, 10 },
-    { "a caller that was killed is heard to the end", caller_is_killed, 20 },
+    { "a caller that was killed is heard to the end", caller_is_killed, 20, true },
     { "a caller ends a wait soon", caller_ends_a_wait, 20 },
     { 0 }
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hosts.h"
 #include "subjects.h"
 #include "suite.h"
 
@@ -18,6 +19,7 @@ struct selection {
     const char *nics[NAMES_MAX];
     unsigned n_nics;
     const char *text;           /* part of a case's name, or NULL */
+    const char *device;         /* instead of the subjects' own, or NULL */
     bool list, times;
 };
 
@@ -28,9 +30,13 @@ struct tally {
 static int usage(FILE *out, int status)
 {
     fprintf(out,
-            "usage: conformance [--nic NAME]... [--case TEXT] [--times] [--list]\n"
+            "usage: conformance [--nic NAME]... [--case TEXT] [--device DEV]\n"
+            "                   [--hosts PID,PID] [--times] [--list]\n"
             "  --nic NAME   only this one; see --list. May be given several times\n"
             "  --case TEXT  only cases with TEXT in their name\n"
+            "  --device DEV networks by this device, not by the loopback\n"
+            "  --hosts PID,PID  only cases with several processes, and only networks: these\n"
+            "               processes on the two hosts of which these are\n"
             "  --times      say how long each case took\n"
             "  --list       print the NICs and the cases, run nothing\n");
     return status;
@@ -47,23 +53,29 @@ static int parse(struct selection *sel, int argc, char **argv)
             sel->nics[sel->n_nics++] = argv[++i];
         else if (!strcmp(argv[i], "--case") && i + 1 < argc)
             sel->text = argv[++i];
+        else if (!strcmp(argv[i], "--device") && i + 1 < argc)
+            sel->device = argv[++i];
+        else if (!strcmp(argv[i], "--hosts") && i + 1 < argc && !hosts_choose(argv[i + 1]))
+            i++;
         else
             return -1;
     }
     return 0;
 }
 
-static bool nic_selected(const struct selection *sel, const char *name)
+static bool nic_selected(const struct selection *sel, const struct subject *s)
 {
+    if (hosts_chosen() && !s->device)
+        return false;
     for (unsigned i = 0; i < sel->n_nics; i++)
-        if (!strcmp(sel->nics[i], name))
+        if (!strcmp(sel->nics[i], s->name))
             return true;
     return !sel->n_nics;
 }
 
 static bool case_selected(const struct selection *sel, const struct nic_case *c)
 {
-    return !sel->text || strstr(c->name, sel->text);
+    return (c->parties || !hosts_chosen()) && (!sel->text || strstr(c->name, sel->text));
 }
 
 static void print_text(const char *text)
@@ -132,8 +144,10 @@ int main(int argc, char **argv)
     if (!subjects)
         return 2;
     for (struct subject *s = subjects; s->name; s++)
-        if (nic_selected(&sel, s->name) && !left_out(s->name)) {
+        if (nic_selected(&sel, s) && !left_out(s->name)) {
             matched++;
+            if (sel.device && s->device)
+                s->device = sel.device;
             run_subject(&sel, s, &tally);
         }
     free(subjects);

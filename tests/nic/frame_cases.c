@@ -312,7 +312,7 @@ const struct nic_case frame_cases[] = {
     { "order holds for frames of any size", order_with_any_size, 20 },
     { "order holds through a small queue", order_through_a_small_queue, 20 },
     { "order holds both ways between processes",
-      order_both_ways_between_processes, 20 },
+      order_both_ways_between_processes, 20, true },
     { "frames sent before the peer connects arrive",
       frames_before_the_peer_connects, 10 },
     { 0 }

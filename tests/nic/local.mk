@@ -9,6 +9,7 @@ conformance_suite = \
 	tests/nic/caller_cases.c \
 	tests/nic/crowd_cases.c \
 	tests/nic/frame_cases.c \
+	tests/nic/hosts.c tests/nic/hosts.h \
 	tests/nic/leave_cases.c \
 	tests/nic/memory_cases.c \
 	tests/nic/party.c tests/nic/party.h \

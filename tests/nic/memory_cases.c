@@ -400,8 +400,8 @@ const struct nic_case memory_cases[] = {
     { "pinning a hole is -EFAULT or harmless", pin_of_a_hole_is_efault_or_harmless, 10 },
     { "many ranges pinned at once", many_ranges_pinned, 10 },
     { "a frame after a put finds its data, pool memory",
-      frame_after_put_finds_pool_data, 20 },
+      frame_after_put_finds_pool_data, 20, true },
     { "a frame after a put finds its data, other memory",
-      frame_after_put_finds_other_data, 20 },
+      frame_after_put_finds_other_data, 20, true },
     { 0 }
 };

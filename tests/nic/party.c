@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* party.c - see party.h. */
+#include "hosts.h"
 #include "party.h"
 
 #include <errno.h>
@@ -12,6 +13,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static unsigned parties;    /* of this process that have not ended */
 
 void *shared_alloc(size_t size)
 {
@@ -34,8 +37,9 @@ static void *thread_main(void *arg)
 void party_start(struct party *p, const struct subject *subject,
                  void (*main)(struct party *self), void *arg)
 {
-    int fds[2];
+    int fds[2], err;
 
+    CHECK(case_has_parties());
     memset(p, 0, sizeof *p);
     p->subject = subject;
     p->main = main;
@@ -48,9 +52,10 @@ void party_start(struct party *p, const struct subject *subject,
         return;
     }
     fflush(NULL);
-    p->pid = fork();
+    p->pid = hosts_fork(++parties, &err);
     REQUIRE(p->pid >= 0);
     if (!p->pid) {
+        REQUIRE_EQ(err, 0);
         close(p->fd);
         main(p);
         exit(case_failed());
@@ -74,6 +79,7 @@ void party_kill(struct party *p)
     } else {
         REQUIRE_EQ(kill(p->pid, SIGKILL), 0);
         REQUIRE_EQ(waitpid(p->pid, NULL, 0), p->pid);
+        parties--;
     }
     close(p->fd);
 }
@@ -91,6 +97,7 @@ void party_end(struct party *p)
     } else {
         REQUIRE_EQ(waitpid(p->pid, &status, 0), p->pid);
         CHECK_EQ(status, 0);
+        parties--;
     }
     close(p->fd);
 }

@@ -5,6 +5,7 @@
  * its own process group, a time limit, and a page shared with its processes in
  * which they write what failed. Start at case_run().
  */
+#include "hosts.h"
 #include "suite.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ struct report {
 };
 
 static struct report *report;
+static const struct nic_case *running;
 
 unsigned suite_patience_ms = 8000 * SLOWER;
 
@@ -75,6 +77,11 @@ bool case_failed(void)
     return __atomic_load_n(&report->failures, __ATOMIC_RELAXED) != 0;
 }
 
+bool case_has_parties(void)
+{
+    return running->parties;
+}
+
 void case_skip(const char *why, ...)
 {
     va_list args;
@@ -105,8 +112,10 @@ static void child_run(const struct nic_case *c, const struct subject *subject)
     struct pw_nic_info info;
     char why[PW_NIC_WHY_MAX] = "";
 
+    running = c;
     setpgid(0, 0);
     signal(SIGPIPE, SIG_IGN);
+    REQUIRE_EQ(hosts_enter_case(), 0);
     if (subject->prepare)
         subject->prepare(subject);
     if (c != setup_cases && subject->ops->probe(&info, why))

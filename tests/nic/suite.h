@@ -36,6 +36,7 @@ struct nic_case {
     const char *name;       /* the story in a line; NULL ends a list */
     void (*run)(const struct subject *subject);
     unsigned seconds;       /* then it has failed */
+    bool parties;           /* other processes take part, which may be on another host */
 };
 
 extern const struct nic_case setup_cases[], address_cases[], frame_cases[],
@@ -61,6 +62,9 @@ extern unsigned suite_patience_ms;
 
 /* n, or less where the subject or the build (sanitizers) is slow. */
 unsigned rounds(const struct subject *subject, unsigned n);
+
+/* This one was said to have parties. */
+bool case_has_parties(void);
 
 /* Ends the case; it counts as neither passed nor failed. */
 __attribute__((noreturn, format(printf, 1, 2))) void case_skip(const char *why, ...);
