@@ -93,6 +93,10 @@ libpwcore_la_SOURCES = \
 	btl/core/select.c \
 	btl/core/select.h \
 	btl/core/serve.c \
+	btl/core/share.c \
+	btl/core/share.h \
+	btl/core/stripe.c \
+	btl/core/stripe.h \
 	btl/core/transfer.c
 
 if BUILD_MODULE

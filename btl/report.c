@@ -77,6 +77,22 @@ void pw_tell_memory(struct pw_engine *e)
     tell_budget(&m.budget);
 }
 
+/* Each network device, and how much of all went by it. */
+static void tell_rails(struct pw_engine *e, const struct pw_counts *n)
+{
+    const struct pw_nic_info *info;
+    int rail = 0;
+
+    for (int i = 0; (info = pw_engine_nic(e, i)); i++)
+        if (!(info->flags & PW_NIC_SAME_HOST))
+            pw_tell(10, "sent %llu bytes by %s", (unsigned long long)n->rails[rail++],
+                    info->what);
+    if (n->sent.striped)
+        pw_tell(10, "%llu puts and gets were spread over several paths; %llu pieces done "
+                "again", (unsigned long long)n->sent.striped,
+                (unsigned long long)n->sent.striped_again);
+}
+
 void pw_tell_counts(struct pw_engine *e)
 {
     static bool told;
@@ -94,6 +110,7 @@ void pw_tell_counts(struct pw_engine *e)
             (unsigned long long)n.sent.direct_bytes,
             (unsigned long long)n.sent.kernel_bytes, (unsigned long long)n.sent.push_bytes,
             (unsigned long long)n.sent.stream_bytes);
+    tell_rails(e, &n);
     if (!n.cache.hits && !n.cache.misses)
         return;
     for (int i = 0; i < 12; i++)

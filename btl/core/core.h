@@ -8,6 +8,8 @@
  *     select.c    which devices of which backends are used
  *     rails.c     which NIC of ours goes with which NIC of a peer
  *     path.c      which path, and which way for a transfer
+ *     share.c     which of several paths has the next piece of one
+ *     stripe.c    transfers in pieces, by several paths at once
  *     costs.c     what each way costs, measured before
  *     adapt.c     the same, measured by the transfers themselves
  *     samples.c   one thing, timed several times
@@ -40,6 +42,7 @@
 #include "pinwheel/clock.h"
 #include "engine.h"
 #include "pinwheel/pool.h"
+#include "share.h"
 
 /* The immediate data of a frame: what it is, the message's tag, its number. */
 enum pw_kind {
@@ -110,6 +113,8 @@ struct pw_op {
     uint64_t started_ns;    /* when it was asked for; 0: nobody wants to know */
     pw_done_fn done;
     void *arg;
+    struct pw_path *path;   /* by which a NIC does it and is timed; else NULL */
+    bool piece;             /* of a stripe */
 };
 
 /* Bytes being sent as DATA frames. */
@@ -161,11 +166,14 @@ struct pw_path {
     unsigned retry_ms;
     uint64_t retry_ns;      /* when to connect again */
     char why[128];          /* it is not up */
+    struct pw_share share;  /* of stripes; under e->lock */
+    bool broken;            /* atomic: for them, until it is up again */
 };
 
 struct pw_guard;
 struct pw_live;
 struct pw_pinning;
+struct pw_stripe;
 
 enum pw_where { PW_IS_NOWHERE, PW_IS_NEAR, PW_IS_AFAR };
 
@@ -185,6 +193,8 @@ struct pw_endpoint {
     struct pw_message *queue, **queue_end;
     struct pw_stream *streams, **streams_end;
     struct pw_incoming *incoming;
+    struct pw_stripe *stripes;      /* not handed out wholly; under e->lock */
+    bool striping;                  /* atomic: there are some; counted in e->n_busy */
     struct pw_adapt adapt;          /* under e->lock */
     uint64_t heard;                 /* GET_DATA frames */
     uint64_t streamed_ns;           /* when the last streamed get ended; under
@@ -229,8 +239,9 @@ struct pw_engine {
                                      * has a core */
     unsigned n_waiting;             /* endpoints with `waiting` set */
     unsigned n_chores;             /* endpoints to open or close in progress */
-    unsigned n_busy, n_owing;       /* atomic: guards that each call is to look at, and
-                                     * that have something to acknowledge */
+    unsigned n_busy, n_owing;       /* atomic: guards, and endpoints with stripes, that each
+                                     * call is to look at; guards that have something to
+                                     * acknowledge */
     unsigned n_lame;                /* atomic: paths that may come up */
     uint64_t lame_ns;               /* when they were looked at */
     unsigned nic_timeout_ms;        /* as NICs were told */
@@ -370,6 +381,10 @@ void pw_transfer_nic_done(struct pw_op *op, int status);
 void pw_transfer_end(struct pw_op *op, int status);
 bool pw_transfer_again(struct pw_op *op);
 void pw_transfer_fail_all(struct pw_endpoint *ep, int status);
+/* As pw_endpoint_get() and put, by frames; never done at once. */
+int pw_transfer_by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                          uint64_t remote, size_t len, const struct pw_key *key,
+                          pw_done_fn done, void *arg);
 
 /* n more or, as -1u, one less. */
 static inline void pw_rescue_count(struct pw_engine *e, uint32_t n)

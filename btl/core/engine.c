@@ -12,6 +12,7 @@
 #include "guard.h"
 #include "idle.h"
 #include "path.h"
+#include "stripe.h"
 
 /* With more ranks than cores, how long it takes until the peer has one and helps. A guess:
  * it decides where a job begins, what transfers then take decides the rest. */
@@ -133,6 +134,8 @@ static int progress_slow(struct pw_engine *e)
             n += pw_endpoint_pump(ep);
         if (ep->guard)
             n += pw_guard_step(ep->guard);
+        if (__atomic_load_n(&ep->striping, __ATOMIC_RELAXED))
+            n += pw_stripes_step(ep);
     }
     return n;
 }

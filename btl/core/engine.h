@@ -25,6 +25,7 @@
 #include "pinwheel/nic.h"
 
 #include "costs.h"
+#include "share.h"
 
 struct pw_engine;
 struct pw_endpoint;
@@ -75,6 +76,7 @@ struct pw_engine_config {
     size_t chunk_most;          /* the same, of long transfers; 0: as the others */
     struct pw_costs costs;
     enum pw_bulk bulk;
+    enum pw_want want;          /* of several paths to a peer */
     unsigned cores;             /* with more ranks on this host than that, idle
                                  * ones give way early; 0 = not known */
     unsigned sleep_us;          /* longest sleep when idle; 0 = never sleep */
@@ -223,6 +225,8 @@ struct pw_stats {
     uint64_t direct_bytes, kernel_bytes, push_bytes, stream_bytes;
     uint64_t atomics_direct, atomics_frame, queued;
     uint64_t rescued;       /* gets that the kernel copied, their owner was silent */
+    uint64_t striped;       /* puts and gets that went by several paths at once */
+    uint64_t striped_again; /* pieces of them whose path failed */
 };
 void pw_engine_stats(struct pw_engine *e, struct pw_stats *out);
 

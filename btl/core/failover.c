@@ -163,6 +163,7 @@ void pw_path_up(struct pw_path *path)
     char sentence[128], name[PW_PATH_NAME];
     bool told = path->lost || ep->away_told;
 
+    __atomic_store_n(&path->broken, false, __ATOMIC_RELAXED);
     path_set(path, PW_PATH_UP);
     if (!pw_endpoint_alive(ep))
         return;

@@ -15,6 +15,8 @@ enum { PW_LIVE_NS = 1000 * 1000 };      /* between two writes, at least */
 
 #define SENT(field, text) { #field, text, false, offsetof(struct pw_counts, sent.field) }
 #define NIC(field, text) { #field, text, false, offsetof(struct pw_counts, nics.field) }
+#define RAIL(i, nth) { "rail" #i "_bytes", "Of the bytes sent through a network, those by the " \
+                       nth " device", false, offsetof(struct pw_counts, rails[i]) }
 #define CACHE(field, text, now) \
     { "cache_" #field, text, now, offsetof(struct pw_counts, cache.field) }
 #define GONE(bit, name, text) \
@@ -32,6 +34,8 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     SENT(atomics_frame, "Atomic operations asked for by a frame"),
     SENT(queued, "Messages that waited for room"),
     SENT(rescued, "Transfers that the kernel did, for the other side did not answer"),
+    SENT(striped, "Puts and gets spread over several paths"),
+    SENT(striped_again, "Pieces of them done again, for their path failed"),
     NIC(attach_bytes, "Of the bytes moved straight, those of memory attached by the driver"),
     NIC(attached, "Regions of peers attached"),
     NIC(attach_evicted, "Attached regions given up to make room for others"),
@@ -41,6 +45,10 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     NIC(wire_copied, "Bytes sent or received through a network by way of memory of ours"),
     NIC(reconnects, "Connections to other hosts made anew"),
     NIC(strangers, "Connections from elsewhere that were refused"),
+    RAIL(0, "first"),
+    RAIL(1, "second"),
+    RAIL(2, "third"),
+    RAIL(3, "fourth"),
     CACHE(hits, "Registrations that found their memory pinned", false),
     CACHE(misses, "Registrations that did not", false),
     CACHE(merges, "Misses that took the place of regions they overlap", false),

@@ -15,6 +15,7 @@ struct pw_counts {
     struct pw_nic_counts nics;          /* of all of them */
     struct pw_regcache_stats cache;     /* zeros when nothing is pinned */
     uint64_t peers_connected;           /* endpoints that are open */
+    uint64_t rails[PW_KEY_NICS];        /* wire_bytes of each NIC that is a network's */
 };
 
 struct pw_metric {
@@ -23,7 +24,7 @@ struct pw_metric {
     size_t at;                  /* of an uint64_t in struct pw_counts */
 };
 
-enum { PW_METRICS = 42 };
+enum { PW_METRICS = 48 };
 extern const struct pw_metric pw_metrics[PW_METRICS];
 
 /* Any thread; stops nobody. */

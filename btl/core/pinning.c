@@ -298,11 +298,17 @@ static void nic_counts_add(struct pw_nic_counts *sum, const struct pw_nic_counts
 
 void pw_engine_counts(struct pw_engine *e, struct pw_counts *out)
 {
+    int rail = 0;
+
     memset(out, 0, sizeof(*out));
     pw_engine_stats(e, &out->sent);
     if (e->pinning)
         pw_regcache_stats(e->pinning->cache, &out->cache);
-    for (int i = 0; i < e->n_nics; i++)
+    for (int i = 0; i < e->n_nics; i++) {
         nic_counts_add(&out->nics, &e->nics[i]->counts);
+        if (!(e->nics[i]->info.flags & PW_NIC_SAME_HOST))
+            out->rails[rail++] = __atomic_load_n(&e->nics[i]->counts.wire_bytes,
+                                                 __ATOMIC_RELAXED);
+    }
     out->peers_connected = __atomic_load_n(&e->n_endpoints, __ATOMIC_RELAXED);
 }

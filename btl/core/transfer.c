@@ -20,6 +20,7 @@
 #include "pinwheel/copy.h"
 #include "pinwheel/heap.h"
 #include "rescue.h"
+#include "stripe.h"
 
 static bool access_allowed(const struct pw_key *key, unsigned access)
 {
@@ -40,6 +41,8 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     const struct pw_nic_ops *ops = path->nic->ops;
     struct pw_nic_key room;
     const struct pw_nic_key *k = pw_path_key(path, key, &room);
+    struct pw_path *timed = ep->n_paths > 1 && len >= PW_PIECE_LEAST &&
+                            !(path->nic->info.flags & PW_NIC_PROMPT) ? path : NULL;
     struct pw_op *op = NULL;
     uint64_t id;
     int err;
@@ -47,11 +50,13 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     if (!(path->nic->info.flags & PW_NIC_PROMPT)) {
         struct pw_op what = { .kind = kind, .by = PW_BY_NIC, .ep = ep, .local = local,
                               .remote = remote, .len = len, .key = key ? key->id : 0,
-                              .done = done, .arg = arg };
+                              .done = done, .arg = arg, .path = timed };
         op = pw_op_new(ep->e, &what, &id);
         if (!op)
             return -ENOMEM;
     }
+    if (timed)
+        pw_stripe_time(timed, len, PW_TIME_BEGIN);
     if (pw_path_enter(path)) {
         err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
                                 : ops->put(path->peer, local, remote, len, k, op);
@@ -59,6 +64,8 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     } else {
         err = -EAGAIN;
     }
+    if (timed && err != PW_NIC_PENDING)
+        pw_stripe_time(timed, len, PW_TIME_DROP);
     if (op && err != PW_NIC_PENDING)
         return gave_up(ep, op, id, err);
     return err;
@@ -125,6 +132,13 @@ static int by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
     if (bulk)
         may_be_rescued(ep->e, op, what.id);
     return PW_NIC_PENDING;
+}
+
+int pw_transfer_by_frames(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
+                          uint64_t remote, size_t len, const struct pw_key *key,
+                          pw_done_fn done, void *arg)
+{
+    return by_frames(ep, kind, local, remote, len, key, false, false, done, arg);
 }
 
 /* Of memory that the kernel reaches: the cheaper way as was measured before. */
@@ -203,7 +217,11 @@ static int carry(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
     if (way == PW_WAY_DIRECT || way == PW_WAY_KERNEL) {
         if (either)
             start = pw_now_ns();
-        err = by_nic(ep, path, kind, local, remote, len, key, done, arg);
+        err = -EOPNOTSUPP;
+        if (way == PW_WAY_DIRECT)
+            err = pw_stripe(ep, path, kind, local, remote, len, key, done, arg);
+        if (err == -EOPNOTSUPP)
+            err = by_nic(ep, path, kind, local, remote, len, key, done, arg);
         if (err >= 0)
             count_way(ep->e, way, len);
         if (!err && either)
@@ -415,6 +433,14 @@ void pw_transfer_nic_done(struct pw_op *op, int status)
 {
     struct pw_endpoint *ep = op->ep;
 
+    if (op->piece) {
+        pw_stripe_nic_done(op, status);
+        return;
+    }
+    if (op->path && op->kind != PW_OP_FREE) {
+        pw_stripe_time(op->path, op->len, status ? PW_TIME_DROP : PW_TIME_END);
+        op->path = NULL;
+    }
     if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
         pw_endpoint_alive(ep) && !ask_again(ep, op))
         return;
@@ -448,6 +474,7 @@ void pw_transfer_fail_all(struct pw_endpoint *ep, int status)
 {
     struct pw_engine *e = ep->e;
 
+    pw_stripes_fail(ep, status);
     for (uint32_t i = 0; i < __atomic_load_n(&e->n_ops, __ATOMIC_RELAXED); i++) {
         struct pw_op *op;
         uint64_t id;

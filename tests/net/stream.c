@@ -171,24 +171,34 @@ static void settle(void)
         MPI_Win_free(&counters);
 }
 
-static unsigned long long most(const char *name)
-{
-    unsigned long long mine = counters_named(name) ? counter(name) : 0, all = 0;
+/* What pinwheel counts; other transports do not. They count from the first look on. */
+static const char *const told[] = { "reconnects", "strangers", "striped", "striped_again",
+                                    "rail0_bytes", "rail1_bytes" };
+enum { TOLD = sizeof told / sizeof *told };
 
-    MPI_Reduce(&mine, &all, 1, MPI_UNSIGNED_LONG_LONG, MPI_MAX, 0, MPI_COMM_WORLD);
-    return all;
+static void look(unsigned long long now[TOLD])
+{
+    for (int i = 0; i < TOLD; i++) {
+        char name[64];
+
+        snprintf(name, sizeof name, "btl_pinwheel_%s", told[i]);
+        now[i] = counters_named(name) ? counter(name) : 0;
+    }
 }
 
 static void tell(double took, double longest)
 {
-    unsigned long long reconnects = most("btl_pinwheel_reconnects");
-    unsigned long long strangers = most("btl_pinwheel_strangers");
+    unsigned long long mine[TOLD], most[TOLD] = { 0 };
 
+    look(mine);
+    MPI_Reduce(mine, most, TOLD, MPI_UNSIGNED_LONG_LONG, MPI_MAX, 0, MPI_COMM_WORLD);
     if (rank != 0)
         return;
     printf("rounds %llu, MB %.1f, seconds %.2f, longest round %.2f\n",
            (unsigned long long)rounds, (double)bytes / 1e6, took, longest);
-    printf("reconnects %llu, strangers %llu\n", reconnects, strangers);
+    printf("reconnects %llu, strangers %llu\n", most[0], most[1]);
+    printf("striped %llu, again %llu, by rails %llu %llu\n", most[2], most[3], most[4],
+           most[5]);
 }
 
 static void choose(int argc, char **argv)
@@ -206,6 +216,7 @@ static void choose(int argc, char **argv)
 int main(int argc, char **argv)
 {
     double begin, longest = 0, seconds;
+    unsigned long long first[TOLD];
     bool last = false;
 
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 280);
@@ -215,6 +226,7 @@ int main(int argc, char **argv)
     choose(argc, argv);
     kinds = messages ? SIZES : 1;
     make_buffers();
+    look(first);
     begin = now();
     while (!last) {
         double t = now();

@@ -71,6 +71,13 @@ unit_tests += tests/unit/failover
 tests_unit_failover_SOURCES = tests/unit/failover.c $(pair)
 tests_unit_failover_LDADD = $(unit_libs)
 
+# Transfers in pieces.
+unit_tests += tests/unit/share tests/unit/stripe
+tests_unit_share_SOURCES = tests/unit/share.c
+tests_unit_share_LDADD = $(unit_libs)
+tests_unit_stripe_SOURCES = tests/unit/stripe.c $(pair)
+tests_unit_stripe_LDADD = $(unit_libs)
+
 # How much memory a queue of shm takes.
 unit_tests += tests/unit/queue
 tests_unit_queue_SOURCES = tests/unit/queue.c \
