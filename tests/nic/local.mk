@@ -24,7 +24,10 @@ conformance_suite = \
 	tests/unit/fake_share.c tests/unit/fake_share.h \
 	$(fake_nic)
 
-nic_tests += tests/nic/conformance tests/nic/suite_can_fail
+# Each backend has a test of its own, so that they may run side by side; the longest first.
+nic_scripts = tests/nic/ofi tests/nic/tcp tests/nic/shm tests/nic/fake tests/nic/backends
+EXTRA_DIST += $(nic_scripts) tests/nic/backend.sh
+nic_tests += $(nic_scripts) tests/nic/suite_can_fail
 check_PROGRAMS += tests/nic/conformance tests/nic/suite_can_fail
 tests_nic_conformance_SOURCES = tests/nic/conformance.c $(conformance_suite)
 tests_nic_conformance_LDADD = $(pw_inner_libs) -lm
