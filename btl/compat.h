@@ -25,6 +25,13 @@
 #include "opal/util/proc.h"
 #include "opal/version.h"
 
+#include "ompi/communicator/communicator.h"
+#include "ompi/constants.h"
+#include "ompi/mca/osc/base/base.h"
+#include "ompi/mca/osc/osc.h"
+#include "ompi/proc/proc.h"
+#include "ompi/win/win.h"
+
 /* The series that this object was compiled against, "4.1". A test builds an
  * object for another one. */
 #ifndef PW_OMPI_SERIES

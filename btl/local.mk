@@ -102,7 +102,7 @@ libpwcore_la_SOURCES = \
 if BUILD_MODULE
 # -z now: Open MPI opens components lazily, and a symbol that is missing is to
 # stop the load, not the first call. -Bsymbolic: components are opened globally;
-# should somebody copy one file to both names, neither is to use the other's half.
+# should somebody copy one file to all names, none is to use another's part.
 component_LTLIBRARIES += mca_btl_pinwheel.la
 mca_btl_pinwheel_la_SOURCES = \
 	btl/calibrate.c \
@@ -110,6 +110,10 @@ mca_btl_pinwheel_la_SOURCES = \
 	btl/component.c \
 	btl/module.c \
 	btl/mpool.c \
+	btl/osc.c \
+	btl/osc.h \
+	btl/osc_dynamic.c \
+	btl/osc_units.c \
 	btl/params.c \
 	btl/params.h \
 	btl/pinwheel.h \
@@ -125,16 +129,17 @@ mca_btl_pinwheel_la_CPPFLAGS = $(AM_CPPFLAGS) $(OPAL_CPPFLAGS)
 mca_btl_pinwheel_la_CFLAGS = $(AM_CFLAGS) $(OPAL_CFLAGS)
 mca_btl_pinwheel_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared \
 	-Wl,-z,now -Wl,-z,defs -Wl,-Bsymbolic -Wl,-rpath,$(libdir)
-mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS)
+mca_btl_pinwheel_la_LIBADD = $(pw_libs) $(OPAL_LIBS) $(OMPI_LIBS)
 
-# The same object under both names: Open MPI finds a component by its file's
+# The same object under all names: Open MPI finds a component by its file's
 # name. This directory serves jobs that run from the build tree.
-noinst_DATA += components/mca_btl_pinwheel.so components/mca_mpool_pinwheel.so
-CLEANFILES += components/mca_btl_pinwheel.so components/mca_mpool_pinwheel.so
+component_links = components/mca_mpool_pinwheel.so components/mca_osc_pinwheel.so
+noinst_DATA += components/mca_btl_pinwheel.so $(component_links)
+CLEANFILES += components/mca_btl_pinwheel.so $(component_links)
 
 components/mca_btl_pinwheel.so: mca_btl_pinwheel.la
 	$(AM_V_GEN)mkdir -p components && ln -sf ../.libs/mca_btl_pinwheel.so $@
-components/mca_mpool_pinwheel.so: components/mca_btl_pinwheel.so
+$(component_links): components/mca_btl_pinwheel.so
 	$(AM_V_GEN)ln -sf mca_btl_pinwheel.so $@
 
 clean-local:
@@ -142,10 +147,12 @@ clean-local:
 
 install-data-hook:
 	cd '$(DESTDIR)$(componentdir)' && rm -f mca_btl_pinwheel.la && \
-	    ln -sf mca_btl_pinwheel.so mca_mpool_pinwheel.so
+	    ln -sf mca_btl_pinwheel.so mca_mpool_pinwheel.so && \
+	    ln -sf mca_btl_pinwheel.so mca_osc_pinwheel.so
 
 # Without the .la file libtool does not know what it had installed.
 uninstall-hook:
 	rm -f '$(DESTDIR)$(componentdir)/mca_btl_pinwheel.so' \
-	      '$(DESTDIR)$(componentdir)/mca_mpool_pinwheel.so'
+	      '$(DESTDIR)$(componentdir)/mca_mpool_pinwheel.so' \
+	      '$(DESTDIR)$(componentdir)/mca_osc_pinwheel.so'
 endif

@@ -9,6 +9,8 @@
  *     send.c       messages
  *     rdma.c       registration, get, put, atomics
  *     windows.c    which of Open MPI's components makes a window
+ *     osc.c        windows that osc/rdma gets wrong between hosts; with osc_dynamic.c and
+ *                  osc_units.c
  *     mpool.c      MPI_Alloc_mem
  *     costs.c      with which costs a job begins
  *     calibrate.c  the first job on a host measures it
@@ -172,6 +174,10 @@ int pw_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *
              mca_btl_base_descriptor_t **descriptor);
 
 /* rdma.c */
+/* A registration of so many bytes from address 0 is a sparse region, left here for who had it
+ * made in this thread. */
+#define PW_ALL_MEMORY ((size_t)1 << 62)
+extern _Thread_local struct mca_btl_base_registration_handle_t *pw_sparse_handle;
 int pw_rdma_init(void);
 void pw_rdma_fini(void);
 struct mca_btl_base_registration_handle_t *

@@ -7,6 +7,8 @@
  * A NULL endpoint or a NULL remote handle means that the remote address is one of
  * this process: osc/rdma passes them for a window's local part, and for memory
  * of MPI_Win_allocate, which it has mapped itself. So does the endpoint pw_own.
+ *
+ * A registration of all memory is a dynamic window's: see osc_dynamic.c.
  */
 #include <errno.h>
 
@@ -75,6 +77,21 @@ static void tell_refusal(size_t size, int err)
             "_pin_regions, _pin_host_bytes and ulimit -l" : "");
 }
 
+_Thread_local struct mca_btl_base_registration_handle_t *pw_sparse_handle;
+
+static int engine_register(struct pw_module *m, void *base, size_t size, unsigned access,
+                           bool window, struct mca_btl_base_registration_handle_t *handle)
+{
+    int err;
+
+    if (__builtin_expect(base || size != PW_ALL_MEMORY, 1))
+        return pw_engine_register(m->engine, base, size, access, window, &handle->key);
+    err = pw_engine_register_sparse(m->engine, access, window, &handle->key);
+    if (!err)
+        pw_sparse_handle = handle;
+    return err;
+}
+
 struct mca_btl_base_registration_handle_t *
 pw_register_mem(struct mca_btl_base_module_t *btl,
                 struct mca_btl_base_endpoint_t *endpoint, void *base, size_t size,
@@ -95,7 +112,7 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_READ ? PW_READ : 0;
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_WRITE ? PW_WRITE : 0;
     access |= flags & MCA_BTL_REG_FLAG_REMOTE_ATOMIC ? PW_ATOMIC : 0;
-    err = pw_engine_register(m->engine, base, size, access, window, &h->handle.key);
+    err = engine_register(m, base, size, access, window, &h->handle);
     if (__builtin_expect(!err, 1))
         return &h->handle;
     opal_free_list_return(&m->handles, &h->item);

@@ -166,7 +166,7 @@ AM_CONDITIONAL([SANITIZE_THREAD], [test "$pw_sanitize" = thread])
 # PW_SUMMARY: what will be built, and where it goes.
 AC_DEFUN([PW_SUMMARY], [
 AS_IF([test "$pw_sanitize" = no],
-    [pw_components="mca_btl_pinwheel.so, mca_mpool_pinwheel.so"
+    [pw_components="mca_btl_pinwheel.so, mca_mpool_pinwheel.so, mca_osc_pinwheel.so"
      pw_tests="unit, nic, mpi"],
     [pw_components="none (sanitizer build)"
      pw_tests="unit, nic"])

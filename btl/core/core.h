@@ -97,6 +97,7 @@ enum pw_op_by { PW_BY_NIC, PW_BY_FRAMES, PW_BY_OFFER };
 /* One get, put or atomic of ours that is not done. */
 struct pw_op {
     uint64_t id;            /* generation << 32 | index */
+    uint64_t born;          /* so many had begun before it */
     enum pw_op_kind kind;
     enum pw_op_by by;
     struct pw_op *next;     /* free list */
@@ -115,6 +116,12 @@ struct pw_op {
     void *arg;
     struct pw_path *path;   /* by which a NIC does it and is timed; else NULL */
     bool piece;             /* of a stripe */
+};
+
+/* What goes in pieces that are operations of their own, younger than the whole. */
+struct pw_whole {
+    struct pw_whole *next;
+    uint64_t born;
 };
 
 /* Bytes being sent as DATA frames. */
@@ -136,6 +143,11 @@ struct pw_incoming {
     size_t len, moved;
 };
 
+struct pw_span {
+    uint64_t base;
+    size_t len;
+};
+
 struct pw_exposed {
     uint64_t id;            /* generation << 32 | index; 0 free */
     char *base;
@@ -144,6 +156,9 @@ struct pw_exposed {
     uint32_t next_free;
     struct pw_region *region;   /* of the cache; NULL: needed no pinning */
     unsigned lent;              /* how often a NIC has it, see pw_region_borrow() */
+    bool sparse;                /* not base and len, but spans */
+    uint32_t n_spans;
+    struct pw_span *spans;      /* what is attached, in any order */
 };
 
 enum pw_path_state {
@@ -255,6 +270,8 @@ struct pw_engine {
 
     struct pw_op **ops;
     uint32_t n_ops, n_pending;
+    uint64_t ops_born;              /* ever */
+    struct pw_whole *wholes;        /* the oldest first */
     uint32_t n_rescues;             /* atomic: operations with `rescue` set */
     struct pw_op *free_ops;
     struct pw_exposed *regions;
@@ -400,6 +417,13 @@ struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id);
 /* Who gets true has ended it, and nobody else will. *was (may be NULL) is what it
  * was. */
 bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was);
+/* One more, and one less that is pending, which is more than its pieces. Under e->lock. */
+void pw_whole_add(struct pw_engine *e, struct pw_whole *w);
+void pw_whole_drop(struct pw_engine *e, struct pw_whole *w);
+/* How many have begun ever; is one of the first `begun` pending? From place *at (first 0)
+ * on, which moves past those that are not: what takes their places is younger. */
+uint64_t pw_ops_begun(struct pw_engine *e);
+bool pw_ops_before(struct pw_engine *e, uint64_t begun, uint32_t *at);
 void pw_ops_fini(struct pw_engine *e);
 
 /* regions.c */

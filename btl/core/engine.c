@@ -173,9 +173,17 @@ void pw_engine_bulk(struct pw_engine *e, enum pw_bulk bulk)
     e->config.bulk = bulk;
 }
 
+/* Not for what other threads begin meanwhile: one that waits for a lock of a window asks for
+ * it again and again, and its holder may be who flushes. */
 void pw_engine_flush(struct pw_engine *e)
 {
-    while (__atomic_load_n(&e->n_pending, __ATOMIC_RELAXED)) {
+    uint64_t begun;
+    uint32_t at = 0;
+
+    if (!__atomic_load_n(&e->n_pending, __ATOMIC_RELAXED))
+        return;
+    begun = pw_ops_begun(e);
+    while (pw_ops_before(e, begun, &at)) {
         /* From an upcall: the progress that called it goes on afterwards. */
         if (in_upcall(e))
             return;

@@ -118,7 +118,7 @@ bool pw_engine_crowded(const struct pw_engine *e);
  * is in it, or when called from an upcall. */
 int pw_engine_progress(struct pw_engine *e);
 
-/* Progress until every get, put and atomic of this process is done. */
+/* Progress until every get, put and atomic is done that this process had begun by then. */
 void pw_engine_flush(struct pw_engine *e);
 
 /* From now on upcalls go there; and gets of ordinary memory that way. For who measures,
@@ -192,6 +192,19 @@ const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i);
 int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned access,
                        bool passive, struct pw_key *key);
 void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key);
+
+/* A region that is what is attached to it, at first nothing; never pinned. Peers name its
+ * bytes by their addresses here. 0 or -ENOMEM. */
+int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive,
+                              struct pw_key *key);
+
+/* 0, -EINVAL: no bytes, or beyond all addresses, -EEXIST: some of it is attached already,
+ * -ENOMEM. Any thread. */
+int pw_engine_attach(struct pw_engine *e, const struct pw_key *key, void *addr, size_t len);
+
+/* What was attached from addr on: no peer reaches it any more when this returns. 0 or
+ * -ENOENT. */
+int pw_engine_detach(struct pw_engine *e, const struct pw_key *key, const void *addr);
 
 /* Called once when a get, put or atomic that returned PW_NIC_PENDING ended. */
 typedef void (*pw_done_fn)(void *arg, int status);

@@ -50,6 +50,7 @@ struct pw_op *pw_op_new(struct pw_engine *e, const struct pw_op *what, uint64_t 
         *id = op->id;
         *op = *what;
         op->id = *id;
+        op->born = e->ops_born++;
         pending_add(e, 1);
     }
     pw_unlock(e);
@@ -87,6 +88,54 @@ bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op
     }
     pw_unlock(e);
     return ours;
+}
+
+void pw_whole_add(struct pw_engine *e, struct pw_whole *w)
+{
+    struct pw_whole **at = &e->wholes;
+
+    while (*at)
+        at = &(*at)->next;
+    w->born = e->ops_born++;
+    w->next = NULL;
+    *at = w;
+    pending_add(e, 1);
+}
+
+void pw_whole_drop(struct pw_engine *e, struct pw_whole *w)
+{
+    struct pw_whole **at = &e->wholes;
+
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
+    pending_add(e, -1u);
+}
+
+uint64_t pw_ops_begun(struct pw_engine *e)
+{
+    uint64_t n;
+
+    pw_lock(e);
+    n = e->ops_born;
+    pw_unlock(e);
+    return n;
+}
+
+bool pw_ops_before(struct pw_engine *e, uint64_t begun, uint32_t *at)
+{
+    bool found;
+
+    pw_lock(e);
+    found = e->wholes && e->wholes->born < begun;
+    while (*at < e->n_ops && !found) {
+        const struct pw_op *op = e->ops[*at];
+
+        found = op->kind != PW_OP_FREE && op->born < begun;
+        *at += !found;
+    }
+    pw_unlock(e);
+    return found;
 }
 
 void pw_ops_fini(struct pw_engine *e)

@@ -5,8 +5,11 @@
  * lie inside. The number carries a generation, so that one of a region that is
  * gone finds nothing. What NICs have pinned for it stays referenced until then
  * (pinning.c), and a region that a NIC is at for a peer at that moment is waited for: a
- * NIC that serves peers by a thread of its own borrows it. Transfers that a NIC does by itself are checked by the
- * NIC, or, in a mapped pool, by its bounds.
+ * NIC that serves peers by a thread of its own borrows it. Transfers that a NIC does by
+ * itself are checked by the NIC, or, in a mapped pool, by its bounds.
+ *
+ * A sparse region has no memory of its own: it is what is attached to it, wherever that
+ * lies, and changes meanwhile. Nothing of it is pinned.
  */
 #include <sched.h>
 #include <stdlib.h>
@@ -48,6 +51,7 @@ static int exposed_add(struct pw_engine *e, void *addr, size_t len, unsigned acc
         r->len = len;
         r->access = access;
         r->region = region;
+        r->sparse = false;
         r->lent = 0;
         r->next_free = PW_IN_USE;
         *id = r->id;
@@ -70,6 +74,9 @@ static struct pw_region *exposed_remove(struct pw_engine *e, uint64_t id)
     }
     region = e->regions[i].region;
     e->regions[i].region = NULL;
+    free(e->regions[i].spans);
+    e->regions[i].spans = NULL;
+    e->regions[i].n_spans = 0;
     e->regions[i].next_free = e->free_region;
     e->free_region = i;
     pw_unlock(e);
@@ -86,6 +93,34 @@ bool pw_exposed_pop(struct pw_engine *e, uint32_t *at, struct pw_region **region
     return true;
 }
 
+/* Is all of [addr, addr + len) attached? Neighbours may be attached one by one. */
+static bool spans_cover(const struct pw_exposed *r, uint64_t addr, size_t len)
+{
+    uint64_t from = addr;
+    bool on = true;
+
+    if (len > UINT64_MAX - addr)
+        return false;
+    while (on && from - addr < len) {
+        on = false;
+        for (uint32_t i = 0; i < r->n_spans && !on; i++) {
+            on = from - r->spans[i].base < r->spans[i].len;
+            if (on)
+                from = r->spans[i].base + r->spans[i].len;
+        }
+    }
+    return on;
+}
+
+static bool exposed_holds(const struct pw_exposed *r, uint64_t addr, size_t len)
+{
+    uint64_t off = addr - (uint64_t)(uintptr_t)r->base;
+
+    if (__builtin_expect(r->sparse, 0))
+        return spans_cover(r, addr, len);
+    return off <= r->len && len <= r->len - off;
+}
+
 /* The region of that number, if a peer may do `access` to [addr, addr + len) in it; else
  * NULL. Under e->lock. */
 static struct pw_exposed *exposed_find(struct pw_engine *e, uint64_t id, uint64_t addr,
@@ -93,14 +128,11 @@ static struct pw_exposed *exposed_find(struct pw_engine *e, uint64_t id, uint64_
 {
     uint32_t i = (uint32_t)id;
     struct pw_exposed *r;
-    uint64_t off;
 
     if (i >= e->n_regions || e->regions[i].id != id)
         return NULL;
     r = &e->regions[i];
-    off = addr - (uint64_t)(uintptr_t)r->base;
-    return (r->access & access) == access && off <= r->len && len <= r->len - off ? r
-                                                                                 : NULL;
+    return (r->access & access) == access && exposed_holds(r, addr, len) ? r : NULL;
 }
 
 int pw_region_check(struct pw_engine *e, uint64_t id, uint64_t addr, size_t len,
@@ -156,6 +188,78 @@ int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned acc
     return err;
 }
 
+int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive,
+                              struct pw_key *key)
+{
+    int err;
+
+    key->access = access;
+    key->passive = passive;
+    memset(key->nic, 0, e->keys_size);
+    err = exposed_add(e, NULL, 0, access, NULL, &key->id);
+    if (!err) {
+        pw_lock(e);
+        e->regions[(uint32_t)key->id].sparse = true;
+        pw_unlock(e);
+    }
+    return err;
+}
+
+/* Under e->lock. */
+static int span_add(struct pw_exposed *r, uint64_t base, size_t len)
+{
+    struct pw_span *spans;
+
+    if (!len || base + len < base)
+        return -EINVAL;
+    for (uint32_t i = 0; i < r->n_spans; i++)
+        if (base < r->spans[i].base + r->spans[i].len && r->spans[i].base < base + len)
+            return -EEXIST;
+    spans = realloc(r->spans, (r->n_spans + 1) * sizeof(*spans));
+    if (!spans)
+        return -ENOMEM;
+    r->spans = spans;
+    spans[r->n_spans++] = (struct pw_span){ base, len };
+    return 0;
+}
+
+int pw_engine_attach(struct pw_engine *e, const struct pw_key *key, void *addr, size_t len)
+{
+    int err;
+
+    pw_lock(e);
+    err = span_add(&e->regions[(uint32_t)key->id], (uintptr_t)addr, len);
+    pw_unlock(e);
+    return err;
+}
+
+/* Under e->lock; false: there is no such. */
+static bool span_remove(struct pw_exposed *r, uint64_t base)
+{
+    for (uint32_t i = 0; i < r->n_spans; i++)
+        if (r->spans[i].base == base) {
+            r->spans[i] = r->spans[--r->n_spans];
+            return true;
+        }
+    return false;
+}
+
+int pw_engine_detach(struct pw_engine *e, const struct pw_key *key, const void *addr)
+{
+    uint32_t i = (uint32_t)key->id;
+    bool found;
+
+    pw_lock(e);
+    found = span_remove(&e->regions[i], (uintptr_t)addr);
+    while (found && e->regions[i].lent) {
+        pw_unlock(e);
+        sched_yield();
+        pw_lock(e);
+    }
+    pw_unlock(e);
+    return found ? 0 : -ENOENT;
+}
+
 void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
 {
     struct pw_region *region = exposed_remove(e, key->id);
@@ -166,5 +270,7 @@ void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key)
 
 void pw_regions_fini(struct pw_engine *e)
 {
+    for (uint32_t i = 0; i < e->n_regions; i++)
+        free(e->regions[i].spans);
     free(e->regions);
 }

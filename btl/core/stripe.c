@@ -34,6 +34,7 @@ struct range {
 };
 
 struct pw_stripe {
+    struct pw_whole whole;
     struct pw_stripe *next;     /* in ep->stripes */
     bool listed;
     struct pw_endpoint *ep;
@@ -139,7 +140,10 @@ static uint64_t bytes_left(const struct pw_endpoint *ep, unsigned *n)
 static bool stripe_over(struct pw_stripe *s)
 {
     list_drop(s);
-    return !s->out && !has_more(s);
+    if (s->out || has_more(s))
+        return false;
+    pw_whole_drop(s->ep->e, &s->whole);
+    return true;
 }
 
 static void stripe_end(struct pw_stripe *s)
@@ -454,8 +458,10 @@ static int stripe_begin(struct pw_stripe *s)
     bytes_left(ep, &waiting);
     err = ep->dead ? -EPIPE : waiting >= WAITING ? -EAGAIN : 0;
     s->out = 1;
-    if (!err)
+    if (!err) {
+        pw_whole_add(ep->e, &s->whole);
         list_put(s);
+    }
     pw_unlock(ep->e);
     if (err) {
         free(s);

@@ -281,14 +281,49 @@ static void all_stories(enum window_kind kind, int unit, enum mem mem)
     mem_put(mem, r);
 }
 
+static int class_of(int rc)
+{
+    int class = MPI_SUCCESS;
+
+    MPI_Error_class(rc, &class);
+    return class;
+}
+
+/* Bytes are attached once, and detached by where they begin. */
+static void attached_once(void)
+{
+    char *memory = malloc(3 * 4096);
+    MPI_Win win;
+
+    MPI_Win_create_dynamic(MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN);
+    expect(MPI_Win_attach(win, memory + 4096, 4096) == MPI_SUCCESS, "attaching");
+    expect(class_of(MPI_Win_attach(win, memory + 5000, 8)) == MPI_ERR_RMA_ATTACH,
+           "attaching what is attached");
+    expect(MPI_Win_attach(win, memory, 4096) == MPI_SUCCESS, "attaching its neighbour");
+    expect(MPI_Win_detach(win, memory + 5000) != MPI_SUCCESS, "detaching from its middle");
+    expect(MPI_Win_detach(win, memory + 4096) == MPI_SUCCESS, "detaching");
+    expect(MPI_Win_detach(win, memory + 4096) != MPI_SUCCESS, "detaching once more");
+    expect(MPI_Win_attach(win, memory + 4096, 8) == MPI_SUCCESS, "attaching it again");
+    expect(MPI_Win_attach(win, memory + 8192, 0) == MPI_SUCCESS, "attaching nothing");
+    MPI_Win_detach(win, memory);
+    MPI_Win_detach(win, memory + 4096);
+    MPI_Win_free(&win);
+    free(memory);
+}
+
 int main(int argc, char **argv)
 {
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 100);
     for (enum window_kind k = 0; k < WINDOW_KINDS; k++) {
+        if (!window_possible(k))
+            continue;
         all_stories(k, 1, MEM_MALLOC);
         all_stories(k, 8, MEM_POOL);
         if (story("large %s", window_name(k)))
             large(k);
     }
+    if (story("what cannot be attached"))
+        attached_once();
     return story_close();
 }

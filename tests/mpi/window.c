@@ -14,6 +14,18 @@ const char *window_name(enum window_kind kind)
     return names[kind];
 }
 
+bool window_possible(enum window_kind kind)
+{
+    MPI_Comm near;
+    int all, n;
+
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &near);
+    MPI_Comm_size(near, &n);
+    MPI_Comm_free(&near);
+    MPI_Allreduce(&n, &all, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    return kind != WINDOW_SHARED || all == size;
+}
+
 static int unit_of(const struct window *w, int who)
 {
     bool create = w->kind == WINDOW_MALLOC || w->kind == WINDOW_POOL;

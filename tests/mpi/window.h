@@ -25,6 +25,9 @@ struct window {
 
 const char *window_name(enum window_kind kind);
 
+/* Collective: false for memory that ranks of several hosts are to share. */
+bool window_possible(enum window_kind kind);
+
 /* Collective. With `unit` over 1, ranks take unit, 1, unit, 1, ... in turn (all
  * take `unit` when shared or allocated). Memory is zeroed. */
 void window_open(struct window *w, enum window_kind kind, size_t bytes, int unit);

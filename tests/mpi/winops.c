@@ -378,7 +378,8 @@ int main(int argc, char **argv)
 {
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 100);
     for (enum window_kind k = 0; k < WINDOW_KINDS; k++)
-        for (size_t s = 0; s < sizeof stories / sizeof stories[0]; s++)
+        for (size_t s = 0; window_possible(k) && s < sizeof stories / sizeof stories[0];
+             s++)
             for (int t = 0; t < TYPES; t++)
                 if (types[t].bits || !stories[s].integers_only)
                     tell(k, s, &types[t]);

@@ -49,6 +49,101 @@ Test(regions, numbers_differ_and_each_finds_its_own)
     pair_close(&p);
 }
 
+static uint64_t sparse(struct pw_engine *e)
+{
+    struct pw_key key = { 0 };
+
+    cr_assert(eq(int, pw_engine_register_sparse(e, PW_READ, false, &key), 0));
+    return key.id;
+}
+
+Test(regions, a_sparse_region_is_what_is_attached)
+{
+    static char m[4096];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    struct pw_key key = { .id = sparse(e) };
+
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 1, PW_READ), -EACCES));
+    cr_assert(eq(int, pw_engine_attach(e, &key, m + 1000, 1000), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1000), 1000, PW_READ), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1000), 8, PW_WRITE), -EACCES));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 999), 2, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1999), 2, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1000), SIZE_MAX, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_region_borrow(e, key.id, at(m + 1500), 8, PW_READ), 0));
+    pw_region_give_back(e, key.id);
+    cr_assert(eq(int, pw_engine_detach(e, &key, m + 1000), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1000), 8, PW_READ), -EACCES));
+    pair_close(&p);
+}
+
+Test(regions, what_is_attached_beside_each_other_is_one_piece)
+{
+    static char m[4096];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    struct pw_key key = { .id = sparse(e) };
+
+    cr_assert(eq(int, pw_engine_attach(e, &key, m + 2000, 500), 0));
+    cr_assert(eq(int, pw_engine_attach(e, &key, m, 1000), 0));
+    cr_assert(eq(int, pw_engine_attach(e, &key, m + 1000, 1000), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 2500, PW_READ), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 2501, PW_READ), -EACCES));
+    cr_assert(eq(int, pw_engine_detach(e, &key, m + 1000), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 2500, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 2000), 500, PW_READ), 0));
+    pair_close(&p);
+}
+
+Test(regions, what_cannot_be_attached_is_refused)
+{
+    static char m[4096];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    struct pw_key key = { .id = sparse(e) };
+
+    cr_assert(eq(int, pw_engine_attach(e, &key, m + 1000, 1000), 0));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m + 1999, 8), -EEXIST));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m + 900, 101), -EEXIST));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m, 4096), -EEXIST));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m, 0), -EINVAL));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m, SIZE_MAX), -EINVAL));
+    cr_expect(eq(int, pw_engine_detach(e, &key, m + 1001), -ENOENT));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m + 900, 100), 0));
+    pair_close(&p);
+}
+
+/* Its place is used again: by one that has memory of its own. */
+Test(regions, a_sparse_region_leaves_nothing_to_the_next)
+{
+    static char m[4096], other[8];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    struct pw_key key = { .id = sparse(e) };
+    uint64_t id;
+
+    cr_assert(eq(int, pw_engine_attach(e, &key, m, 4096), 0));
+    drop(e, key.id);
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 8, PW_READ), -EACCES));
+    id = add(e, other, 8, PW_READ);
+    cr_assert(eq(u32, (uint32_t)id, (uint32_t)key.id));
+    cr_expect(eq(int, pw_region_check(e, id, at(other), 8, PW_READ), 0));
+    cr_expect(eq(int, pw_region_check(e, id, at(m), 8, PW_READ), -EACCES));
+    drop(e, id);
+    key.id = sparse(e);
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 8, PW_READ), -EACCES));
+    pair_close(&p);
+}
+
 Test(regions, the_table_grows_past_its_first_64_and_keeps_what_it_has)
 {
     char memory[8];
@@ -332,5 +427,31 @@ Test(regions, one_that_is_lent_is_given_up_when_it_is_back)
     pw_region_give_back(b.e, b.id);
     cr_assert(eq(int, pthread_join(thread, NULL), 0));
     cr_expect(eq(int, b.dropped, 1));
+    pair_close(&p);
+}
+
+/* A flush waits for those that had begun, however many begin meanwhile. */
+Test(regions, what_begins_later_is_not_waited_for)
+{
+    struct pw_op what = { .kind = PW_OP_GET }, *first, *second;
+    uint64_t first_id, second_id, begun;
+    uint32_t place = 0;
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    first = pw_op_new(e, &what, &first_id);
+    begun = pw_ops_begun(e);
+    second = pw_op_new(e, &what, &second_id);
+    cr_assert(first && second);
+    cr_expect(pw_ops_before(e, begun, &place));
+    cr_assert(pw_op_take(e, first, first_id, NULL));
+    cr_expect(not(pw_ops_before(e, begun, &place)));
+    first = pw_op_new(e, &what, &first_id);
+    place = 0;
+    cr_expect(not(pw_ops_before(e, begun, &place)), "its place is younger now");
+    cr_expect(pw_ops_before(e, pw_ops_begun(e), &(uint32_t){ 0 }));
+    cr_assert(pw_op_take(e, first, first_id, NULL));
+    cr_assert(pw_op_take(e, second, second_id, NULL));
     pair_close(&p);
 }

@@ -227,6 +227,32 @@ Test(stripe, both_are_lost_and_one_returns)
     rig_close(&g);
 }
 
+/* Also while no piece of it is under way, and for those that begin later. */
+Test(stripe, a_flush_waits_for_the_whole)
+{
+    uint32_t at = 0;
+    uint64_t begun;
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    begun = pw_ops_begun(g.p.a.e);
+    cr_expect(eq(int, get(&g), PW_NIC_PENDING));
+    cr_expect(not(pw_ops_before(g.p.a.e, begun, &at)));
+    begun = pw_ops_begun(g.p.a.e);
+    cut(&g, 0);
+    cut(&g, 1);
+    pair_turns(&g.p, 50);
+    at = 0;
+    cr_expect(pw_ops_before(g.p.a.e, begun, &at));
+    cr_expect(gt(u32, g.p.a.e->n_pending, 0));
+    fake_nic_mend(pair_nic(&g.p.a, 1), pair_nic(&g.p.b, 1));
+    while (pw_ops_before(g.p.a.e, begun, &at))
+        pair_turns(&g.p, 1);
+    cr_expect(eq(uint, g.done.calls, 1));
+    cr_expect(eq(u32, g.p.a.e->n_pending, 0));
+    rig_close(&g);
+}
+
 Test(stripe, none_returns_and_the_whole_fails_once)
 {
     struct rig g;
