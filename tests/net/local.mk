@@ -10,8 +10,11 @@ tests_net_stream_SOURCES = tests/net/stream.c
 tests_net_stream_CPPFLAGS = $(mpi_cppflags)
 tests_net_stream_LDADD = $(mpi_libs)
 
+check_PROGRAMS += tests/net/stranger
+tests_net_stranger_SOURCES = tests/net/stranger.c
+
 net_tests += tests/net/machine tests/net/conformance tests/net/programs tests/net/faults \
-	tests/net/rails
+	tests/net/rails tests/net/strangers
 EXTRA_DIST += tests/net/agent tests/net/bench tests/net/conformance tests/net/faults \
 	tests/net/hosts.sh tests/net/lib.sh tests/net/machine tests/net/programs \
-	tests/net/rails tests/net/shell
+	tests/net/rails tests/net/shell tests/net/strangers
