@@ -14,7 +14,7 @@ check_PROGRAMS += tests/net/stranger
 tests_net_stranger_SOURCES = tests/net/stranger.c
 
 net_tests += tests/net/machine tests/net/conformance tests/net/programs tests/net/faults \
-	tests/net/rails tests/net/strangers
-EXTRA_DIST += tests/net/agent tests/net/bench tests/net/conformance tests/net/faults \
-	tests/net/hosts.sh tests/net/lib.sh tests/net/machine tests/net/programs \
-	tests/net/rails tests/net/shell tests/net/strangers
+	tests/net/rails tests/net/strangers tests/net/addresses
+EXTRA_DIST += tests/net/addresses tests/net/agent tests/net/bench tests/net/conformance \
+	tests/net/faults tests/net/hosts.sh tests/net/lib.sh tests/net/machine \
+	tests/net/programs tests/net/rails tests/net/shell tests/net/strangers
