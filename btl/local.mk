@@ -38,22 +38,31 @@ libpwnic_la_SOURCES = \
 	btl/nic/tcp_thread.c \
 	btl/nic/tcp_wire.h
 
+rdm_sources = \
+	btl/nic/rdm.c \
+	btl/nic/rdm.h \
+	btl/nic/rdm_buffers.c \
+	btl/nic/rdm_events.c \
+	btl/nic/rdm_library.c \
+	btl/nic/rdm_library.h \
+	btl/nic/rdm_link.c \
+	btl/nic/rdm_listen.c \
+	btl/nic/rdm_memory.c \
+	btl/nic/rdm_send.c \
+	btl/nic/rdm_stream.c \
+	btl/nic/rdm_turn.c \
+	btl/nic/rdm_wire.h
+
 ofi_sources = \
 	btl/nic/ofi.c \
 	btl/nic/ofi.h \
-	btl/nic/ofi_events.c \
 	btl/nic/ofi_library.c \
-	btl/nic/ofi_link.c \
-	btl/nic/ofi_memory.c \
 	btl/nic/ofi_port.c \
-	btl/nic/ofi_send.c \
-	btl/nic/ofi_test.c \
-	btl/nic/ofi_turn.c \
-	btl/nic/ofi_wire.h
+	btl/nic/ofi_test.c
 
-# Where libfabric's headers are; the library itself is loaded when it is needed.
+# Where a library's headers are; the library itself is loaded when it is needed.
 if HAVE_LIBFABRIC
-libpwnic_la_SOURCES += $(ofi_sources)
+libpwnic_la_SOURCES += $(rdm_sources) $(ofi_sources)
 endif
 
 noinst_LTLIBRARIES += libpwcore.la

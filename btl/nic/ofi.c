@@ -1,31 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ofi.c - the NIC backend over libfabric: its table, open and close. ofi.h lists the files.
+/* ofi.c - the NIC backend over libfabric: its table, and what libfabric does for rdm's files.
+ * ofi.h and rdm.h list the others.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "ofi.h"
-#include "pinwheel/clock.h"
 
-enum { OFI_INLINE = 1024 };
-
-#define QUEUE_MOST ((size_t)1 << 30)
+_Static_assert(sizeof(struct fi_context2) <= sizeof(((struct rdm_context *)0)->room),
+               "libfabric's part of a context fits");
 
 static void info_fill(struct pw_nic_info *info, const struct fi_info *fabric, uint64_t speed)
 {
     bool socket = ofi_is_socket(fabric);
 
-    memset(info, 0, sizeof(*info));
-    info->flags = PW_NIC_ANSWERS | PW_NIC_PUT;
-    info->frame_max = OFI_MESSAGE_MAX - sizeof(struct ofi_head);
-    info->inline_max = OFI_INLINE;
-    info->key_size = sizeof(struct ofi_key);
-    info->key_room = sizeof(struct ofi_key);
+    rdm_info_fill(info);
     info->latency_ns = socket ? 10000 : 3000;
     info->bytes_per_s = speed ? speed : 1000000000;
     snprintf(info->what, sizeof(info->what), "%s: libfabric's %s",
@@ -77,110 +69,236 @@ static int ofi_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 
 /* ---- open ---- */
 
-static int nic_domain(struct ofi_nic *nic, const char *device, char why[PW_NIC_WHY_MAX])
+static int nic_info(struct ofi_nic *nic, const char *device, char why[PW_NIC_WHY_MAX])
 {
-    const struct ofi_library *lib = ofi_library(why);
-    struct fi_info *infos, *info;
+    struct fi_info *infos;
+
+    nic->lib = ofi_library(why);
+    if (!nic->lib)
+        return -ENOSYS;
+    if (ofi_infos(nic->lib, &infos, why))
+        return -ENODEV;
+    nic->info = ofi_info_named(nic->lib, infos, device);
+    nic->lib->freeinfo(infos);
+    return nic->info ? 0 : -ENODEV;
+}
+
+static void nic_limits(struct ofi_nic *nic)
+{
+    struct rdm_nic *base = &nic->base;
+
+    base->inject_most = nic->info->tx_attr->inject_size;
+    base->read_most = nic->info->ep_attr->max_msg_size;
+    base->local_mr = ofi_mr(nic, FI_MR_LOCAL);
+    base->populate = ofi_mr(nic, FI_MR_ALLOCATED);
+    base->offsets = !ofi_mr(nic, FI_MR_VIRT_ADDR);
+    base->address.protocol = nic->info->ep_attr->protocol;
+    base->address.protocol_version = (uint16_t)nic->info->ep_attr->protocol_version;
+    base->address.format = nic->info->addr_format;
+}
+
+static int ofi_start(struct rdm_nic *base, const char *device, char why[PW_NIC_WHY_MAX])
+{
+    struct ofi_nic *nic = ofi_of(base);
     int err;
 
-    if (!lib)
-        return -ENOSYS;
-    err = ofi_infos(lib, &infos, why);
-    if (err)
-        return -ENODEV;
-    info = ofi_info_named(lib, infos, device);
-    lib->freeinfo(infos);
-    if (!info)
-        return -ENODEV;
-    info_fill(&nic->base.info, info, speed_of(info));
-    if (!ofi_is_socket(info) || pw_iface_find(info->domain_attr->name, &nic->iface))
-        nic->iface.index = 0;
-    err = ofi_domain_open(&nic->domain, lib, info);
-    return err ? -ENODEV : 0;
-}
-
-static int nic_start(struct ofi_nic *nic, const struct pw_nic_config *config)
-{
-    char why[PW_NIC_WHY_MAX];
-    int err = nic_domain(nic, config->device ? config->device->name : NULL, why);
-
+    nic->wait_fd = -1;
+    err = nic_info(nic, device, why);
     if (err)
         return err;
-    if (ofi_port_open(&nic->domain, &nic->port, NULL, 0))
-        return -ENODEV;
-    err = ofi_rx_grow(nic, 0);
-    if (!err)
-        err = ofi_link_open(nic, config->job);
-    if (!err)
-        err = ofi_test(nic, why);
-    if (!err && !nic->reads) {
-        nic->base.info.flags &= ~(uint32_t)PW_NIC_PUT;
-        nic->base.info.key_size = 0;
-    }
-    return err ? err : ofi_thread_start(nic);
+    info_fill(&base->base.info, nic->info, speed_of(nic->info));
+    if (!ofi_is_socket(nic->info) ||
+        pw_iface_find(nic->info->domain_attr->name, &base->iface))
+        base->iface.index = 0;
+    nic_limits(nic);
+    return ofi_domain_open(nic) || ofi_port_open(nic, NULL, 0) ? -ENODEV : 0;
 }
 
-static void nic_free(struct ofi_nic *nic)
+static int ofi_reopen(struct rdm_nic *base)
 {
-    ofi_port_close(&nic->port);
-    nic->broken = true;
-    for (struct ofi_peer *peer = nic->peers; peer; peer = peer->next)
-        ofi_ops_returned(peer);
-    while (nic->peers) {
-        ofi_ops_end(nic->peers, -ECANCELED);
-        ofi_peer_free(nic->peers);
-    }
-    ofi_memory_close(nic);
-    ofi_buffers_close(nic);
-    ofi_domain_close(&nic->domain);
-    free(nic->slots);
-    if (nic->bell >= 0)
-        close(nic->bell);
-    if (nic->stop_bell >= 0)
-        close(nic->stop_bell);
-    pthread_mutex_destroy(&nic->lock);
-    free(nic);
+    uint8_t name[OFI_NAME_MAX];
+    size_t len = base->address.name_len;
+
+    if (ofi_mr(ofi_of(base), FI_MR_ENDPOINT))
+        return -EOPNOTSUPP;
+    memcpy(name, base->address.name, len);
+    return ofi_port_open(ofi_of(base), name, len);
 }
+
+/* ---- peers ---- */
+
+/* Sockets' names hold their family; others are for their provider to understand. */
+static int ofi_address_ip(const struct rdm_address *a, struct pw_ip *ip, uint16_t *port)
+{
+    static const struct sockaddr_in in;
+    sa_family_t family;
+    size_t len;
+
+    memcpy(&family, a->name, sizeof(family));
+    if (a->format == FI_SOCKADDR_IN)
+        len = family == AF_INET &&
+                      !memcmp(a->name + offsetof(struct sockaddr_in, sin_zero), in.sin_zero,
+                              sizeof(in.sin_zero)) ? sizeof(in) : 0;
+    else if (a->format == FI_SOCKADDR_IN6)
+        len = family == AF_INET6 ? sizeof(struct sockaddr_in6) : 0;
+    else
+        return a->name_len && a->name_len <= OFI_NAME_MAX ? -ENOENT : -EINVAL;
+    if (!len || a->name_len != len)
+        return -EINVAL;
+    /* The port stands at the same place in both. */
+    memcpy(port, a->name + offsetof(struct sockaddr_in, sin_port), sizeof(*port));
+    *port = ntohs(*port);
+    return pw_ip_from_sockaddr((const struct sockaddr *)(const void *)a->name,
+                               (socklen_t)len, ip) ? -EINVAL : 0;
+}
+
+static int ofi_peer_open(struct rdm_peer *peer)
+{
+    struct ofi_nic *nic = ofi_of(rdm_nic_of(peer));
+
+    return fi_av_insert(nic->av, peer->address.name, 1, &peer->to.number, 0, NULL) == 1
+               ? 0 : -EHOSTUNREACH;
+}
+
+/* A table of addresses that are gone would only grow. */
+static void ofi_peer_close(struct rdm_peer *peer)
+{
+    fi_av_remove(ofi_of(rdm_nic_of(peer))->av, &peer->to.number, 1, 0);
+}
+
+/* ---- messages ---- */
+
+static int ofi_inject(struct rdm_peer *peer, const void *bytes, size_t len)
+{
+    return (int)fi_inject(ofi_of(rdm_nic_of(peer))->ep, bytes, len, peer->to.number);
+}
+
+static int ofi_post_send(struct rdm_peer *peer, struct rdm_tx *tx, size_t len)
+{
+    return (int)fi_send(ofi_of(rdm_nic_of(peer))->ep, tx->bytes, len, ofi_desc(tx->slab->mr),
+                        peer->to.number, tx);
+}
+
+static int ofi_post(struct rdm_nic *nic, struct rdm_rx *rx)
+{
+    return (int)fi_recv(ofi_of(nic)->ep, rx->bytes, RDM_MESSAGE_MAX, ofi_desc(rx->slab->mr),
+                        FI_ADDR_UNSPEC, rx);
+}
+
+static bool error_read(struct ofi_nic *nic)
+{
+    struct fi_cq_err_entry entry = { 0 };
+
+    if (fi_cq_readerr(nic->cq, &entry, 0) != 1)
+        return false;
+    if (entry.op_context)
+        rdm_ended(&nic->base, entry.op_context, 0, entry.err ? entry.err : FI_EOTHER);
+    return true;
+}
+
+static int ofi_poll(struct rdm_nic *base)
+{
+    enum { BATCH = 16, BATCHES = 4 };
+    struct ofi_nic *nic = ofi_of(base);
+    struct fi_cq_msg_entry entries[BATCH];
+    int n = 0;
+
+    for (int i = 0; i < BATCHES && !base->broken; i++) {
+        ssize_t got = fi_cq_read(nic->cq, entries, BATCH);
+
+        if (got == -FI_EAVAIL) {
+            n += error_read(nic);
+            continue;
+        }
+        if (got <= 0)
+            break;
+        for (ssize_t k = 0; k < got; k++)
+            rdm_ended(base, entries[k].op_context, entries[k].len, 0);
+        n += (int)got;
+        if (got < BATCH)
+            break;
+    }
+    return n;
+}
+
+static int ofi_arm(struct rdm_nic *base)
+{
+    struct ofi_nic *nic = ofi_of(base);
+    struct fid *fid = &nic->cq->fid;
+
+    if (nic->wait_fd < 0)
+        return -1;
+    return fi_trywait(nic->fabric, &fid, 1) ? -EAGAIN : nic->wait_fd;
+}
+
+/* ---- memory ---- */
+
+static int ofi_mr_open(struct rdm_nic *nic, const void *addr, size_t len, unsigned access,
+                       void **out)
+{
+    uint64_t rights = FI_READ | FI_WRITE | (access ? FI_REMOTE_READ : FI_SEND | FI_RECV) |
+                      (access & (PW_WRITE | PW_ATOMIC) ? FI_REMOTE_WRITE : 0);
+    struct fid_mr *mr;
+    int err = ofi_register(ofi_of(nic), addr, len, rights, &mr);
+
+    *out = mr;
+    return err;
+}
+
+static void ofi_mr_close(struct rdm_nic *nic, void *mr)
+{
+    (void)nic;
+    fi_close(&((struct fid_mr *)mr)->fid);
+}
+
+static uint64_t ofi_mr_key(void *mr)
+{
+    return fi_mr_key(mr);
+}
+
+static int ofi_read(struct rdm_peer *peer, struct rdm_context *c, void *to, size_t len,
+                    void *mr, uint64_t from, uint64_t key)
+{
+    return (int)fi_read(ofi_of(rdm_nic_of(peer))->ep, to, len, ofi_desc(mr), peer->to.number,
+                        from, key, c);
+}
+
+static const char *ofi_error(const struct rdm_nic *nic, int err)
+{
+    return ((const struct ofi_nic *)nic)->lib->strerror(err);
+}
+
+/* ---- the tables ---- */
 
 extern const struct pw_nic_ops pw_nic_ofi;
 
+static const struct rdm_driver ofi_driver = {
+    .ops = &pw_nic_ofi,
+    .magic = RDM_OFI_MAGIC,
+    .nic_size = sizeof(struct ofi_nic),
+    .open = ofi_start,
+    .close = ofi_domain_close,
+    .test = ofi_test,
+    .port_close = ofi_port_close,
+    .port_open = ofi_reopen,
+    .address_ip = ofi_address_ip,
+    .peer_open = ofi_peer_open,
+    .peer_close = ofi_peer_close,
+    .inject = ofi_inject,
+    .send = ofi_post_send,
+    .post = ofi_post,
+    .poll = ofi_poll,
+    .arm = ofi_arm,
+    .mr_open = ofi_mr_open,
+    .mr_close = ofi_mr_close,
+    .mr_key = ofi_mr_key,
+    .read = ofi_read,
+    .error = ofi_error,
+};
+
 static int ofi_open(const struct pw_nic_config *config, struct pw_nic **out)
 {
-    struct ofi_nic *nic;
-    int err;
-
-    if (config->queue_bytes > QUEUE_MOST)
-        return -EINVAL;
-    nic = calloc(1, sizeof(*nic));
-    if (!nic)
-        return -ENOMEM;
-    nic->base.ops = &pw_nic_ofi;
-    nic->up = config->up;
-    nic->ctx = config->ctx;
-    nic->timeout_ms = config->peer_timeout_ms ? config->peer_timeout_ms : OFI_TIMEOUT_MS;
-    nic->port.wait_fd = -1;
-    nic->tick_ms = ofi_ms(pw_now_ns());
-    nic->ready_end = &nic->ready;
-    nic->done_end = &nic->done;
-    pthread_mutex_init(&nic->lock, NULL);
-    nic->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    nic->stop_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    err = nic->bell < 0 || nic->stop_bell < 0 ? -errno : nic_start(nic, config);
-    if (err) {
-        nic_free(nic);
-        return err;
-    }
-    *out = &nic->base;
-    return 0;
-}
-
-static void ofi_close(struct pw_nic *base)
-{
-    struct ofi_nic *nic = ofi_of(base);
-
-    ofi_thread_stop(nic);
-    ofi_link_close(nic);
-    nic_free(nic);
+    return rdm_open(&ofi_driver, config, out);
 }
 
 const struct pw_nic_ops pw_nic_ofi = {
@@ -188,19 +306,5 @@ const struct pw_nic_ops pw_nic_ofi = {
     .probe = ofi_probe,
     .devices = ofi_devices,
     .open = ofi_open,
-    .close = ofi_close,
-    .address = ofi_address,
-    .reachable = ofi_reachable,
-    .connect = ofi_connect,
-    .disconnect = ofi_disconnect,
-    .send = ofi_send,
-    .send_inline = ofi_send_inline,
-    .reach = ofi_reach,
-    .put = ofi_put,
-    .get = ofi_get,
-    .atomic = ofi_atomic,
-    .pin = ofi_pin,
-    .unpin = ofi_unpin,
-    .progress = ofi_progress,
-    .wait = ofi_wait,
+    RDM_OPS,
 };

@@ -2,8 +2,7 @@
 /* ofi_library.c - libfabric, loaded when it is first needed; what it offers.
  *
  * Start at ofi_infos() and ofi_devices(). Few functions of libfabric are exported, so it is
- * loaded by dlopen: a machine without it lacks this backend and nothing else. Once loaded
- * it stays, for its providers do not all survive being unloaded.
+ * loaded by dlopen (rdm_library.h).
  *
  * To ask libfabric what there is takes a tenth of a second of CPU time. Every job asks its
  * backends for their devices, so it is spared that where the machine has no fabric but the
@@ -12,7 +11,6 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,76 +18,41 @@
 
 #include "ofi.h"
 
-#define OFI_FILE "libfabric.so.1"
-
-static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
-static const char *library_file = OFI_FILE;
-static void *library_handle;
-static struct ofi_library library;
-
-void ofi_library_use(const char *file)
-{
-    pthread_mutex_lock(&library_lock);
-    library_file = file ? file : OFI_FILE;
-    library_handle = NULL;
-    pthread_mutex_unlock(&library_lock);
-}
-
-static const char *library_symbols(void *handle)
-{
-    static const struct {
-        const char *name;
-        size_t at;
-    } symbols[] = {
-        { "fi_version", offsetof(struct ofi_library, version) },
-        { "fi_getinfo", offsetof(struct ofi_library, getinfo) },
-        { "fi_freeinfo", offsetof(struct ofi_library, freeinfo) },
-        { "fi_dupinfo", offsetof(struct ofi_library, dupinfo) },
-        { "fi_fabric", offsetof(struct ofi_library, fabric) },
-        { "fi_strerror", offsetof(struct ofi_library, strerror) },
-    };
-
-    for (size_t i = 0; i < sizeof(symbols) / sizeof(*symbols); i++) {
-        void *symbol = dlsym(handle, symbols[i].name);
-
-        if (!symbol)
-            return symbols[i].name;
-        memcpy((char *)&library + symbols[i].at, &symbol, sizeof(symbol));
-    }
-    return NULL;
-}
+static const struct rdm_symbol symbols[] = {
+    { "fi_version", offsetof(struct ofi_library, version) },
+    { "fi_getinfo", offsetof(struct ofi_library, getinfo) },
+    { "fi_freeinfo", offsetof(struct ofi_library, freeinfo) },
+    { "fi_dupinfo", offsetof(struct ofi_library, dupinfo) },
+    { "fi_fabric", offsetof(struct ofi_library, fabric) },
+    { "fi_strerror", offsetof(struct ofi_library, strerror) },
+    { NULL, 0 },
+};
 
 /* Its own cache of registrations would watch memory by changing functions of the C library
  * under our hooks. We have one, and say FI_MR_LOCAL where a provider asks. And ofi_rxm has
  * 4096 receive buffers of 16 KiB for each endpoint, and clears them all when it is opened:
  * 64 MiB and 55 ms for each rank. Who has set these keeps them. */
-static void *library_load(void)
+static void library_prepare(void)
 {
     setenv("FI_MR_CACHE_MONITOR", "disabled", 0);
     setenv("FI_OFI_RXM_MSG_RX_SIZE", "128", 0);
-    return dlopen(library_file, RTLD_NOW | RTLD_LOCAL);
+}
+
+static struct ofi_library functions;
+static struct rdm_library library = {
+    .lock = PTHREAD_MUTEX_INITIALIZER, .file = "libfabric.so.1", .name = "libfabric",
+    .package = "libfabric1", .symbols = symbols, .functions = &functions,
+    .prepare = library_prepare,
+};
+
+void ofi_library_use(const char *file)
+{
+    rdm_library_use(&library, file);
 }
 
 const struct ofi_library *ofi_library(char why[PW_NIC_WHY_MAX])
 {
-    const struct ofi_library *found = NULL;
-    const char *missing;
-    void *handle;
-
-    pthread_mutex_lock(&library_lock);
-    handle = library_handle ? library_handle : library_load();
-    if (!handle) {
-        snprintf(why, PW_NIC_WHY_MAX, "libfabric cannot be loaded: %.200s", dlerror());
-    } else if (!library_handle && (missing = library_symbols(handle))) {
-        snprintf(why, PW_NIC_WHY_MAX, "%s is no libfabric: it has no %s", library_file,
-                 missing);
-        dlclose(handle);
-    } else {
-        library_handle = handle;
-        found = &library;
-    }
-    pthread_mutex_unlock(&library_lock);
-    return found;
+    return rdm_library_load(&library, why);
 }
 
 /* ---- what it offers ---- */
@@ -106,7 +69,7 @@ static bool info_wanted(const struct fi_info *info)
     const char *provider = info->fabric_attr->prov_name;
 
     if (!provider || !info->domain_attr->name || info->src_addrlen > OFI_NAME_MAX ||
-        info->ep_attr->max_msg_size < OFI_MESSAGE_MAX)
+        info->ep_attr->max_msg_size < RDM_MESSAGE_MAX)
         return false;
     for (size_t i = 0; !getenv("FI_PROVIDER") && i < sizeof(spare) / sizeof(*spare); i++)
         if (!strncmp(provider, spare[i], strlen(spare[i])))

@@ -8,15 +8,11 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "ofi.h"
 #include "pinwheel/clock.h"
@@ -50,17 +46,17 @@ static uint8_t *test_target(const struct test *t)
     return t->memory + 2 * TEST_BYTES;
 }
 
-static void test_arrived(struct test *t, struct ofi_rx *rx, size_t len)
+static void test_arrived(struct test *t, struct rdm_rx *rx, size_t len)
 {
     t->heard = t->heard || (len == TEST_MESSAGE && !memcmp(rx->bytes, t->memory, len));
-    ofi_rx_post(t->nic, rx);
+    rdm_rx_post(&t->nic->base, rx);
 }
 
 static void test_look(struct test *t)
 {
     struct fi_cq_err_entry failed = { 0 };
     struct fi_cq_msg_entry entry;
-    struct fid_cq *cq = t->nic->port.cq;
+    struct fid_cq *cq = t->nic->cq;
     ssize_t got = fi_cq_read(cq, &entry, 1);
 
     if (got == -FI_EAVAIL) {
@@ -92,7 +88,7 @@ static bool test_message(struct test *t)
 
     t->context.done = false;
     do
-        err = (int)fi_send(t->nic->port.ep, t->memory, TEST_MESSAGE, ofi_desc(t->mr), t->to,
+        err = (int)fi_send(t->nic->ep, t->memory, TEST_MESSAGE, ofi_desc(t->mr), t->to,
                            &t->context);
     while (err == -FI_EAGAIN && test_go_on(t));
     if (err && err != -FI_EAGAIN)
@@ -105,17 +101,17 @@ static bool test_message(struct test *t)
 static bool test_read(struct test *t)
 {
     struct ofi_nic *nic = t->nic;
-    uint64_t from = ofi_mr(&nic->domain, FI_MR_VIRT_ADDR) ? (uintptr_t)test_source(t) : 0;
+    uint64_t from = ofi_mr(nic, FI_MR_VIRT_ADDR) ? (uintptr_t)test_source(t) : 0;
     int err;
 
     t->context.done = false;
-    if (ofi_register(&nic->domain, &nic->port, test_source(t), TEST_BYTES,
+    if (ofi_register(nic, test_source(t), TEST_BYTES,
                      FI_READ | FI_REMOTE_READ, &t->remote)) {
         t->err = FI_ENOKEY;
         return false;
     }
     do
-        err = (int)fi_read(t->nic->port.ep, test_target(t), TEST_BYTES, ofi_desc(t->mr), t->to,
+        err = (int)fi_read(t->nic->ep, test_target(t), TEST_BYTES, ofi_desc(t->mr), t->to,
                            from, fi_mr_key(t->remote), &t->context);
     while (err == -FI_EAGAIN && test_go_on(t));
     if (err && err != -FI_EAGAIN)
@@ -138,10 +134,10 @@ static int test_open(struct test *t)
     }
     for (size_t i = 0; i < 2 * TEST_BYTES; i++)
         t->memory[i] = (uint8_t)(i * 31 + i / 251 + 7);
-    if (ofi_mr(&nic->domain, FI_MR_LOCAL))
-        err = ofi_register(&nic->domain, &nic->port, t->memory, 3 * TEST_BYTES,
+    if (ofi_mr(nic, FI_MR_LOCAL))
+        err = ofi_register(nic, t->memory, 3 * TEST_BYTES,
                            FI_SEND | FI_READ, &t->mr);
-    if (!err && fi_av_insert(nic->port.av, nic->port.name, 1, &t->to, 0, NULL) != 1)
+    if (!err && fi_av_insert(nic->av, nic->base.address.name, 1, &t->to, 0, NULL) != 1)
         err = -FI_EADDRNOTAVAIL;
     return err;
 }
@@ -153,67 +149,34 @@ static void test_close(struct test *t)
     if (t->remote)
         fi_close(&t->remote->fid);
     if (t->to != FI_ADDR_UNSPEC)
-        fi_av_remove(t->nic->port.av, &t->to, 1, 0);
+        fi_av_remove(t->nic->av, &t->to, 1, 0);
     if (t->memory)
         munmap(t->memory, 3 * TEST_BYTES);
 }
 
-int ofi_test(struct ofi_nic *nic, char why[PW_NIC_WHY_MAX])
+int ofi_test(struct rdm_nic *base, char why[PW_NIC_WHY_MAX])
 {
+    struct ofi_nic *nic = ofi_of(base);
     struct test t = { .nic = nic, .to = FI_ADDR_UNSPEC,
-                      .until_ns = pw_now_ns() + OFI_TEST_MS * UINT64_C(1000000) };
+                      .until_ns = pw_now_ns() + RDM_TEST_MS * UINT64_C(1000000) };
     int err = test_open(&t);
 
     if (err)
         t.err = -err;
     if (err || !test_message(&t)) {
         snprintf(why, PW_NIC_WHY_MAX, "an endpoint of %s on %s got no message from itself:"
-                 " %s", nic->domain.info->fabric_attr->prov_name,
-                 nic->domain.info->domain_attr->name,
-                 t.err ? nic->domain.lib->strerror(t.err) : "nothing came in time");
+                 " %s", nic->info->fabric_attr->prov_name,
+                 nic->info->domain_attr->name,
+                 t.err ? nic->lib->strerror(t.err) : "nothing came in time");
         test_close(&t);
         return -ENODEV;
     }
-    nic->reads = test_read(&t);
-    if (!nic->reads)
-        snprintf(nic->base.info.note, sizeof(nic->base.info.note),
+    base->reads = test_read(&t);
+    if (!base->reads)
+        snprintf(base->base.info.note, sizeof(base->base.info.note),
                  "puts and gets go by frames, for it does not read peers' memory: %s",
-                 t.err ? nic->domain.lib->strerror(t.err) : "nothing came in time");
+                 t.err ? nic->lib->strerror(t.err) : "nothing came in time");
     test_close(&t);
-    if (nic->domain.info->addr_format == FI_SOCKADDR_IN ||
-        nic->domain.info->addr_format == FI_SOCKADDR_IN6)
-        nic->probes = !ofi_listens(nic->port.name, nic->port.name_len, 100);
+    base->probes = !rdm_listens(base, &base->address, 100);
     return 0;
-}
-
-/* ---- who listens ---- */
-
-static int listens_wait(int fd, int wait_ms)
-{
-    struct pollfd p = { .fd = fd, .events = POLLOUT };
-    socklen_t len = sizeof(int);
-    int err = 0;
-
-    if (poll(&p, 1, wait_ms) != 1)
-        return -ETIMEDOUT;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len))
-        return -errno;
-    return -err;
-}
-
-int ofi_listens(const void *name, size_t len, int wait_ms)
-{
-    struct sockaddr_storage to = { 0 };
-    int fd, err = 0;
-
-    if (len > sizeof(to))
-        return -EAFNOSUPPORT;
-    memcpy(&to, name, len);
-    fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    if (connect(fd, (struct sockaddr *)&to, (socklen_t)len))
-        err = errno == EINPROGRESS ? listens_wait(fd, wait_ms) : -errno;
-    close(fd);
-    return err;
 }

@@ -50,7 +50,8 @@ tests_unit_still_LDADD = $(unit_libs)
 if HAVE_LIBFABRIC
 unit_tests += tests/unit/ofi
 endif
-tests_unit_ofi_SOURCES = tests/unit/ofi.c
+rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
+tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
 tests_unit_ofi_LDADD = $(unit_libs)
 
 # Peers that call first.

@@ -5,22 +5,20 @@
  * fabric lead to the domain, and those to the endpoint. Two NICs of this process talk over
  * the loopback.
  */
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
-
 #include <dlfcn.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "btl/nic/ofi.h"
-#include "pinwheel/clock.h"
+#include "rdm_pair.h"
 
 extern const struct pw_nic_ops pw_nic_ofi;
 
-static const struct pw_nic_ops *const ops = &pw_nic_ofi;
+__attribute__((constructor)) static void ops_set(void)
+{
+    ops = &pw_nic_ofi;
+}
 
 /* ---- what it is made to do ---- */
 
@@ -142,104 +140,6 @@ static void library_fake(void)
     lib->getinfo = fake_getinfo;
 }
 
-/* ---- two NICs ---- */
-
-struct end {
-    struct pw_nic *nic;
-    struct pw_nic_peer *peer;
-    unsigned frames, downs, done;
-    int cause, status;
-};
-
-static void up_recv(void *ctx, void *peer, uint32_t imm, const void *data, size_t len)
-{
-    (void)peer;
-    (void)imm;
-    (void)data;
-    (void)len;
-    ((struct end *)ctx)->frames++;
-}
-
-static void up_complete(void *ctx, void *op, int status)
-{
-    struct end *end = ctx;
-
-    cr_expect(op == end);
-    cr_expect(eq(int, end->downs, 0));
-    end->done++;
-    end->status = status;
-}
-
-static void up_down(void *ctx, void *peer, int cause, const char *why)
-{
-    struct end *end = ctx;
-
-    (void)peer;
-    cr_expect(strlen(why) > 10);
-    end->downs++;
-    end->cause = cause;
-}
-
-static const struct pw_nic_upcalls upcalls = {
-    .recv = up_recv, .complete = up_complete, .down = up_down,
-};
-
-static int end_open(struct end *end)
-{
-    struct pw_nic_device lo = { .name = "lo" };
-    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo };
-
-    memset(end, 0, sizeof(*end));
-    return ops->open(&config, &end->nic);
-}
-
-static struct end a, b;
-
-static void look(void)
-{
-    if (a.nic)
-        ops->progress(a.nic);
-    if (b.nic)
-        ops->progress(b.nic);
-    sched_yield();
-}
-
-#define SOON(cond)                                                                     \
-    do {                                                                               \
-        uint64_t until = pw_now_ns() + UINT64_C(30000000000);                          \
-        bool came;                                                                     \
-        while (!(came = (cond)) && pw_now_ns() < until)                                \
-            look();                                                                    \
-        cr_assert(eq(int, came, 1), "%s", #cond);                                      \
-    } while (0)
-
-static void connect_to(struct end *from, struct end *to)
-{
-    uint8_t address[PW_NIC_ADDRESS_MAX];
-    size_t len = ops->address(to->nic, address);
-
-    cr_assert(eq(int, ops->connect(from->nic, address, len, from, &from->peer), 0));
-}
-
-static void pair_open(void)
-{
-    cr_assert(eq(int, end_open(&a), 0));
-    cr_assert(eq(int, end_open(&b), 0));
-    connect_to(&a, &b);
-    connect_to(&b, &a);
-    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
-    SOON(b.frames == 1);
-}
-
-static void pair_close(void)
-{
-    if (a.nic)
-        ops->close(a.nic);
-    if (b.nic)
-        ops->close(b.nic);
-    a.nic = b.nic = NULL;
-}
-
 /* ---- the library ---- */
 
 Test(ofi, without_libfabric_probe_says_so)
@@ -323,51 +223,6 @@ Test(ofi, without_reads_there_are_frames_alone, .timeout = 60)
 
 /* ---- memory ---- */
 
-static char *source, *target;
-
-enum { BYTES = 300000 };
-
-static void memory_make(void)
-{
-    source = malloc(BYTES);
-    target = calloc(1, BYTES);
-    cr_assert(source && target);
-    for (int i = 0; i < BYTES; i++)
-        source[i] = (char)(i * 7 + i / 1000);
-}
-
-static void move(bool put, size_t len, const struct pw_nic_key *key)
-{
-    int err;
-
-    memset(target, 0, BYTES);
-    a.done = 0;
-    SOON((err = put ? ops->put(a.peer, source, (uintptr_t)target, len, key, &a)
-                    : ops->get(a.peer, target, (uintptr_t)source, len, key, &a)) !=
-         -EAGAIN);
-    cr_assert(eq(int, err, PW_NIC_PENDING));
-    SOON(a.done == 1);
-    cr_expect(eq(int, a.status, 0));
-    cr_expect(memcmp(source, target, len) == 0, "%zu bytes", len);
-    cr_expect(len == BYTES || target[len] == 0);
-}
-
-static void move_all_sizes(void)
-{
-    static const size_t sizes[] = { 1, 100, 8192, 8193, 32768, 32769, 131072, BYTES };
-    struct pw_nic_key from, to;
-
-    memory_make();
-    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &from), 0));
-    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &to), 0));
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-        move(true, sizes[i], &to);
-        move(false, sizes[i], &from);
-    }
-    ops->unpin(b.nic, source, BYTES, &from);
-    ops->unpin(b.nic, target, BYTES, &to);
-}
-
 /* Short gets go by a buffer, long ones register their target. */
 Test(ofi, local_memory_is_registered_where_that_is_wanted, .timeout = 60)
 {
@@ -389,22 +244,8 @@ Test(ofi, what_is_too_long_for_one_read_is_read_in_pieces, .timeout = 60)
 
 Test(ofi, a_put_to_memory_that_may_only_be_read_is_refused, .timeout = 60)
 {
-    struct pw_nic_key key;
-    size_t sizes[] = { 10, 20000 };
-
     library_fake();
-    pair_open();
-    memory_make();
-    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ, &key), 0));
-    for (int i = 0; i < 2; i++) {
-        a.done = 0;
-        cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, sizes[i], &key, &a),
-                     PW_NIC_PENDING));
-        SOON(a.done == 1);
-        cr_expect(eq(int, a.status, -EFAULT));
-        cr_expect(eq(int, target[0], 0));
-    }
-    pair_close();
+    put_to_read_only_memory();
 }
 
 Test(ofi, a_key_that_is_taken_is_drawn_again, .timeout = 60)
@@ -464,36 +305,9 @@ Test(ofi, a_get_that_is_never_given_back_ends_with_a_reset, .timeout = 60)
 /* Who has the provider's address and nothing else. */
 Test(ofi, strangers_are_counted_and_not_heard, .timeout = 60)
 {
-    struct ofi_nic *nic;
-    struct ofi_hello hello = { .magic = OFI_MAGIC, .version = OFI_VERSION,
-                               .what = OFI_HELLO, .token = 1 };
-    uint8_t noise[1024];
-    unsigned calls = 0;
+    struct rdm_hello hello = { .magic = RDM_OFI_MAGIC, .version = RDM_VERSION,
+                               .what = RDM_HELLO, .token = 1 };
 
     library_fake();
-    pair_open();
-    nic = (struct ofi_nic *)b.nic;
-    hello.from = ((struct ofi_nic *)a.nic)->address;
-    pthread_mutex_lock(&nic->lock);
-    srand(7);
-    for (int i = 0; i < 2000; i++, calls++) {
-        for (size_t k = 0; k < sizeof(noise); k++)
-            noise[k] = (uint8_t)rand();
-        ofi_hello_heard(nic, noise, (size_t)rand() % sizeof(noise));
-    }
-    ofi_hello_heard(nic, &hello, sizeof(hello));        /* the secret is missing */
-    memcpy(hello.secret, nic->address.secret, OFI_ID);
-    hello.from.job++;
-    ofi_hello_heard(nic, &hello, sizeof(hello));        /* another job's */
-    hello.from.job--;
-    hello.from.name_len = 255;
-    ofi_hello_heard(nic, &hello, sizeof(hello));
-    calls += 3;
-    cr_expect(eq(int, (int)nic->n_peers, 1));
-    pthread_mutex_unlock(&nic->lock);
-    cr_expect(eq(int, (int)b.nic->counts.strangers, (int)calls));
-    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
-    SOON(b.frames == 2);
-    cr_expect(eq(int, b.downs, 0));
-    pair_close();
+    strangers(&hello);
 }

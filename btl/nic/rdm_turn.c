@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* ofi_turn.c - whose turn it is: progress, waiting, the service thread.
+/* rdm_turn.c - whose turn it is: progress, waiting, the service thread.
  *
- * Providers move data when they are called, so somebody has to call them while the program
+ * Libraries move data when they are called, so somebody has to call them while the program
  * computes: a peer that gets from here, or puts, waits for it. The service thread does when
- * progress was not called for OFI_ABSENT_MS, and sleeps on the completion queue's descriptor
+ * progress was not called for RDM_ABSENT_MS, and sleeps on the library's descriptor
  * between. It makes no upcall: messages stay queued for progress. It is there from the start:
  * who calls a rank that computes is to be answered too.
  */
@@ -16,21 +16,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "ofi.h"
+#include "rdm.h"
 #include "pinwheel/clock.h"
 
 enum {
-    OFI_ABSENT_MS = 3,          /* progress was not called for so long: the thread serves */
-    OFI_TICK_MS = 50,
-    OFI_IDLE_LOOKS = 64,        /* without peers progress looks at one call of so many */
-    OFI_TICK_LOOKS = 128,       /* progress looks at the clock at one of so many */
-    OFI_UPCALLS = 64,           /* of one progress */
-    OFI_NAP_US = 1000,          /* where there is no descriptor to sleep on */
-    OFI_FALSE_WAKES = 4,        /* in a row, and the descriptor is not believed */
-    OFI_SLEEP_MS = 20,          /* longest sleep, whatever a descriptor says */
+    RDM_ABSENT_MS = 3,          /* progress was not called for so long: the thread serves */
+    RDM_TICK_MS = 50,
+    RDM_IDLE_LOOKS = 64,        /* without peers progress looks at one call of so many */
+    RDM_TICK_LOOKS = 128,       /* progress looks at the clock at one of so many */
+    RDM_UPCALLS = 64,           /* of one progress */
+    RDM_NAP_US = 1000,          /* where there is no descriptor to sleep on */
+    RDM_FALSE_WAKES = 4,        /* in a row, and the descriptor is not believed */
+    RDM_SLEEP_MS = 20,          /* longest sleep, whatever a descriptor says */
 };
 
-void ofi_wake(struct ofi_nic *nic)
+void rdm_wake(struct rdm_nic *nic)
 {
     uint64_t one = 1;
 
@@ -39,48 +39,48 @@ void ofi_wake(struct ofi_nic *nic)
         return;                 /* full: it rings already */
 }
 
-static void tick_if_due(struct ofi_nic *nic)
+static void tick_if_due(struct rdm_nic *nic)
 {
-    uint64_t now = ofi_ms(pw_now_ns());
+    uint64_t now = rdm_ms(pw_now_ns());
 
-    if (now - nic->tick_ms >= OFI_TICK_MS)
-        ofi_tick(nic, now);
+    if (now - nic->tick_ms >= RDM_TICK_MS)
+        rdm_tick(nic, now);
 }
 
 /* ---- upcalls ---- */
 
 /* The list may change with each upcall; who was told is not due. */
-static struct ofi_peer *caller_next(const struct ofi_nic *nic, uint64_t now)
+static struct rdm_peer *caller_next(const struct rdm_nic *nic, uint64_t now)
 {
-    struct ofi_peer *peer = nic->n_callers ? nic->peers : NULL;
+    struct rdm_peer *peer = nic->n_callers ? nic->peers : NULL;
 
-    while (peer && !ofi_caller_due(nic, peer, now))
+    while (peer && !rdm_caller_due(nic, peer, now))
         peer = peer->next;
     return peer;
 }
 
-static void deliver_callers(struct ofi_nic *nic)
+static void deliver_callers(struct rdm_nic *nic)
 {
-    uint64_t now = ofi_ms(pw_now_ns());
-    struct ofi_address a;
-    struct ofi_peer *peer;
+    uint64_t now = rdm_ms(pw_now_ns());
+    struct rdm_address a;
+    struct rdm_peer *peer;
 
     while (nic->up->caller && (peer = caller_next(nic, now))) {
         peer->told_ms = now;
         a = peer->address;
         pthread_mutex_unlock(&nic->lock);
         nic->up->caller(nic->ctx, &nic->base, &a,
-                        offsetof(struct ofi_address, name) + a.name_len);
+                        offsetof(struct rdm_address, name) + a.name_len);
         pthread_mutex_lock(&nic->lock);
     }
 }
 
-static int deliver_done(struct ofi_nic *nic)
+static int deliver_done(struct rdm_nic *nic)
 {
     int n = 0;
 
     while (nic->done) {
-        struct ofi_op *op = nic->done;
+        struct rdm_op *op = nic->done;
 
         nic->done = op->next;
         if (!nic->done)
@@ -95,11 +95,11 @@ static int deliver_done(struct ofi_nic *nic)
 }
 
 /* A frame, or a put that was fetched meanwhile: of that nobody is told. */
-static int deliver_head(struct ofi_nic *nic, struct ofi_peer *peer)
+static int deliver_head(struct rdm_nic *nic, struct rdm_peer *peer)
 {
-    struct ofi_rx *rx = peer->in;
-    const struct ofi_head *head = (const void *)rx->bytes;
-    bool frame = head->kind == OFI_DATA;
+    struct rdm_rx *rx = peer->in;
+    const struct rdm_head *head = (const void *)rx->bytes;
+    bool frame = head->kind == RDM_DATA;
 
     peer->in = rx->next;
     if (!peer->in)
@@ -110,21 +110,21 @@ static int deliver_head(struct ofi_nic *nic, struct ofi_peer *peer)
                       rx->len - sizeof(*head));
         pthread_mutex_lock(&nic->lock);
     }
-    ofi_consumed(peer);
-    ofi_rx_post(nic, rx);
+    rdm_consumed(peer, rx->len);
+    rdm_rx_post(nic, rx);
     return frame;
 }
 
 /* Operations end before the peer is down. */
-static int deliver_down(struct ofi_nic *nic, struct ofi_peer *peer)
+static int deliver_down(struct rdm_nic *nic, struct rdm_peer *peer)
 {
     int n;
 
-    if (!ofi_peer_settled(peer))
+    if (!rdm_peer_settled(peer))
         return 0;               /* the tick sees to that */
-    ofi_ops_end(peer, -ECONNRESET);
+    rdm_ops_end(peer, -ECONNRESET);
     n = deliver_done(nic);
-    peer->state = OFI_DOWN;
+    peer->state = RDM_DOWN;
     pthread_mutex_unlock(&nic->lock);
     nic->up->down(nic->ctx, peer->cookie, peer->cause, peer->why);
     pthread_mutex_lock(&nic->lock);
@@ -133,7 +133,7 @@ static int deliver_down(struct ofi_nic *nic, struct ofi_peer *peer)
 
 /* The next thing that this peer has, one at a time, so that nobody waits long for others.
  * Returns the number of upcalls. */
-static int deliver_peer(struct ofi_nic *nic, struct ofi_peer *peer)
+static int deliver_peer(struct rdm_nic *nic, struct rdm_peer *peer)
 {
     if (!peer->adopted)
         return 0;
@@ -146,29 +146,29 @@ static int deliver_peer(struct ofi_nic *nic, struct ofi_peer *peer)
         pthread_mutex_lock(&nic->lock);
         return 1;
     }
-    if (peer->state == OFI_DYING && peer->pulls && ofi_peer_settled(peer))
-        ofi_pulls_end(peer);
+    if (peer->state == RDM_DYING && peer->pulls && rdm_peer_settled(peer))
+        rdm_pulls_end(peer);
     if (peer->in && !peer->in->pulling)
         return deliver_head(nic, peer);
-    if (!peer->in && peer->state == OFI_DYING)
+    if (!peer->in && peer->state == RDM_DYING)
         return deliver_down(nic, peer);
     return 0;
 }
 
-static bool peer_has_more(const struct ofi_peer *peer)
+static bool peer_has_more(const struct rdm_peer *peer)
 {
     if (!peer->adopted)
         return false;
     return (peer->in && !peer->in->pulling) || peer->untold ||
-           (!peer->in && peer->state == OFI_DYING && ofi_peer_settled(peer));
+           (!peer->in && peer->state == RDM_DYING && rdm_peer_settled(peer));
 }
 
-static int deliver(struct ofi_nic *nic)
+static int deliver(struct rdm_nic *nic)
 {
     int n = 0;
 
-    while (nic->ready && n < OFI_UPCALLS) {
-        struct ofi_peer *peer = nic->ready;
+    while (nic->ready && n < RDM_UPCALLS) {
+        struct rdm_peer *peer = nic->ready;
 
         nic->ready = peer->next_ready;
         if (!nic->ready)
@@ -176,26 +176,26 @@ static int deliver(struct ofi_nic *nic)
         peer->queued = false;
         n += deliver_peer(nic, peer);
         if (peer_has_more(peer))
-            ofi_peer_ready(peer);
+            rdm_peer_ready(peer);
     }
     return n + deliver_done(nic);
 }
 
-int ofi_progress(struct pw_nic *base)
+int rdm_progress(struct pw_nic *base)
 {
-    struct ofi_nic *nic = ofi_of(base);
+    struct rdm_nic *nic = rdm_of(base);
     unsigned looks = __atomic_load_n(&nic->looks, __ATOMIC_RELAXED) + 1;
     int n;
 
     __atomic_store_n(&nic->looks, looks, __ATOMIC_RELAXED);
-    if (!__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) && looks % OFI_IDLE_LOOKS)
+    if (!__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) && looks % RDM_IDLE_LOOKS)
         return 0;
     if (pthread_mutex_trylock(&nic->lock))
         return 0;
-    ofi_poll(nic);
-    if (looks % OFI_TICK_LOOKS == 0)
+    rdm_poll(nic);
+    if (looks % RDM_TICK_LOOKS == 0)
         tick_if_due(nic);
-    ofi_settle(nic);
+    rdm_settle(nic);
     n = deliver(nic);
     if (nic->n_callers)
         deliver_callers(nic);
@@ -205,24 +205,22 @@ int ofi_progress(struct pw_nic *base)
 
 /* ---- sleeping ---- */
 
-static bool something_to_do(const struct ofi_nic *nic)
+static bool something_to_do(const struct rdm_nic *nic)
 {
-    return nic->ready || nic->done || caller_next(nic, ofi_ms(pw_now_ns()));
+    return nic->ready || nic->done || caller_next(nic, rdm_ms(pw_now_ns()));
 }
 
 /* The descriptor to sleep on, -1: there is none; or -EAGAIN: no sleep, there is something.
- * The descriptors of some providers are readable for as long as they are connected; `found`
+ * Those of some providers are readable for as long as they are connected; `found`
  * is what looking brought after the last sleep. */
-static int sleep_on(struct ofi_nic *nic, int found)
+static int sleep_on(struct rdm_nic *nic, int found)
 {
-    struct fid *fid;
     bool woken = __atomic_exchange_n(&nic->woken, false, __ATOMIC_RELAXED);
 
     nic->false_wakes = found || !woken ? 0 : nic->false_wakes + 1;
-    if (nic->broken || nic->port.wait_fd < 0 || nic->false_wakes > OFI_FALSE_WAKES)
+    if (nic->broken || nic->false_wakes > RDM_FALSE_WAKES)
         return -1;
-    fid = &nic->port.cq->fid;
-    return fi_trywait(nic->domain.fabric, &fid, 1) ? -EAGAIN : nic->port.wait_fd;
+    return nic->driver->arm(nic);
 }
 
 /* True: the descriptor ended it. */
@@ -243,18 +241,18 @@ static bool nap(int fd, int bell, uint64_t us)
 
 static uint64_t nap_us(int fd, uint64_t us)
 {
-    return fd < 0 && us > OFI_NAP_US ? OFI_NAP_US : us;
+    return fd < 0 && us > RDM_NAP_US ? RDM_NAP_US : us;
 }
 
-void ofi_wait(struct pw_nic *base, unsigned timeout_us)
+void rdm_wait(struct pw_nic *base, unsigned timeout_us)
 {
-    struct ofi_nic *nic = ofi_of(base);
-    uint64_t us = timeout_us < OFI_SLEEP_MS * 1000 ? timeout_us : OFI_SLEEP_MS * 1000;
+    struct rdm_nic *nic = rdm_of(base);
+    uint64_t us = timeout_us < RDM_SLEEP_MS * 1000 ? timeout_us : RDM_SLEEP_MS * 1000;
     int fd, found;
 
     __atomic_store_n(&nic->sleeping, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_lock(&nic->lock);
-    found = ofi_poll(nic);
+    found = rdm_poll(nic);
     tick_if_due(nic);
     fd = something_to_do(nic) ? -EAGAIN : sleep_on(nic, found);
     pthread_mutex_unlock(&nic->lock);
@@ -265,23 +263,23 @@ void ofi_wait(struct pw_nic *base, unsigned timeout_us)
 
 /* ---- the service thread ---- */
 
-static void serve(struct ofi_nic *nic)
+static void serve(struct rdm_nic *nic)
 {
     int fd, found;
 
     pthread_mutex_lock(&nic->lock);
-    found = ofi_poll(nic);
+    found = rdm_poll(nic);
     tick_if_due(nic);
-    ofi_settle(nic);
+    rdm_settle(nic);
     fd = sleep_on(nic, found);
     pthread_mutex_unlock(&nic->lock);
-    if (fd != -EAGAIN && nap(fd, nic->stop_bell, nap_us(fd, OFI_SLEEP_MS * 1000)))
+    if (fd != -EAGAIN && nap(fd, nic->stop_bell, nap_us(fd, RDM_SLEEP_MS * 1000)))
         __atomic_store_n(&nic->woken, true, __ATOMIC_RELAXED);
 }
 
 static void *thread_main(void *arg)
 {
-    struct ofi_nic *nic = arg;
+    struct rdm_nic *nic = arg;
     unsigned seen = __atomic_load_n(&nic->looks, __ATOMIC_RELAXED);
 
     while (!__atomic_load_n(&nic->stop, __ATOMIC_ACQUIRE)) {
@@ -291,14 +289,14 @@ static void *thread_main(void *arg)
             serve(nic);
         } else {
             seen = looks;
-            nap(-1, nic->stop_bell, OFI_ABSENT_MS * 1000);
+            nap(-1, nic->stop_bell, RDM_ABSENT_MS * 1000);
         }
     }
     return NULL;
 }
 
 /* Signals are the program's. */
-int ofi_thread_start(struct ofi_nic *nic)
+int rdm_thread_start(struct rdm_nic *nic)
 {
     sigset_t all, old;
     int err;
@@ -313,7 +311,7 @@ int ofi_thread_start(struct ofi_nic *nic)
     return -err;
 }
 
-void ofi_thread_stop(struct ofi_nic *nic)
+void rdm_thread_stop(struct rdm_nic *nic)
 {
     uint64_t one = 1;
 

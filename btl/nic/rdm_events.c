@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* rdm_events.c - messages in, and what has ended.
+ *
+ * Start at rdm_poll(): the library tells of what has come by rdm_message_heard() and
+ * rdm_ended(). Whoever has the lock looks: progress, the service thread, a
+ * sender that found no room. What needs an upcall is queued for progress; the rest is done
+ * here: hellos and acknowledgements, short puts and the beginning of long ones.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "rdm.h"
+#include "pinwheel/clock.h"
+
+void rdm_peer_ready(struct rdm_peer *peer)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+
+    if (!peer->queued) {
+        peer->queued = true;
+        peer->next_ready = NULL;
+        *nic->ready_end = peer;
+        nic->ready_end = &peer->next_ready;
+    }
+    rdm_wake(nic);
+}
+
+/* A quarter of the window is told of at once, less by the next tick or message. */
+void rdm_consumed(struct rdm_peer *peer, size_t bytes)
+{
+    peer->consumed++;
+    peer->untold_bytes += bytes;
+    if (peer->consumed - peer->told >= RDM_WINDOW / 4 ||
+        peer->untold_bytes >= RDM_WINDOW_BYTES / 4) {
+        peer->owe_ack = true;
+        rdm_pay(peer);
+    }
+}
+
+static void window_acked(struct rdm_peer *peer, uint32_t consumed)
+{
+    if (consumed - peer->acked > peer->sent - peer->acked)
+        return;                 /* an older one that was overtaken, or nonsense */
+    while (peer->acked != consumed)
+        peer->bytes_out -= peer->bytes[peer->acked++ % RDM_WINDOW];
+}
+
+/* ---- messages in order ---- */
+
+static void nonsense(struct rdm_peer *peer)
+{
+    rdm_peer_lost(peer, -EPROTO, "it has sent what no peer of ours sends");
+}
+
+/* True: rx is kept. */
+static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    const struct rdm_head *head = (const void *)rx->bytes;
+    bool sane = true;
+
+    peer->expected++;
+    rx->c.peer = peer;
+    switch (head->kind) {
+    case RDM_DATA:
+        __atomic_fetch_add(&nic->base.counts.wire_copied, rx->len - sizeof(*head),
+                           __ATOMIC_RELAXED);
+        break;
+    case RDM_PUT:
+        sane = rdm_put_heard(peer, rx);
+        break;
+    case RDM_FETCH:
+        sane = rdm_pull_heard(peer, rx);
+        break;
+    case RDM_GET_DATA:
+        sane = rdm_get_data_heard(peer, rx);
+        break;
+    default:
+        peer->bye_heard = true;
+        peer->owe_bye_done = true;
+        rdm_pay(peer);
+        rdm_peer_lost(peer, 0, "it has left");
+        break;
+    }
+    if (!sane)
+        nonsense(peer);
+    if (head->kind != RDM_DATA && !rx->pulling) {
+        rdm_consumed(peer, rx->len);
+        return false;
+    }
+    rx->next = NULL;
+    *peer->in_end = rx;
+    peer->in_end = &rx->next;
+    rdm_peer_ready(peer);
+    return true;
+}
+
+static void early_keep(struct rdm_peer *peer, struct rdm_rx *rx, uint32_t seq)
+{
+    struct rdm_rx **at = &peer->early;
+
+    if (!peer->early)
+        peer->early_ms = rdm_ms(pw_now_ns());
+    while (*at && (int32_t)(((const struct rdm_head *)(const void *)(*at)->bytes)->seq -
+                            seq) < 0)
+        at = &(*at)->next;
+    rx->c.peer = peer;
+    rx->next = *at;
+    *at = rx;
+}
+
+static bool early_next(struct rdm_peer *peer)
+{
+    const struct rdm_head *head;
+
+    if (!peer->early || peer->state != RDM_UP)
+        return false;
+    head = (const void *)peer->early->bytes;
+    return head->seq == peer->expected;
+}
+
+static bool ordered_heard(struct rdm_peer *peer, struct rdm_rx *rx)
+{
+    const struct rdm_head *head = (const void *)rx->bytes;
+    bool kept;
+
+    if (peer->state != RDM_UP || (int32_t)(head->seq - peer->expected) < 0)
+        return false;
+    if (head->seq != peer->expected) {
+        if (head->seq - peer->expected > 2 * RDM_WINDOW) {
+            nonsense(peer);
+            return false;
+        }
+        early_keep(peer, rx, head->seq);
+        return true;
+    }
+    kept = ordered_take(peer, rx);
+    while (early_next(peer)) {
+        struct rdm_rx *next = peer->early;
+
+        peer->early = next->next;
+        peer->early_ms = rdm_ms(pw_now_ns());
+        if (!ordered_take(peer, next))
+            rdm_rx_post(rdm_nic_of(peer), next);
+    }
+    return kept;
+}
+
+/* ---- any message ---- */
+
+static bool control_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
+{
+    const struct rdm_head *head = (const void *)rx->bytes;
+
+    switch (head->kind) {
+    case RDM_ACK:
+        break;
+    case RDM_PING:
+        peer->owe_ack = true;
+        rdm_pay(peer);
+        break;
+    case RDM_BYE_DONE:
+        peer->bye_done = true;
+        break;
+    case RDM_PUT_DONE:
+        if (rx->len == sizeof(struct rdm_put_done))
+            rdm_put_done_heard(peer, (const void *)rx->bytes);
+        break;
+    case RDM_GET:
+        return rdm_get_heard(peer, rx);
+    default:
+        return false;
+    }
+    return true;
+}
+
+static struct rdm_peer *head_peer(const struct rdm_nic *nic, const struct rdm_rx *rx)
+{
+    const struct rdm_head *head = (const void *)rx->bytes;
+    struct rdm_peer *peer;
+
+    if (rx->len < sizeof(*head) || head->slot >= nic->n_slots)
+        return NULL;
+    peer = nic->slots[head->slot];
+    return peer && peer->token == head->token && peer->its_token ? peer : NULL;
+}
+
+/* True: rx is kept. */
+static bool peer_heard(struct rdm_peer *peer, struct rdm_rx *rx)
+{
+    const struct rdm_head *head = (const void *)rx->bytes;
+
+    peer->heard_ms = rdm_nic_of(peer)->tick_ms;
+    rdm_peer_up(peer);          /* it knows our token, so it has heard us */
+    window_acked(peer, head->consumed);
+    if (head->kind >= RDM_DATA && head->kind <= RDM_BYE) {
+        if (peer->state == RDM_LEAVING && head->kind == RDM_BYE) {
+            peer->bye_heard = true;
+            peer->owe_bye_done = true;
+            rdm_pay(peer);
+        }
+        return ordered_heard(peer, rx);
+    }
+    if (!control_heard(peer, rx))
+        nonsense(peer);
+    return false;
+}
+
+bool rdm_message_heard(struct rdm_nic *nic, struct rdm_rx *rx)
+{
+    const struct rdm_head *head = (const void *)rx->bytes;
+    uint32_t magic = 0;
+    struct rdm_peer *peer;
+    bool kept;
+
+    if (rx->len >= sizeof(magic))
+        memcpy(&magic, rx->bytes, sizeof(magic));
+    if (magic == nic->driver->magic) {
+        rdm_hello_heard(nic, rx->bytes, rx->len);
+        return false;
+    }
+    peer = head_peer(nic, rx);
+    if (!peer) {
+        /* Of a connection that has ended, or of somebody who never had one. */
+        if (rx->len < sizeof(*head) || head->kind < RDM_DATA || head->kind > RDM_GET)
+            __atomic_fetch_add(&nic->base.counts.strangers, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    kept = peer_heard(peer, rx);
+    rdm_stream(peer);
+    return kept;
+}
+
+/* ---- what has ended ---- */
+
+void rdm_ended(struct rdm_nic *nic, struct rdm_context *c, size_t len, int err)
+{
+    struct rdm_rx *rx = (struct rdm_rx *)c;
+    struct rdm_peer *peer = c->peer;
+
+    switch (c->kind) {
+    case RDM_RX:
+        rx->len = len;
+        if (err || len > RDM_MESSAGE_MAX || !rdm_message_heard(nic, rx))
+            rdm_rx_post(nic, rx);
+        break;
+    case RDM_TX:
+        if (peer)
+            peer->tx--;
+        rdm_tx_put(nic, (struct rdm_tx *)c);
+        if (peer && err)
+            rdm_peer_failed(peer, err);
+        break;
+    case RDM_READ:
+        rdm_get_ended((struct rdm_op *)c, err);
+        break;
+    case RDM_PULL:
+        rdm_pull_ended((struct rdm_pull *)c, err);
+        break;
+    }
+}
+
+int rdm_poll(struct rdm_nic *nic)
+{
+    int n;
+
+    if (nic->broken || nic->polling)
+        return 0;
+    nic->polling = true;
+    n = nic->driver->poll(nic);
+    nic->polling = false;
+    return n;
+}

@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* rdm_memory.c - registered memory, put and get.
+ *
+ *     get         we read the peer's memory
+ *     short put   its bytes go along in a message
+ *     long put    the peer reads ours, when it is told to
+ *
+ * Each ends when the data is where it belongs: the peer answers a put. A frame that was sent
+ * after a put waits in the peer's queue until what it has to fetch has come.
+ *
+ * A key says where the library finds the memory, and where we find the pin, by which puts are
+ * checked. Where local memory must be registered too (local_mr), a short get goes through
+ * a buffer of ours, and other memory is registered for that one transfer.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "rdm.h"
+
+_Static_assert(sizeof(struct rdm_key) <= PW_NIC_KEY_MAX, "a key fits");
+
+/* ---- registered memory ---- */
+
+static int pin_place(struct rdm_nic *nic, unsigned *place)
+{
+    struct rdm_pin **grown;
+    unsigned n = nic->n_pins ? 2 * nic->n_pins : 64;
+
+    for (*place = nic->pin_hint; *place < nic->n_pins; ++*place)
+        if (!nic->pins[*place])
+            return 0;
+    if (n > UINT32_MAX / 2)
+        return -ENOMEM;
+    grown = realloc(nic->pins, n * sizeof(*grown));
+    if (!grown)
+        return -ENOMEM;
+    memset(grown + nic->n_pins, 0, (n - nic->n_pins) * sizeof(*grown));
+    *place = nic->n_pins;
+    nic->pins = grown;
+    nic->n_pins = n;
+    return 0;
+}
+
+/* A library takes any address where it copies, and the process dies of it when a peer reads
+ * there. To write nothing back is a cheap way to have the kernel look. */
+static int check_mapped(const void *addr, size_t len)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = (uintptr_t)addr & ~(page - 1);
+
+    if ((uintptr_t)addr + len < (uintptr_t)addr)
+        return -EFAULT;
+    return msync((void *)from, (uintptr_t)addr + len - from, MS_ASYNC) ? -EFAULT : 0;
+}
+
+/* Where pages are to be there (libfabric: FI_MR_ALLOCATED). Old kernels have not that
+ * call, and touch pages as they pin. */
+static int populate(const struct rdm_nic *nic, void *addr, size_t len, unsigned access)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = (uintptr_t)addr & ~(page - 1);
+
+    if (!nic->populate ||
+        !madvise((void *)from, (uintptr_t)addr + len - from,
+                 access & PW_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ))
+        return 0;
+    return errno == ENOMEM || errno == EFAULT ? -EFAULT : 0;
+}
+
+static int pin_register(struct rdm_nic *nic, void *addr, size_t len, unsigned access,
+                        struct rdm_key *key)
+{
+    struct rdm_pin *pin = calloc(1, sizeof(*pin));
+    unsigned place;
+    int err = pin ? pin_place(nic, &place) : -ENOMEM;
+
+    if (!err)
+        err = nic->driver->mr_open(nic, addr, len, access, &pin->mr);
+    if (err) {
+        free(pin);
+        return err;
+    }
+    pin->base = addr;
+    pin->len = len;
+    pin->access = access;
+    nic->pins[place] = pin;
+    nic->pin_hint = place + 1;
+    *key = (struct rdm_key){ .base = (uintptr_t)addr, .len = len, .place = place,
+                             .key = nic->driver->mr_key(pin->mr), .there = 1 };
+    return 0;
+}
+
+int rdm_pin(struct pw_nic *base, void *addr, size_t len, unsigned access,
+            struct pw_nic_key *out)
+{
+    struct rdm_nic *nic = rdm_of(base);
+    struct rdm_key key;
+    int err;
+
+    memset(out, 0, sizeof(*out));
+    if (!nic->reads && !nic->streams)
+        return 0;
+    err = check_mapped(addr, len);
+    if (!err)
+        err = populate(nic, addr, len, access);
+    if (err)
+        return err;
+    pthread_mutex_lock(&nic->lock);
+    err = pin_register(nic, addr, len, access, &key);
+    pthread_mutex_unlock(&nic->lock);
+    if (!err)
+        memcpy(out, &key, sizeof(key));
+    return err;
+}
+
+static void pin_free(struct rdm_nic *nic, struct rdm_pin *pin)
+{
+    nic->driver->mr_close(nic, pin->mr);
+    free(pin);
+}
+
+void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin)
+{
+    if (!--pin->users && pin->closing)
+        pin_free(nic, pin);
+}
+
+void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_key *bytes)
+{
+    struct rdm_nic *nic = rdm_of(base);
+    struct rdm_pin *pin;
+    struct rdm_key key;
+
+    (void)addr;
+    (void)len;
+    memcpy(&key, bytes, sizeof(key));
+    if (!key.there)
+        return;
+    pthread_mutex_lock(&nic->lock);
+    pin = key.place < nic->n_pins ? nic->pins[key.place] : NULL;
+    if (pin && nic->driver->mr_key(pin->mr) == key.key) {
+        nic->pins[key.place] = NULL;
+        if (key.place < nic->pin_hint)
+            nic->pin_hint = key.place;
+        pin->closing = true;
+        if (!pin->users)
+            pin_free(nic, pin);
+    }
+    pthread_mutex_unlock(&nic->lock);
+}
+
+struct rdm_pin *rdm_pin_named(const struct rdm_nic *nic, uint32_t place, uint64_t key,
+                              uint64_t addr, uint64_t len, unsigned access)
+{
+    struct rdm_pin *pin = place < nic->n_pins ? nic->pins[place] : NULL;
+    uint64_t at;
+
+    if (!pin || nic->driver->mr_key(pin->mr) != key || !(pin->access & access))
+        return NULL;
+    at = addr - (uintptr_t)pin->base;
+    return at <= pin->len && len <= pin->len - at ? pin : NULL;
+}
+
+/* The pin where a peer's put is to go, if it may. */
+static struct rdm_pin *pin_of_put(const struct rdm_nic *nic, const struct rdm_put_head *to,
+                                  uint64_t len)
+{
+    return rdm_pin_named(nic, to->place, to->key, to->addr, len, PW_WRITE | PW_ATOMIC);
+}
+
+/* ---- asking ---- */
+
+static bool key_covers(const struct rdm_key *key, uint64_t remote, size_t len)
+{
+    uint64_t at = remote - key->base;
+
+    return at <= key->len && len <= key->len - at;
+}
+
+/* 0, or -EOPNOTSUPP, -EFAULT. */
+static int key_read(const struct rdm_nic *nic, uint64_t remote, size_t len,
+                    const struct pw_nic_key *bytes, struct rdm_key *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (bytes)
+        memcpy(out, bytes, sizeof(*out));
+    if (!(nic->reads || nic->streams) || out->there != 1 || out->base + out->len < out->base)
+        return -EOPNOTSUPP;
+    return key_covers(out, remote, len) ? 0 : -EFAULT;
+}
+
+enum pw_reach rdm_reach(struct pw_nic_peer *base, uint64_t remote, size_t len,
+                        const struct pw_nic_key *bytes)
+{
+    struct rdm_key key;
+
+    return key_read(rdm_of(base->nic), remote, len, bytes, &key) ? PW_REACH_NONE
+                                                                 : PW_REACH_DIRECT;
+}
+
+/* As the library names memory to peers. */
+static uint64_t mr_address(const struct rdm_nic *nic, uint64_t addr, uint64_t base)
+{
+    return nic->offsets ? addr - base : addr;
+}
+
+static int peer_usable(const struct rdm_peer *peer)
+{
+    if (peer->state == RDM_UP)
+        return rdm_nic_of(peer)->broken ? -EAGAIN : 0;
+    return peer->state == RDM_CALLING ? -EAGAIN : -EPIPE;
+}
+
+/* ---- operations ---- */
+
+static struct rdm_op *op_make(struct rdm_peer *peer, void *cookie, size_t len)
+{
+    struct rdm_op *op = calloc(1, sizeof(*op));
+
+    if (op) {
+        op->c.kind = RDM_READ;
+        op->c.peer = peer;
+        op->cookie = cookie;
+        op->len = len;
+    }
+    return op;
+}
+
+static void op_release(struct rdm_nic *nic, struct rdm_op *op)
+{
+    if (op->mr)
+        nic->driver->mr_close(nic, op->mr);
+    if (op->bounce)
+        rdm_tx_put(nic, op->bounce);
+    op->mr = NULL;
+    op->bounce = NULL;
+}
+
+void rdm_op_done(struct rdm_op *op, int status)
+{
+    struct rdm_peer *peer = op->c.peer;
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_op **at = &peer->ops;
+
+    while (*at != op)
+        at = &(*at)->next;
+    *at = op->next;
+    op_release(nic, op);
+    op->status = status;
+    op->next = NULL;
+    *nic->done_end = op;
+    nic->done_end = &op->next;
+    rdm_wake(nic);
+}
+
+static void op_begin(struct rdm_op *op)
+{
+    op->next = op->c.peer->ops;
+    op->c.peer->ops = op;
+}
+
+/* ---- get ---- */
+
+/* All of it, or as much as the library takes in one call. */
+static int get_step(struct rdm_op *op)
+{
+    struct rdm_nic *nic = rdm_nic_of(op->c.peer);
+    size_t most = nic->read_most, len = op->len - op->at;
+    uint8_t *to = op->bounce ? op->bounce->bytes : op->local + op->at;
+    void *mr = op->bounce ? op->bounce->slab->mr : op->mr;
+    int err;
+
+    if (len > most)
+        len = most;
+    err = nic->driver->read(op->c.peer, &op->c, to, len, mr, op->remote + op->at, op->key);
+    if (err)
+        return err;
+    op->at += len;
+    op->under_way = true;
+    return 0;
+}
+
+static int get_local(struct rdm_nic *nic, struct rdm_op *op)
+{
+    if (!nic->local_mr)
+        return 0;
+    if (op->len > RDM_BOUNCE)
+        return nic->driver->mr_open(nic, op->local, op->len, 0, &op->mr);
+    op->bounce = rdm_tx_get(nic, false);
+    return op->bounce ? 0 : -EAGAIN;
+}
+
+static int get_ask(struct rdm_peer *peer, struct rdm_op *op)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    int err;
+
+    if (nic->streams)
+        return rdm_stream_get(peer, op);
+    err = get_local(nic, op);
+    return err ? err : get_step(op);
+}
+
+static int get_begin(struct rdm_peer *peer, struct rdm_op *op)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    int err = get_ask(peer, op);
+
+    if (err) {
+        op_release(nic, op);
+        free(op);
+        if (err == -EAGAIN) {
+            rdm_poll(nic);
+        } else if (err != -ENOMEM && err != -EPIPE) {
+            rdm_peer_failed(peer, -err);
+            err = -EPIPE;
+        }
+        return err;
+    }
+    op_begin(op);
+    return PW_NIC_PENDING;
+}
+
+int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *bytes, void *cookie)
+{
+    struct rdm_peer *peer = (struct rdm_peer *)base;
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_key key;
+    struct rdm_op *op;
+    int err;
+
+    pthread_mutex_lock(&nic->lock);
+    err = peer_usable(peer);
+    if (!err)
+        err = key_read(nic, remote, len, bytes, &key);
+    if (!err && len) {
+        op = op_make(peer, cookie, len);
+        if (op) {
+            op->local = local;
+            op->remote = mr_address(nic, remote, key.base);
+            op->key = key.key;
+            op->place = key.place;
+        }
+        err = op ? get_begin(peer, op) : -EAGAIN;
+    }
+    pthread_mutex_unlock(&nic->lock);
+    return err;
+}
+
+void rdm_get_ended(struct rdm_op *op, int err)
+{
+    struct rdm_peer *peer = op->c.peer;
+    struct rdm_nic *nic = rdm_nic_of(peer);
+
+    op->under_way = false;
+    if (!err && op->bounce) {
+        memcpy(op->local, op->bounce->bytes, op->len);
+        __atomic_fetch_add(&nic->base.counts.wire_copied, op->len, __ATOMIC_RELAXED);
+    }
+    if (!err && op->at < op->len) {
+        if (peer->state == RDM_UP && !get_step(op))
+            return;
+        err = EIO;
+    }
+    if (!err) {
+        __atomic_fetch_add(&nic->base.counts.wire_bytes, op->len, __ATOMIC_RELAXED);
+        rdm_op_done(op, 0);
+        return;
+    }
+    /* Memory that is not registered any more is not the connection's fault. */
+    if (err == EACCES || err == ENOKEY || err == EKEYREJECTED) {
+        rdm_op_done(op, -EFAULT);
+        return;
+    }
+    rdm_peer_failed(peer, err);
+    if (peer->state == RDM_DYING && rdm_peer_settled(peer))
+        rdm_peer_ready(peer);
+}
+
+/* ---- put ---- */
+
+static int put_short(struct rdm_peer *peer, struct rdm_op *op, const void *local,
+                     const struct rdm_put_head *to)
+{
+    struct rdm_head head = { .kind = RDM_PUT };
+    struct pw_iov iov[2] = { { to, sizeof(*to) }, { local, op->len } };
+
+    return rdm_ordered(peer, &head, iov, 2);
+}
+
+static int put_long(struct rdm_peer *peer, struct rdm_op *op, const void *local,
+                    const struct rdm_put_head *to)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_head head = { .kind = RDM_FETCH };
+    struct rdm_fetch_head fetch = { .to = *to, .len = op->len };
+    struct pw_iov iov = { &fetch, sizeof(fetch) };
+    int err = nic->driver->mr_open(nic, local, op->len, PW_READ, &op->mr);
+
+    if (err)
+        return err;
+    fetch.from = mr_address(nic, (uintptr_t)local, (uintptr_t)local);
+    fetch.from_key = nic->driver->mr_key(op->mr);
+    return rdm_ordered(peer, &head, &iov, 1);
+}
+
+static int put_begin(struct rdm_peer *peer, const void *local, struct rdm_op *op,
+                     const struct rdm_key *key, uint64_t remote)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_put_head to = { .addr = remote, .place = key->place, .key = key->key };
+    int err;
+
+    to.id = op->id = ++nic->ids;
+    if (nic->streams) {
+        op->put = true;
+        op->local = (uint8_t *)(uintptr_t)local;
+        op->remote = remote;
+        op->key = key->key;
+        op->place = key->place;
+        op_begin(op);
+        peer->n_puts++;
+        rdm_stream(peer);
+        return PW_NIC_PENDING;
+    }
+    err = op->len <= RDM_PUT_SHORT ? put_short(peer, op, local, &to)
+                                   : put_long(peer, op, local, &to);
+    if (err) {
+        op_release(nic, op);
+        free(op);
+        return err;
+    }
+    __atomic_fetch_add(op->len <= RDM_PUT_SHORT ? &nic->base.counts.wire_copied
+                                                : &nic->base.counts.wire_bytes,
+                       op->len, __ATOMIC_RELAXED);
+    op_begin(op);
+    return PW_NIC_PENDING;
+}
+
+int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *bytes, void *cookie)
+{
+    struct rdm_peer *peer = (struct rdm_peer *)base;
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_key key;
+    struct rdm_op *op;
+    int err;
+
+    pthread_mutex_lock(&nic->lock);
+    err = peer_usable(peer);
+    if (!err)
+        err = key_read(nic, remote, len, bytes, &key);
+    if (!err && len) {
+        op = op_make(peer, cookie, len);
+        err = op ? put_begin(peer, local, op, &key, remote) : -EAGAIN;
+    }
+    pthread_mutex_unlock(&nic->lock);
+    return err;
+}
+
+void rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done)
+{
+    for (struct rdm_op *op = peer->ops; op; op = op->next)
+        if (op->id && op->id == done->id) {
+            if (op->put)
+                rdm_stream_put_done(op, done->status);
+            else
+                rdm_op_done(op, done->status <= 0 ? done->status : -EPROTO);
+            return;
+        }
+}
+
+/* ---- puts of peers ---- */
+
+static void put_answer(struct rdm_peer *peer, uint32_t id, int status)
+{
+    struct rdm_put_done done = {
+        .head = { .kind = RDM_PUT_DONE, .slot = peer->its_slot, .token = peer->its_token,
+                  .consumed = peer->consumed },
+        .id = id, .status = status,
+    };
+    struct rdm_owed *owed, **at = &peer->owed;
+
+    if (!peer->owed && !rdm_message(peer, &done, sizeof(done)))
+        return;
+    owed = calloc(1, sizeof(*owed));
+    if (!owed) {
+        rdm_peer_lost(peer, -ENOMEM, "there is no memory to answer it");
+        return;
+    }
+    owed->done = done;
+    while (*at)
+        at = &(*at)->next;
+    *at = owed;
+}
+
+bool rdm_put_heard(struct rdm_peer *peer, struct rdm_rx *rx)
+{
+    const struct rdm_put_head *to = (const void *)(rx->bytes + sizeof(struct rdm_head));
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    size_t len;
+
+    if (rx->len < sizeof(struct rdm_head) + sizeof(*to))
+        return false;
+    len = rx->len - sizeof(struct rdm_head) - sizeof(*to);
+    if (pin_of_put(nic, to, len)) {
+        memcpy((void *)(uintptr_t)to->addr, to + 1, len);
+        __atomic_fetch_add(&nic->base.counts.wire_copied, len, __ATOMIC_RELAXED);
+        put_answer(peer, to->id, 0);
+    } else {
+        put_answer(peer, to->id, -EFAULT);
+    }
+    return true;
+}
+
+/* ---- pulls ---- */
+
+static void pull_remove(struct rdm_peer *peer, struct rdm_pull *pull)
+{
+    struct rdm_pull **at = &peer->pulls;
+
+    while (*at != pull)
+        at = &(*at)->next;
+    *at = pull->next;
+    pull->rx->pulling = false;
+    rdm_pin_release(rdm_nic_of(peer), pull->pin);
+    free(pull);
+}
+
+static void pull_done(struct rdm_pull *pull, int status)
+{
+    struct rdm_peer *peer = pull->c.peer;
+
+    if (peer->state == RDM_UP || peer->state == RDM_LEAVING)
+        put_answer(peer, pull->id, status);
+    pull_remove(peer, pull);
+    if (peer->state != RDM_LEAVING)
+        rdm_peer_ready(peer);
+}
+
+static int pull_step(struct rdm_pull *pull)
+{
+    struct rdm_nic *nic = rdm_nic_of(pull->c.peer);
+    size_t most = nic->read_most, len = pull->len - pull->at;
+    int err;
+
+    if (nic->broken)
+        return -EAGAIN;
+    if (len > most)
+        len = most;
+    err = nic->driver->read(pull->c.peer, &pull->c, pull->local + pull->at, len,
+                            pull->pin->mr, pull->remote + pull->at, pull->key);
+    if (!err) {
+        pull->at += len;
+        pull->started = true;
+    }
+    return err;
+}
+
+static void pull_go(struct rdm_pull *pull)
+{
+    int err = pull_step(pull);
+
+    if (err && err != -EAGAIN)
+        rdm_peer_failed(pull->c.peer, -err);
+}
+
+void rdm_pulls_retry(struct rdm_peer *peer)
+{
+    for (struct rdm_pull *pull = peer->pulls; pull && peer->state == RDM_UP;
+         pull = pull->next)
+        if (!pull->started)
+            pull_go(pull);
+}
+
+bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx)
+{
+    const struct rdm_fetch_head *fetch = (const void *)(rx->bytes + sizeof(struct rdm_head));
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    struct rdm_pull *pull;
+    struct rdm_pin *pin;
+
+    if (rx->len != sizeof(struct rdm_head) + sizeof(*fetch))
+        return false;
+    pin = nic->reads ? pin_of_put(nic, &fetch->to, fetch->len) : NULL;
+    pull = pin ? calloc(1, sizeof(*pull)) : NULL;
+    if (!pull || !fetch->len) {
+        put_answer(peer, fetch->to.id, pin ? -ENOMEM : -EFAULT);
+        free(pull);
+        return true;
+    }
+    *pull = (struct rdm_pull){
+        .c = { .kind = RDM_PULL, .peer = peer }, .rx = rx, .pin = pin,
+        .id = fetch->to.id, .local = (uint8_t *)(uintptr_t)fetch->to.addr,
+        .len = fetch->len, .remote = fetch->from, .key = fetch->from_key,
+        .next = peer->pulls,
+    };
+    peer->pulls = pull;
+    pin->users++;
+    rx->pulling = true;
+    pull_go(pull);
+    return true;
+}
+
+void rdm_pull_ended(struct rdm_pull *pull, int err)
+{
+    struct rdm_peer *peer = pull->c.peer;
+
+    pull->started = false;
+    if (!err && pull->at == pull->len) {
+        pull_done(pull, 0);
+        return;
+    }
+    if (!err) {
+        pull_go(pull);
+        return;
+    }
+    rdm_peer_failed(peer, err);
+    if (peer->state == RDM_DYING && rdm_peer_settled(peer))
+        rdm_peer_ready(peer);
+}
+
+/* ---- endings ---- */
+
+void rdm_pulls_end(struct rdm_peer *peer)
+{
+    while (peer->pulls)
+        pull_remove(peer, peer->pulls);
+}
+
+void rdm_ops_end(struct rdm_peer *peer, int status)
+{
+    while (peer->ops)
+        rdm_op_done(peer->ops, status);
+}
+
+bool rdm_ops_under_way(const struct rdm_peer *peer)
+{
+    for (const struct rdm_op *op = peer->ops; op; op = op->next)
+        if (op->under_way)
+            return true;
+    return false;
+}
+
+bool rdm_pulls_under_way(const struct rdm_peer *peer)
+{
+    for (const struct rdm_pull *pull = peer->pulls; pull; pull = pull->next)
+        if (pull->started)
+            return true;
+    return false;
+}
+
+void rdm_ops_returned(struct rdm_peer *peer)
+{
+    for (struct rdm_op *op = peer->ops; op; op = op->next) {
+        op->under_way = false;
+        op->bounce = NULL;          /* all buffers are taken back by the port */
+    }
+    for (struct rdm_pull *pull = peer->pulls; pull; pull = pull->next)
+        pull->started = false;
+}
+
+int rdm_atomic(struct pw_nic_peer *base, const struct pw_atomic *what, uint64_t remote,
+               uint64_t *result, const struct pw_nic_key *key, void *op)
+{
+    (void)base;
+    (void)what;
+    (void)remote;
+    (void)result;
+    (void)key;
+    (void)op;
+    return -EOPNOTSUPP;
+}
+
+void rdm_memory_close(struct rdm_nic *nic)
+{
+    for (unsigned i = 0; i < nic->n_pins; i++)
+        if (nic->pins[i])
+            pin_free(nic, nic->pins[i]);
+    free(nic->pins);
+    while (nic->done) {
+        struct rdm_op *op = nic->done;
+
+        nic->done = op->next;
+        free(op);
+    }
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* rdm_pair.c - see rdm_pair.h. */
+#include "rdm_pair.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void up_recv(void *ctx, void *peer, uint32_t imm, const void *data, size_t len)
+{
+    (void)peer;
+    (void)imm;
+    (void)data;
+    (void)len;
+    ((struct end *)ctx)->frames++;
+}
+
+static void up_complete(void *ctx, void *op, int status)
+{
+    struct end *end = ctx;
+
+    cr_expect(op == end);
+    cr_expect(eq(int, end->downs, 0));
+    end->done++;
+    end->status = status;
+}
+
+static void up_down(void *ctx, void *peer, int cause, const char *why)
+{
+    struct end *end = ctx;
+
+    (void)peer;
+    cr_expect(strlen(why) > 10);
+    end->downs++;
+    end->cause = cause;
+}
+
+static const struct pw_nic_upcalls upcalls = {
+    .recv = up_recv, .complete = up_complete, .down = up_down,
+};
+
+int end_open(struct end *end)
+{
+    struct pw_nic_device lo = { .name = "lo" };
+    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo };
+
+    memset(end, 0, sizeof(*end));
+    return ops->open(&config, &end->nic);
+}
+
+struct end a, b;
+const struct pw_nic_ops *ops;
+
+void look(void)
+{
+    if (a.nic)
+        ops->progress(a.nic);
+    if (b.nic)
+        ops->progress(b.nic);
+    sched_yield();
+}
+
+void connect_to(struct end *from, struct end *to)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len = ops->address(to->nic, address);
+
+    cr_assert(eq(int, ops->connect(from->nic, address, len, from, &from->peer), 0));
+}
+
+void pair_open(void)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+}
+
+void pair_close(void)
+{
+    if (a.nic)
+        ops->close(a.nic);
+    if (b.nic)
+        ops->close(b.nic);
+    a.nic = b.nic = NULL;
+}
+
+/* ---- memory ---- */
+
+char *source, *target;
+
+void memory_make(void)
+{
+    source = malloc(BYTES);
+    target = calloc(1, BYTES);
+    cr_assert(source && target);
+    for (int i = 0; i < BYTES; i++)
+        source[i] = (char)(i * 7 + i / 1000);
+}
+
+void move(bool put, size_t len, const struct pw_nic_key *key)
+{
+    int err;
+
+    memset(target, 0, BYTES);
+    a.done = 0;
+    SOON((err = put ? ops->put(a.peer, source, (uintptr_t)target, len, key, &a)
+                    : ops->get(a.peer, target, (uintptr_t)source, len, key, &a)) !=
+         -EAGAIN);
+    cr_assert(eq(int, err, PW_NIC_PENDING));
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, 0));
+    cr_expect(memcmp(source, target, len) == 0, "%zu bytes", len);
+    cr_expect(len == BYTES || target[len] == 0);
+}
+
+void move_all_sizes(void)
+{
+    static const size_t sizes[] = { 1, 100, 8192, 8193, 32768, 32769, 131072, BYTES };
+    struct pw_nic_key from, to;
+
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &from), 0));
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &to), 0));
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+        move(true, sizes[i], &to);
+        move(false, sizes[i], &from);
+    }
+    ops->unpin(b.nic, source, BYTES, &from);
+    ops->unpin(b.nic, target, BYTES, &to);
+}
+
+void put_to_read_only_memory(void)
+{
+    struct pw_nic_key key;
+    size_t sizes[] = { 10, 20000 };
+
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ, &key), 0));
+    for (int i = 0; i < 2; i++) {
+        a.done = 0;
+        cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, sizes[i], &key, &a),
+                     PW_NIC_PENDING));
+        SOON(a.done == 1);
+        cr_expect(eq(int, a.status, -EFAULT));
+        cr_expect(eq(int, target[0], 0));
+    }
+    pair_close();
+}
+
+static size_t hello_bytes(const struct rdm_hello *hello)
+{
+    return offsetof(struct rdm_hello, from.name) + hello->from.name_len;
+}
+
+/* hello: with its magic, and nothing that a stranger would not know. */
+void strangers(struct rdm_hello *hello)
+{
+    struct rdm_nic *nic;
+    uint8_t noise[1024];
+    unsigned calls = 0;
+
+    pair_open();
+    nic = (struct rdm_nic *)b.nic;
+    hello->from = ((struct rdm_nic *)a.nic)->address;
+    pthread_mutex_lock(&nic->lock);
+    srand(7);
+    for (int i = 0; i < 2000; i++, calls++) {
+        for (size_t k = 0; k < sizeof(noise); k++)
+            noise[k] = (uint8_t)rand();
+        rdm_hello_heard(nic, noise, (size_t)rand() % sizeof(noise));
+    }
+    rdm_hello_heard(nic, hello, hello_bytes(hello));        /* the secret is missing */
+    memcpy(hello->secret, nic->address.secret, RDM_ID);
+    hello->from.job++;
+    rdm_hello_heard(nic, hello, hello_bytes(hello));        /* another job's */
+    hello->from.job--;
+    hello->from.name_len = 255;
+    rdm_hello_heard(nic, hello, hello_bytes(hello));
+    calls += 3;
+    cr_expect(eq(int, (int)nic->n_peers, 1));
+    pthread_mutex_unlock(&nic->lock);
+    cr_expect(eq(int, (int)b.nic->counts.strangers, (int)calls));
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 2);
+    cr_expect(eq(int, b.downs, 0));
+    pair_close();
+}
