@@ -240,6 +240,20 @@ static bool address_driven(const char *text, size_t len, const struct pw_candida
     return false;
 }
 
+/* What has no address is known by its name: mlx5_0 to one library is mlx5_0:1, its first
+ * port, to another. */
+static bool name_driven(const struct pw_candidate *c, const struct pw_candidate *before)
+{
+    size_t len = strcspn(c->device.name, ":");
+
+    for (; before < c; before++)
+        if (before->chosen && before->ops != c->ops && !*before->device.address && len &&
+            strcspn(before->device.name, ":") == len &&
+            !memcmp(before->device.name, c->device.name, len))
+            return true;
+    return false;
+}
+
 /* Do devices of other backends, chosen before it, drive all of its addresses? */
 static bool all_driven(const struct pw_candidate *c, const struct pw_candidate *first)
 {
@@ -247,6 +261,8 @@ static bool all_driven(const struct pw_candidate *c, const struct pw_candidate *
     bool any = false;
     size_t len;
 
+    if (!*at)
+        return name_driven(c, first);
     while ((text = word_next(&at, ' ', &len))) {
         if (!address_driven(text, len, c, first))
             return false;
@@ -270,8 +286,7 @@ static const char *refusal(const struct pw_wish *wish, const struct pw_candidate
     if (c->device.spare && !included)
         return c->device.why;
     if (!given(wish->nics) && all_driven(c, first))
-        return "another backend drives the same addresses; btl_pinwheel_nics can name this "
-               "one";
+        return "another backend drives the same device; btl_pinwheel_nics can name this one";
     return room ? NULL : "there are enough without it";
 }
 

@@ -130,6 +130,37 @@ Test(select, all_usable_devices_but_the_spare_and_those_driven_already)
                   "shm tcp/eth0 tcp/eth1 ofi/eth1 ofi/mlx5_0");
 }
 
+/* UCX names ports, libfabric the device that they are of. */
+static struct pw_nic_device ucx_devices[3];
+
+static int ucx_list(struct pw_nic_device *out, int max)
+{
+    return devices_of(ucx_devices, 3, out, max);
+}
+
+static const struct pw_nic_ops ucx = { .name = "ucx", .probe = probe,
+                                       .devices = ucx_list };
+static const struct pw_nic_ops *const with_ucx[] = { &tcp, &ofi, &ucx, NULL };
+
+Test(select, a_fabric_is_driven_once_whatever_it_is_called)
+{
+    struct pw_wish wish = { 0 };
+    int n;
+
+    machine();
+    ucx_devices[0] = device("eth0", "10.0.0.1/24 fe80::1%eth0/64");
+    ucx_devices[1] = device("mlx5_0:1", "");
+    ucx_devices[2] = device("mlx5_01:1", "");
+    n = pw_candidates(with_ucx, NULL, candidates, PW_CANDIDATES);
+    cr_expect(eq(int, pw_select(&wish, candidates, n, 8), 5));
+    cr_expect(eq(int, candidates[n - 3].chosen, 0));
+    cr_expect(eq(int, candidates[n - 2].chosen, 0), "libfabric has mlx5_0");
+    cr_expect(eq(int, candidates[n - 1].chosen, 1), "nobody else has mlx5_01");
+    wish.nics = "ucx";
+    n = pw_candidates(with_ucx, "ucx", candidates, PW_CANDIDATES);
+    cr_expect(eq(int, pw_select(&wish, candidates, n, 8), 3));
+}
+
 Test(select, a_backend_that_is_named_is_used_whoever_drives_its_devices)
 {
     expect_chosen((struct pw_wish){ .nics = "tcp,ofi" },
