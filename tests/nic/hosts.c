@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -41,11 +42,18 @@ bool hosts_chosen(void)
     return places.chosen;
 }
 
+/* /sys shows the network of who has mounted it, and UCX looks there for interfaces. */
 int hosts_enter_case(void)
 {
     int which = CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC;
 
-    return places.chosen && setns(places.host[0], which) ? -errno : 0;
+    if (!places.chosen)
+        return 0;
+    if (setns(places.host[0], which) || unshare(CLONE_NEWNS) ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", "/sys", "sysfs", 0, NULL))
+        return -errno;
+    return 0;
 }
 
 /* A process is born into a namespace of processes, and enters the others. */

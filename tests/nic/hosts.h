@@ -4,7 +4,7 @@
  *
  * The case's own process is on the first host, and of its parties each one of even number;
  * those of odd number, from 1, are on the second and have its network, name, boot_id,
- * /dev/shm and processes. On the first host they have its network and name, else what is the
+ * /dev/shm and processes. On the first host they have its network, /sys and name, else what is the
  * machine's: no process can be moved among others.
  */
 #ifndef PW_NIC_HOSTS_H
