@@ -60,9 +60,21 @@ ofi_sources = \
 	btl/nic/ofi_port.c \
 	btl/nic/ofi_test.c
 
+ucx_sources = \
+	btl/nic/ucx.c \
+	btl/nic/ucx.h \
+	btl/nic/ucx_library.c \
+	btl/nic/ucx_port.c
+
 # Where a library's headers are; the library itself is loaded when it is needed.
 if HAVE_LIBFABRIC
-libpwnic_la_SOURCES += $(rdm_sources) $(ofi_sources)
+libpwnic_la_SOURCES += $(ofi_sources)
+endif
+if HAVE_UCX
+libpwnic_la_SOURCES += $(ucx_sources)
+endif
+if HAVE_RDM
+libpwnic_la_SOURCES += $(rdm_sources)
 endif
 
 noinst_LTLIBRARIES += libpwcore.la

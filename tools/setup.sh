@@ -44,6 +44,7 @@ END
     case $1 in
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
     check) echo "libfabric-dev  pkg-config --exists libfabric"
+           echo "libucx-dev  pkg-config --exists ucx"
            echo "libcriterion-dev  pkg-config --exists criterion"
            echo "clang-14  have_clang"
            echo "spin  spin -V"

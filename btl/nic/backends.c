@@ -8,12 +8,18 @@ extern const struct pw_nic_ops pw_nic_shm, pw_nic_tcp;
 #ifdef HAVE_LIBFABRIC
 extern const struct pw_nic_ops pw_nic_ofi;
 #endif
+#ifdef HAVE_UCX
+extern const struct pw_nic_ops pw_nic_ucx;
+#endif
 
 const struct pw_nic_ops *const pw_nic_backends[] = {
     &pw_nic_shm,
     &pw_nic_tcp,
 #ifdef HAVE_LIBFABRIC
     &pw_nic_ofi,
+#endif
+#ifdef HAVE_UCX
+    &pw_nic_ucx,
 #endif
     NULL,
 };

@@ -30,8 +30,9 @@ sanitized() {           # SANITIZERS
     export UBSAN_OPTIONS=print_stacktrace=1
     # A process may end with a NIC open, and then one of its threads is not joined.
     export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:report_thread_leaks=0
-    # libfabric is not instrumented, and takes most of the time; tests/unit/ofi runs.
-    export PW_TEST_WITHOUT_NIC=ofi
+    # libfabric and UCX are not instrumented, and take most of the time; tests/unit/ofi and
+    # ucx run.
+    export PW_TEST_WITHOUT_NIC=ofi,ucx
     # ThreadSanitizer refuses some layouts that the kernel picks at random.
     local fixed=
     ! setarch -R true 2>/dev/null || fixed="setarch -R"

@@ -114,12 +114,12 @@ stop_changes() {
     changes=
 }
 
-# Which of pinwheel's backends between hosts can run here, as pwinfo has them.
-backends() {
+# Which of these backends of pinwheel's can run here, as pwinfo has them.
+backends() {                # NAMES...
     local name
     [ "${btl%%,*}" = pinwheel ] || { echo "${btl%%,*}"; return; }
     [ -z "${PW_TEST_NICS:-}" ] || { echo "$PW_TEST_NICS"; return; }
-    for name in tcp; do
+    for name in "$@"; do
         "$bld/tools/pwinfo" --json | tr -d ' \n' | grep -q "\"name\":\"$name\",\"usable\":true" &&
             echo "shm,$name"
     done

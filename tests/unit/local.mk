@@ -46,13 +46,18 @@ tests_unit_process_pool_LDADD = $(unit_libs)
 tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
-# The backend over libfabric.
+# The backends over libfabric and UCX.
 if HAVE_LIBFABRIC
 unit_tests += tests/unit/ofi
+endif
+if HAVE_UCX
+unit_tests += tests/unit/ucx
 endif
 rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
 tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
 tests_unit_ofi_LDADD = $(unit_libs)
+tests_unit_ucx_SOURCES = tests/unit/ucx.c $(rdm_pair)
+tests_unit_ucx_LDADD = $(unit_libs)
 
 # Peers that call first.
 unit_tests += tests/unit/callers

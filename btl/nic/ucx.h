@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ucx.h - the backend over UCX's own part of rdm.h; nobody else includes this.
+ *
+ *     ucx.c          the table; what these files do for rdm's
+ *     ucx_library.c  UCX, loaded when it is first needed; which devices it may drive
+ *     ucx_port.c     one worker, its ways to others, its messages
+ *
+ * Messages are UCP's active messages, always eager: they come as they are and are copied
+ * once, so nothing of a lost peer's is left that UCX could still write. Puts and gets go by
+ * them too (rdm_stream.c). UCP has its own over every transport, but where the device cannot
+ * they are messages as well, which nobody can take back and which check nothing.
+ *
+ * UCX is never told of the user's memory. It registers none of it, so its cache of
+ * registrations is switched off in our context, and there is nothing that could go stale and
+ * nobody to feed events of memory to. Its hooks, which are the whole process's, are left as
+ * whoever else in it uses UCX wants them (tests/unit/ucx looks at that).
+ */
+#ifndef PW_UCX_H
+#define PW_UCX_H
+
+#include <ucp/api/ucp.h>
+
+#include "rdm.h"
+
+/* ---- UCX ---- */
+
+/* The functions in use. */
+struct ucx_library {
+    void (*get_version)(unsigned *major, unsigned *minor, unsigned *release);
+    ucs_status_t (*config_read)(const char *prefix, const char *file, ucp_config_t **out);
+    ucs_status_t (*config_modify)(ucp_config_t *config, const char *name,
+                                  const char *value);
+    void (*config_release)(ucp_config_t *config);
+    ucs_status_t (*init)(unsigned major, unsigned minor, const ucp_params_t *params,
+                         const ucp_config_t *config, ucp_context_h *out);
+    void (*cleanup)(ucp_context_h context);
+    ucs_status_t (*worker_create)(ucp_context_h context, const ucp_worker_params_t *params,
+                                  ucp_worker_h *out);
+    void (*worker_destroy)(ucp_worker_h worker);
+    ucs_status_t (*worker_query)(ucp_worker_h worker, ucp_worker_attr_t *attr);
+    void (*release_address)(ucp_worker_h worker, ucp_address_t *address);
+    ucs_status_t (*get_efd)(ucp_worker_h worker, int *fd);
+    ucs_status_t (*arm)(ucp_worker_h worker);
+    unsigned (*progress)(ucp_worker_h worker);
+    ucs_status_t (*set_am_recv_handler)(ucp_worker_h worker,
+                                        const ucp_am_handler_param_t *param);
+    void (*am_data_release)(ucp_worker_h worker, void *data);
+    ucs_status_ptr_t (*am_send)(ucp_ep_h ep, unsigned id, const void *header,
+                                size_t header_len, const void *buffer, size_t count,
+                                const ucp_request_param_t *param);
+    ucs_status_t (*ep_create)(ucp_worker_h worker, const ucp_ep_params_t *params,
+                              ucp_ep_h *out);
+    ucs_status_ptr_t (*ep_close)(ucp_ep_h ep, const ucp_request_param_t *param);
+    void (*request_free)(void *request);
+    const char *(*status_string)(ucs_status_t status);
+};
+
+/* NULL and a sentence when it cannot be loaded. Any thread; it stays loaded. */
+const struct ucx_library *ucx_library(char why[PW_NIC_WHY_MAX]);
+
+/* For tests: load that file instead, from the next ucx_library() on. */
+void ucx_library_use(const char *file);
+
+/* The kernel's interfaces, then the ports of RDMA devices, as UCX names them. */
+int ucx_devices(struct pw_nic_device *out, int max);
+
+/* ---- one worker ---- */
+
+/* The name in an address: where we listen, for who wants to know whether we live, then the
+ * address of the worker. */
+struct ucx_name {
+    uint8_t family;                 /* 4, 6; 0: this is no network of IP */
+    uint8_t zero;
+    uint16_t port;
+    uint32_t sum;                   /* of the rest: UCX ends a process that shows it an
+                                     * address with an error in it */
+    uint8_t ip[16];                 /* of 4 bytes, then zeros, for IPv4 */
+    uint8_t worker[];
+};
+
+enum { UCX_WORKER_MAX = RDM_NAME_MAX - sizeof(struct ucx_name) };
+
+/* To one process, for all its connections one after the other. */
+struct ucx_way {
+    struct ucx_way *next;
+    struct ucx_nic *nic;
+    ucp_ep_h ep;
+    unsigned users;                 /* peers */
+    bool failed;                    /* UCX says so, or it was dropped: nobody new uses it */
+    struct rdm_address to;
+};
+
+struct ucx_nic {
+    struct rdm_nic base;
+    const struct ucx_library *lib;
+    ucp_context_h context;
+    ucp_worker_h worker;
+    int wait_fd;                    /* the worker's; -1: it has none */
+    int listen_fd;                  /* -1: none */
+    struct ucx_way *ways;
+    unsigned closing;               /* ways that UCX is still about to close */
+    struct rdm_rx *aside, **aside_end;      /* to be dealt with when UCX has returned */
+};
+
+static inline struct ucx_nic *ucx_of(struct rdm_nic *nic)
+{
+    return (struct ucx_nic *)nic;
+}
+
+/* What is to be its sum. */
+uint32_t ucx_name_sum(const struct ucx_name *name, size_t len);
+
+int ucx_errno(ucs_status_t status);         /* positive */
+
+/* device: NULL as UCX likes. 0, or -errno and a sentence. */
+int ucx_port_open(struct ucx_nic *nic, const char *device, char why[PW_NIC_WHY_MAX]);
+void ucx_port_close(struct rdm_nic *nic);
+int ucx_peer_open(struct rdm_peer *peer);
+void ucx_peer_close(struct rdm_peer *peer);
+void ucx_peer_drop(struct rdm_peer *peer);
+int ucx_send(struct rdm_peer *peer, struct rdm_tx *tx, size_t len);
+int ucx_post(struct rdm_nic *nic, struct rdm_rx *rx);
+int ucx_poll(struct rdm_nic *nic);
+int ucx_arm(struct rdm_nic *nic);
+
+#endif

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ucx.c - UCX that is missing, refuses, or does not do what it says.
+ *
+ * The library is the real one, with functions of its table exchanged. Two NICs of this
+ * process talk over the loopback.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "btl/nic/ucx.h"
+#include "rdm_pair.h"
+
+extern const struct pw_nic_ops pw_nic_ucx;
+
+__attribute__((constructor)) static void ops_set(void)
+{
+    ops = &pw_nic_ucx;
+}
+
+/* ---- what it is made to do ---- */
+
+static struct {
+    ucs_status_t config, init, worker, handler, query, way, send, efd;
+    bool send_lost;                     /* taken, and never heard of again */
+    size_t address_more;                /* its address is longer by that */
+    ucs_status_t fail_ways;             /* told of all ways when it next looks */
+    struct ucx_nic *fail_of;            /* of that NIC */
+} fake;
+
+static struct ucx_library real;
+
+/* Who is told when they fail. */
+enum { WAYS = 16 };
+static struct {
+    ucp_worker_h worker;
+    ucp_ep_h ep;
+    ucp_err_handler_t told;
+} ways[WAYS];
+static int n_ways;
+
+static ucs_status_t fake_config_read(const char *prefix, const char *file,
+                                     ucp_config_t **out)
+{
+    return fake.config ? fake.config : real.config_read(prefix, file, out);
+}
+
+static ucs_status_t fake_init(unsigned major, unsigned minor, const ucp_params_t *params,
+                              const ucp_config_t *config, ucp_context_h *out)
+{
+    return fake.init ? fake.init : real.init(major, minor, params, config, out);
+}
+
+static ucs_status_t fake_worker(ucp_context_h context, const ucp_worker_params_t *params,
+                                ucp_worker_h *out)
+{
+    return fake.worker ? fake.worker : real.worker_create(context, params, out);
+}
+
+static ucs_status_t fake_handler(ucp_worker_h worker, const ucp_am_handler_param_t *param)
+{
+    return fake.handler ? fake.handler : real.set_am_recv_handler(worker, param);
+}
+
+static ucs_status_t fake_query(ucp_worker_h worker, ucp_worker_attr_t *attr)
+{
+    ucs_status_t status = fake.query ? fake.query : real.worker_query(worker, attr);
+
+    attr->address_length += fake.address_more;
+    return status;
+}
+
+static ucs_status_t fake_efd(ucp_worker_h worker, int *fd)
+{
+    return fake.efd ? fake.efd : real.get_efd(worker, fd);
+}
+
+static ucs_status_t fake_way(ucp_worker_h worker, const ucp_ep_params_t *params,
+                             ucp_ep_h *out)
+{
+    ucs_status_t status = fake.way ? fake.way : real.ep_create(worker, params, out);
+
+    if (status == UCS_OK && n_ways < WAYS) {
+        ways[n_ways].worker = worker;
+        ways[n_ways].ep = *out;
+        ways[n_ways++].told = params->err_handler;
+    }
+    return status;
+}
+
+static ucs_status_ptr_t fake_send(ucp_ep_h ep, unsigned id, const void *header,
+                                  size_t header_len, const void *buffer, size_t count,
+                                  const ucp_request_param_t *param)
+{
+    if (fake.send || fake.send_lost)
+        return UCS_STATUS_PTR(fake.send);
+    return real.am_send(ep, id, header, header_len, buffer, count, param);
+}
+
+/* As UCX does, from inside of its progress, and through the handler it was given. */
+static unsigned fake_progress(ucp_worker_h worker)
+{
+    ucs_status_t status = fake.fail_ways;
+
+    if (status && fake.fail_of->worker == worker) {
+        fake.fail_ways = UCS_OK;
+        for (int i = 0; i < n_ways; i++)
+            if (ways[i].worker == worker)
+                ways[i].told.cb(ways[i].told.arg, ways[i].ep, status);
+    }
+    return real.progress(worker);
+}
+
+static void library_fake(void)
+{
+    char why[PW_NIC_WHY_MAX] = "";
+    struct ucx_library *lib;
+
+    memset(&fake, 0, sizeof(fake));
+    lib = (struct ucx_library *)(uintptr_t)ucx_library(why);
+    if (!lib)
+        cr_skip_test("%s", why);
+    real = *lib;
+    lib->config_read = fake_config_read;
+    lib->init = fake_init;
+    lib->worker_create = fake_worker;
+    lib->set_am_recv_handler = fake_handler;
+    lib->worker_query = fake_query;
+    lib->get_efd = fake_efd;
+    lib->ep_create = fake_way;
+    lib->am_send = fake_send;
+    lib->progress = fake_progress;
+}
+
+/* ---- the library ---- */
+
+Test(ucx, without_ucx_it_says_what_to_install)
+{
+    char why[PW_NIC_WHY_MAX] = "";
+
+    ucx_library_use("libthere-is-none.so.1");
+    cr_expect(ucx_library(why) == NULL);
+    cr_expect(strstr(why, "libucx0") != NULL, "%s", why);
+    cr_expect(strstr(why, "libthere-is-none.so.1") != NULL, "%s", why);
+    cr_expect(eq(int, end_open(&a), -ENOSYS));
+}
+
+Test(ucx, another_library_under_its_name_is_refused)
+{
+    char why[PW_NIC_WHY_MAX] = "";
+
+    ucx_library_use("libm.so.6");
+    cr_expect(ucx_library(why) == NULL);
+    cr_expect(strstr(why, "it has no ucp_get_version") != NULL, "%s", why);
+}
+
+/* Every job asks for devices, and does not pay for UCX. */
+Test(ucx, who_lists_devices_loads_no_ucx)
+{
+    struct pw_nic_device devices[8];
+    struct pw_nic_info info;
+    char why[PW_NIC_WHY_MAX] = "";
+
+    cr_expect(eq(int, ops->probe(&info, why), 0));
+    cr_expect(ops->devices(devices, 8) >= 1);
+    cr_expect(dlopen("libucp.so.0", RTLD_NOLOAD | RTLD_NOW) == NULL);
+}
+
+/* What else uses UCX in this process has its own wishes for these. */
+Test(ucx, hooks_and_signals_are_left_as_they_are)
+{
+    void *(*map)(void *, size_t, int, int, int, off_t) = mmap;
+    int (*unmap)(void *, size_t) = munmap;
+    struct sigaction before, after;
+    char code[2][16];
+
+    memcpy(code[0], (void *)(uintptr_t)map, sizeof(code[0]));
+    memcpy(code[1], (void *)(uintptr_t)unmap, sizeof(code[1]));
+    sigaction(SIGBUS, NULL, &before);
+    library_fake();
+    pair_open();
+    cr_expect(memcmp(code[0], (void *)(uintptr_t)map, sizeof(code[0])) == 0);
+    cr_expect(memcmp(code[1], (void *)(uintptr_t)unmap, sizeof(code[1])) == 0);
+    sigaction(SIGBUS, NULL, &after);
+    cr_expect(before.sa_handler == after.sa_handler);
+    pair_close();
+}
+
+/* ---- open ---- */
+
+static void expect_not_opened(ucs_status_t *what, int err)
+{
+    *what = UCS_ERR_NO_DEVICE;
+    cr_expect(eq(int, end_open(&a), err));
+    *what = UCS_OK;
+}
+
+Test(ucx, what_ucx_refuses_is_not_opened, .timeout = 60)
+{
+    library_fake();
+    expect_not_opened(&fake.config, -ENODEV);
+    expect_not_opened(&fake.init, -ENODEV);
+    expect_not_opened(&fake.worker, -ENODEV);
+    expect_not_opened(&fake.handler, -ENODEV);
+    expect_not_opened(&fake.query, -ENODEV);
+    expect_not_opened(&fake.way, -ENODEV);
+    expect_not_opened(&fake.send, -ENODEV);
+    fake.address_more = PW_NIC_ADDRESS_MAX;
+    cr_expect(eq(int, end_open(&a), -EMSGSIZE));
+    fake.address_more = 0;
+    cr_expect(eq(int, end_open(&a), 0), "and it can be when it is not refused");
+    ops->close(a.nic);
+}
+
+Test(ucx, a_worker_that_brings_nothing_is_not_opened, .timeout = 60)
+{
+    library_fake();
+    fake.send_lost = true;
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+}
+
+/* To sleep is then to look now and then. */
+Test(ucx, without_a_descriptor_it_works, .timeout = 60)
+{
+    library_fake();
+    fake.efd = UCS_ERR_UNSUPPORTED;
+    pair_open();
+    ops->wait(b.nic, 1000000);
+    ops->send_inline(a.peer, 0, "x", 1);
+    SOON(b.frames == 2);
+    pair_close();
+}
+
+/* ---- memory ---- */
+
+Test(ucx, puts_and_gets_of_all_sizes, .timeout = 60)
+{
+    library_fake();
+    pair_open();
+    move_all_sizes();
+    cr_expect(a.nic->counts.wire_copied >= 2 * BYTES);
+    pair_close();
+}
+
+Test(ucx, a_put_to_memory_that_may_only_be_read_is_refused, .timeout = 60)
+{
+    library_fake();
+    put_to_read_only_memory();
+}
+
+Test(ucx, memory_that_is_not_pinned_any_more_is_not_read, .timeout = 60)
+{
+    struct pw_nic_key key;
+
+    library_fake();
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    ops->unpin(b.nic, source, BYTES, &key);
+    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, 1000, &key, &a),
+                 PW_NIC_PENDING));
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, -EFAULT));
+    cr_expect(eq(int, target[0], 0));
+    pair_close();
+}
+
+/* Nobody is in it when unpin has returned, and what comes late finds nobody. */
+Test(ucx, memory_is_unpinned_in_the_middle_of_a_get, .timeout = 60)
+{
+    enum { LONG = 64 << 20 };
+    struct pw_nic_key key;
+    char *from = mmap(NULL, LONG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *to = malloc(LONG);
+
+    library_fake();
+    pair_open();
+    cr_assert(from != MAP_FAILED && to);
+    cr_assert(eq(int, ops->pin(b.nic, from, LONG, PW_READ, &key), 0));
+    cr_assert(eq(int, ops->get(a.peer, to, (uintptr_t)from, LONG, &key, &a),
+                 PW_NIC_PENDING));
+    SOON(__atomic_load_n(&b.nic->counts.wire_copied, __ATOMIC_RELAXED) > 100000);
+    ops->unpin(b.nic, from, LONG, &key);
+    munmap(from, LONG);
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, -EFAULT));
+    ops->send_inline(a.peer, 0, "x", 1);
+    SOON(b.frames == 2);
+    pair_close();
+    free(to);
+}
+
+/* Its thread serves what its program has no time for. */
+Test(ucx, an_owner_that_computes_is_read, .timeout = 60)
+{
+    uint64_t until = pw_now_ns() + UINT64_C(20000000000);
+    struct pw_nic_key key;
+
+    library_fake();
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, &key, &a),
+                 PW_NIC_PENDING));
+    while (!a.done && pw_now_ns() < until)
+        ops->progress(a.nic);
+    cr_expect(eq(int, (int)a.done, 1));
+    cr_expect(memcmp(source, target, BYTES) == 0);
+    pair_close();
+}
+
+/* ---- peers ---- */
+
+Test(ucx, no_room_is_another_time, .timeout = 60)
+{
+    library_fake();
+    pair_open();
+    fake.send = UCS_ERR_NO_RESOURCE;
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
+    fake.send = UCS_OK;
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 2);
+    pair_close();
+}
+
+Test(ucx, a_send_that_fails_takes_the_peer_down, .timeout = 60)
+{
+    library_fake();
+    pair_open();
+    fake.send = UCS_ERR_IO_ERROR;
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EPIPE));
+    fake.send = UCS_OK;
+    SOON(a.downs == 1);
+    cr_expect(eq(int, a.cause, -ECONNABORTED), "its process listens: it is not gone");
+    pair_close();
+}
+
+/* A link that broke: the process lives, and is connected to anew by another way. */
+Test(ucx, a_way_that_failed_is_made_anew, .timeout = 60)
+{
+    static const ucs_status_t statuses[] = { UCS_ERR_CONNECTION_RESET,
+                                             UCS_ERR_ENDPOINT_TIMEOUT, UCS_ERR_UNREACHABLE };
+
+    library_fake();
+    for (size_t i = 0; i < sizeof(statuses) / sizeof(*statuses); i++) {
+        n_ways = 0;
+        pair_open();
+        fake.fail_of = (struct ucx_nic *)a.nic;
+        fake.fail_ways = statuses[i];
+        SOON(a.downs == 1);
+        cr_expect(eq(int, a.cause, -ECONNABORTED));
+        ops->disconnect(a.peer);
+        connect_to(&a, &b);
+        SOON(b.downs == 1);
+        ops->disconnect(b.peer);
+        connect_to(&b, &a);
+        SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+        SOON(b.frames == 2);
+        pair_close();
+    }
+}
+
+Test(ucx, who_cannot_be_reached_is_not_connected, .timeout = 60)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len;
+
+    library_fake();
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    len = ops->address(b.nic, address);
+    fake.way = UCS_ERR_UNREACHABLE;
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
+    fake.way = UCS_ERR_NO_MEMORY;
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
+    pair_close();
+}
+
+/* UCX would end the process. */
+Test(ucx, an_address_with_an_error_in_it_is_refused, .timeout = 60)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len;
+
+    library_fake();
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    len = ops->address(b.nic, address);
+    for (size_t i = offsetof(struct rdm_address, name); i < len; i++) {
+        address[i] ^= 0x40;
+        cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EINVAL));
+        address[i] ^= 0x40;
+    }
+    pair_close();
+}
+
+Test(ucx, strangers_are_counted_and_not_heard, .timeout = 60)
+{
+    struct rdm_hello hello = { .magic = RDM_UCX_MAGIC, .version = RDM_VERSION,
+                               .what = RDM_HELLO, .token = 1 };
+
+    library_fake();
+    strangers(&hello);
+}
