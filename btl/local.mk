@@ -36,6 +36,7 @@ libpwnic_la_SOURCES = \
 	btl/nic/tcp_serve.c \
 	btl/nic/tcp_socket.c \
 	btl/nic/tcp_thread.c \
+	btl/nic/tcp_watch.c \
 	btl/nic/tcp_wire.h
 
 rdm_sources = \

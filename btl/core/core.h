@@ -183,6 +183,7 @@ struct pw_path {
     char why[128];          /* it is not up */
     struct pw_share share;  /* of stripes; under e->lock */
     bool broken;            /* atomic: for them, until it is up again */
+    bool doubted;           /* atomic: its peer acknowledges nothing at the moment */
 };
 
 struct pw_guard;
@@ -259,7 +260,7 @@ struct pw_engine {
                                      * acknowledge */
     unsigned n_lame;                /* atomic: paths that may come up */
     uint64_t lame_ns;               /* when they were looked at */
-    unsigned nic_timeout_ms;        /* as NICs were told */
+    unsigned nic_timeout_ms, doubt_ms;  /* as NICs were told */
     unsigned calls;                 /* of progress */
 
     pthread_mutex_t progress, lock;
@@ -338,6 +339,9 @@ void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part,
 void pw_path_start(struct pw_path *path, int err);
 void pw_path_up(struct pw_path *path);
 void pw_path_down(struct pw_path *path, int cause, const char *why);
+void pw_path_doubt(struct pw_path *path, bool doubted);
+/* That NIC's link is back: its paths are tried now. */
+void pw_paths_restored(struct pw_engine *e, const struct pw_nic *nic);
 void pw_failover_step(struct pw_engine *e, uint64_t now);
 void pw_paths_close(struct pw_endpoint *ep);
 enum { PW_PATH_NAME = 64 };

@@ -272,6 +272,17 @@ static void engine_up(void *ctx, void *cookie)
     pw_path_up(cookie);
 }
 
+static void engine_doubt(void *ctx, void *cookie, bool doubted)
+{
+    (void)ctx;
+    pw_path_doubt(cookie, doubted);
+}
+
+static void engine_restored(void *ctx, struct pw_nic *nic)
+{
+    pw_paths_restored(ctx, nic);
+}
+
 static void engine_caller(void *ctx, struct pw_nic *nic, const void *addr, size_t len)
 {
     pw_engine_called(ctx, nic, addr, len);
@@ -283,6 +294,8 @@ const struct pw_nic_upcalls pw_engine_nic_upcalls = {
     .down = engine_down,
     .caller = engine_caller,
     .up = engine_up,
+    .doubt = engine_doubt,
+    .restored = engine_restored,
     .borrow = pw_region_borrow,
     .give_back = pw_region_give_back,
 };

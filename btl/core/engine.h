@@ -240,6 +240,7 @@ struct pw_stats {
     uint64_t rescued;       /* gets that the kernel copied, their owner was silent */
     uint64_t striped;       /* puts and gets that went by several paths at once */
     uint64_t striped_again; /* pieces of them whose path failed */
+    uint64_t doubted;       /* times that a path was left for want of acknowledgements */
 };
 void pw_engine_stats(struct pw_engine *e, struct pw_stats *out);
 

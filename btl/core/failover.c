@@ -164,6 +164,7 @@ void pw_path_up(struct pw_path *path)
     bool told = path->lost || ep->away_told;
 
     __atomic_store_n(&path->broken, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&path->doubted, false, __ATOMIC_RELAXED);
     path_set(path, PW_PATH_UP);
     if (!pw_endpoint_alive(ep))
         return;
@@ -215,6 +216,29 @@ void pw_path_down(struct pw_path *path, int cause, const char *why)
         ep->away_ns = now - (cause == -ETIMEDOUT ? ep->e->nic_timeout_ms * MS : 0);
     if (gone_for_good(path, cause, was))
         pw_endpoint_kill(ep, cause, why);
+}
+
+/* Nothing is lost yet, so nobody is told. What is not acknowledged goes by another path
+ * too, for nothing overtakes it; the peer drops what comes twice. */
+void pw_path_doubt(struct pw_path *path, bool doubted)
+{
+    __atomic_store_n(&path->doubted, doubted, __ATOMIC_RELAXED);
+    if (doubted)
+        pw_count(&path->ep->e->stats.doubted, 1);
+    if (pw_path_is_up(path) && pw_endpoint_alive(path->ep))
+        path_change(path->ep);
+}
+
+void pw_paths_restored(struct pw_engine *e, const struct pw_nic *nic)
+{
+    for (struct pw_endpoint *ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep;
+         ep = ep->next)
+        for (int i = 0; i < ep->n_paths; i++)
+            if (ep->paths[i].nic == nic && ep->paths[i].state == PW_PATH_DOWN) {
+                ep->paths[i].retry_ms = 0;
+                ep->paths[i].retry_ns = 0;
+            }
+    e->lame_ns = 0;
 }
 
 /* ---- from progress ---- */

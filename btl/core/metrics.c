@@ -36,6 +36,7 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     SENT(rescued, "Transfers that the kernel did, for the other side did not answer"),
     SENT(striped, "Puts and gets spread over several paths"),
     SENT(striped_again, "Pieces of them done again, for their path failed"),
+    SENT(doubted, "Times that a path did not answer soon and others were preferred"),
     NIC(attach_bytes, "Of the bytes moved straight, those of memory attached by the driver"),
     NIC(attached, "Regions of peers attached"),
     NIC(attach_evicted, "Attached regions given up to make room for others"),

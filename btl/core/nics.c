@@ -9,6 +9,9 @@
 
 enum { PW_SILENCE_MS = 1500, PW_SILENCE_ALONE_MS = 5000 };
 
+/* Where there may be another way, new work goes that when a peer does not acknowledge. */
+enum { PW_DOUBT_MS = 200 };
+
 /* ---- in use ---- */
 
 static bool nic_active(const struct pw_engine *e, int i)
@@ -65,6 +68,7 @@ static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
         .kernel_copy = e->config.kernel_copy, .attach = e->config.attach,
         .distrust = e->config.distrust, .device = c->has_device ? device : NULL,
         .peer_timeout_ms = e->nic_timeout_ms,
+        .doubt_ms = e->doubt_ms,
     };
     int err;
 
@@ -78,14 +82,21 @@ static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
 /* How long a NIC waits for a word of a peer before it takes the path for broken. The peer
  * is given up later than that, if it does not return; where there is another path, that one
  * takes over, so the first is left soon. */
-static unsigned nic_timeout_ms(const struct pw_engine *e, const struct pw_candidate *c, int n)
+static unsigned nic_timeout_ms(const struct pw_engine *e, bool several)
 {
-    unsigned all = e->config.peer_timeout_ms, devices = 0, ms;
+    unsigned all = e->config.peer_timeout_ms;
+    unsigned ms = several ? PW_SILENCE_MS : PW_SILENCE_ALONE_MS;
+
+    return ms < all / 3 ? ms : all / 3 ? all / 3 : 1;
+}
+
+static bool several_devices(const struct pw_candidate *c, int n)
+{
+    int devices = 0;
 
     for (int i = 0; i < n; i++)
         devices += c[i].chosen && c[i].has_device;
-    ms = devices > 1 ? PW_SILENCE_MS : PW_SILENCE_ALONE_MS;
-    return ms < all / 3 ? ms : all / 3 ? all / 3 : 1;
+    return devices > 1;
 }
 
 /* The largest message that fits every NIC's frame, with what a guard adds. */
@@ -116,7 +127,8 @@ int pw_nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
         return -ENOMEM;
     n = pw_candidates(e->config.backends, e->config.nics, c, PW_CANDIDATES);
     pw_select(&wish, c, n, PW_KEY_NICS);
-    e->nic_timeout_ms = nic_timeout_ms(e, c, n);
+    e->nic_timeout_ms = nic_timeout_ms(e, several_devices(c, n));
+    e->doubt_ms = several_devices(c, n) ? PW_DOUBT_MS : 0;
     why[0] = '\0';
     for (int i = 0; i < n; i++) {
         err = c[i].chosen ? nic_open(e, &c[i]) : 0;

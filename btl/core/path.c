@@ -17,14 +17,25 @@ enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c)
     return c->reach == PW_REACH_KERNEL ? bulk : PW_WAY_STREAM;
 }
 
+/* The one in use stays so where all are doubted: nobody knows better. */
+static bool better(const struct pw_path *p, const struct pw_path *than,
+                   const struct pw_path *now)
+{
+    if (pw_path_doubted(p) != pw_path_doubted(than))
+        return pw_path_doubted(than);
+    if (pw_path_doubted(p) && (p == now || than == now))
+        return p == now;
+    return p->nic->info.latency_ns < than->nic->info.latency_ns;
+}
+
 struct pw_path *pw_path_best(struct pw_endpoint *ep)
 {
     struct pw_path *best = NULL;
 
     for (int i = 0; i < ep->n_paths; i++) {
         struct pw_path *p = &ep->paths[i];
-        if (pw_path_is_up(p) &&
-            (!best || p->nic->info.latency_ns < best->nic->info.latency_ns))
+
+        if (pw_path_is_up(p) && (!best || better(p, best, pw_path_current(ep))))
             best = p;
     }
     return best;
@@ -57,11 +68,12 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
             continue;
         r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key, &room));
         pw_path_leave(p);
-        if (!best || r > *reach) {
+        if (!best || r > *reach ||
+            (r == *reach && pw_path_doubted(best) && !pw_path_doubted(p))) {
             best = p;
             *reach = r;
         }
-        if (r == PW_REACH_DIRECT)
+        if (r == PW_REACH_DIRECT && !pw_path_doubted(p))
             break;
     }
     return best;

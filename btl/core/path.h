@@ -31,6 +31,12 @@ static inline bool pw_path_is_up(const struct pw_path *path)
     return __atomic_load_n(&path->state, __ATOMIC_RELAXED) == PW_PATH_UP;
 }
 
+/* New work goes by another, if there is one. */
+static inline bool pw_path_doubted(const struct pw_path *path)
+{
+    return __atomic_load_n(&path->doubted, __ATOMIC_RELAXED);
+}
+
 /* The one in use for frames; NULL: none is up. */
 static inline struct pw_path *pw_path_current(const struct pw_endpoint *ep)
 {
@@ -56,7 +62,8 @@ static inline void pw_path_leave(struct pw_path *path)
         __atomic_fetch_sub(&path->users, 1, __ATOMIC_SEQ_CST);
 }
 
-/* The path with the least latency of those that are up; NULL when none is. */
+/* The path with the least latency of those that are up and, if there are such, not doubted;
+ * NULL when none is up. */
 struct pw_path *pw_path_best(struct pw_endpoint *ep);
 
 /* The path whose NIC reaches that memory best, and how. NULL: none is up. */

@@ -56,6 +56,12 @@ static int place_of(const struct pw_path *path)
     return (int)(path - path->ep->paths);
 }
 
+static int n_paths_of(const struct pw_endpoint *ep)
+{
+    /* Pairs with the release in path_add(). */
+    return __atomic_load_n(&ep->n_paths, __ATOMIC_ACQUIRE);
+}
+
 static bool lane_open(const struct pw_path *path)
 {
     return pw_path_is_up(path) && !__atomic_load_n(&path->broken, __ATOMIC_RELAXED);
@@ -191,17 +197,23 @@ static void piece_back(const struct piece *p)
 
 /* ---- the next piece ---- */
 
-/* The paths that may have a piece now. */
+/* The paths that may have a piece now; doubted ones only when there are no others. */
 static int lanes_of(const struct pw_stripe *s, unsigned without, struct pw_path *paths[],
                     const struct pw_share *shares[], uint64_t rates[])
 {
     uint64_t now = pw_now_ns();
-    int n = 0;
+    int n_paths = n_paths_of(s->ep), n = 0;
+    bool sure = false;
 
-    for (int i = 0; i < s->ep->n_paths; i++) {
+    for (int i = 0; i < n_paths; i++)
+        sure |= s->paths >> i & 1 && lane_open(&s->ep->paths[i]) &&
+                !pw_path_doubted(&s->ep->paths[i]);
+
+    for (int i = 0; i < n_paths; i++) {
         struct pw_path *p = &s->ep->paths[i];
 
-        if (!((s->paths & ~without) >> i & 1) || !lane_open(p))
+        if (!((s->paths & ~without) >> i & 1) || !lane_open(p) ||
+            (sure && pw_path_doubted(p)))
             continue;
         paths[n] = p;
         shares[n] = &p->share;
@@ -235,9 +247,10 @@ static void piece_cut(struct pw_stripe *s, size_t len, struct piece *out)
 /* Does none of the paths that are up reach the memory any more? */
 static bool frames_only(const struct pw_stripe *s)
 {
+    int n_paths = n_paths_of(s->ep);
     bool up = false;
 
-    for (int i = 0; i < s->ep->n_paths; i++) {
+    for (int i = 0; i < n_paths; i++) {
         const struct pw_path *p = &s->ep->paths[i];
 
         if (s->paths >> i & 1 && lane_open(p))
@@ -414,8 +427,7 @@ static unsigned lanes_find(struct pw_endpoint *ep, const struct pw_path *first,
                            uint64_t remote, size_t len, const struct pw_key *key,
                            uint64_t rates[PW_PATHS], int *n, uint64_t *alone)
 {
-    /* Pairs with the release in path_add(). */
-    int n_paths = __atomic_load_n(&ep->n_paths, __ATOMIC_ACQUIRE);
+    int n_paths = n_paths_of(ep);
     uint64_t now = pw_now_ns();
     unsigned lanes = 0;
 
@@ -425,7 +437,8 @@ static unsigned lanes_find(struct pw_endpoint *ep, const struct pw_path *first,
         struct pw_nic_key room;
         bool reaches = p == first;
 
-        if (!lane_open(p) || p->nic->info.flags & PW_NIC_PROMPT)
+        if (!lane_open(p) || p->nic->info.flags & PW_NIC_PROMPT ||
+            (p != first && pw_path_doubted(p)))
             continue;
         if (!reaches && pw_path_enter(p)) {
             reaches = p->nic->ops->reach(p->peer, remote, len,
@@ -490,7 +503,7 @@ int pw_stripe(struct pw_endpoint *ep, struct pw_path *first, enum pw_op_kind kin
     unsigned lanes;
     int n;
 
-    if (!key || first->nic->info.flags & PW_NIC_PROMPT || ep->n_paths < 2)
+    if (!key || first->nic->info.flags & PW_NIC_PROMPT || n_paths_of(ep) < 2)
         return -EOPNOTSUPP;
     lanes = lanes_find(ep, first, remote, len, key, rates, &n, &alone);
     if (!pw_share_pays(rates, n, alone, len, e->config.want))

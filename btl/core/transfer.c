@@ -41,7 +41,8 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     const struct pw_nic_ops *ops = path->nic->ops;
     struct pw_nic_key room;
     const struct pw_nic_key *k = pw_path_key(path, key, &room);
-    struct pw_path *timed = ep->n_paths > 1 && len >= PW_PIECE_LEAST &&
+    bool several = __atomic_load_n(&ep->n_paths, __ATOMIC_RELAXED) > 1;
+    struct pw_path *timed = several && len >= PW_PIECE_LEAST &&
                             !(path->nic->info.flags & PW_NIC_PROMPT) ? path : NULL;
     struct pw_op *op = NULL;
     uint64_t id;

@@ -90,6 +90,8 @@ static int sockets_open(struct tcp_nic *nic)
     nic->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (nic->frames_epoll < 0 || nic->bulk_epoll < 0 || nic->bell < 0 || nic->wake < 0)
         return -errno;
+    /* Where that is forbidden silence tells. */
+    nic->iface_fd = pw_iface_watch();
     err = tcp_listen(nic, &nic->listen_fd, &nic->address.port);
     if (!err)
         err = tcp_watch(nic->bulk_epoll, nic->listen_fd, EPOLLIN, NULL);
@@ -113,6 +115,7 @@ static void tcp_close(struct pw_nic *nic)
     tcp_fd_close(&n->bulk_epoll);
     tcp_fd_close(&n->bell);
     tcp_fd_close(&n->wake);
+    tcp_fd_close(&n->iface_fd);
     pthread_mutex_destroy(&n->lock);
     pthread_mutex_destroy(&n->news);
     free(n->scratch);
@@ -135,6 +138,7 @@ static int tcp_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->timeout_ns = (config->peer_timeout_ms ? config->peer_timeout_ms : TIMEOUT_MS) *
                       (uint64_t)1000000;
     nic->listen_fd = nic->frames_epoll = nic->bulk_epoll = nic->bell = nic->wake = -1;
+    nic->iface_fd = -1;
     nic->done_end = &nic->done;
     pthread_mutex_init(&nic->lock, NULL);
     pthread_mutex_init(&nic->news, NULL);

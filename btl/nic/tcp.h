@@ -10,6 +10,7 @@
  *     tcp_bulk.c     puts and gets that we ask for
  *     tcp_serve.c    puts and gets of peers
  *     tcp_thread.c   what goes on while the program computes; who is silent
+ *     tcp_watch.c    interfaces that go down, peers that acknowledge nothing
  *     tcp_wire.h     what is said
  *
  * A peer is what connect() made. A link is a connection for frames whose both ends have
@@ -154,6 +155,7 @@ struct tcp_link {
     bool leaving, shut;
     uint64_t cut_ns;            /* a connection for puts and gets broke then */
     uint64_t fenced_ns;         /* a frame waits since then for puts; or 0 */
+    uint64_t unheard_ns[3];     /* of fd, asker, server: since then nothing is acknowledged */
 
     uint32_t landed;            /* atomic: puts of the peer */
     int lost;                   /* atomic: errno that ended it, or 0 */
@@ -171,6 +173,7 @@ struct tcp_peer {
     struct tcp_shake *call;     /* nic->lock */
     bool tell_up;               /* nic->lock */
     int gone;                   /* nic->lock: down is to be told: 1 - cause; or 0 */
+    bool doubted, doubt_told;   /* nic->lock */
     char why[PW_NIC_WHY_MAX];
 
     pthread_mutex_t lock;
@@ -249,6 +252,9 @@ struct tcp_nic {
     int bell;                   /* eventfd: ends the thread's sleep */
     int wake;                   /* eventfd: ends wait() */
     bool over;                  /* atomic */
+    int iface_fd;               /* tells of interfaces, or -1; of the thread */
+    bool iface_down;            /* of the thread */
+    bool restored;              /* nic->lock: is to be told */
     bool waits;                 /* atomic: somebody is in wait() */
     uint32_t polls;             /* atomic: calls of progress */
 };
@@ -294,6 +300,13 @@ void tcp_links_step(struct tcp_nic *nic);
 /* Somebody is at the door. Under nic->lock. */
 void tcp_accept(struct tcp_nic *nic);
 
+/* The peer of that link is doubted now, or is not. Under nic->lock. */
+void tcp_doubt(struct tcp_link *l, bool doubted);
+
+/* What calls are under way were made before the interface came back: they end, and who made
+ * them is told to try again. Under nic->lock. */
+void tcp_calls_anew(struct tcp_nic *nic);
+
 /* Its connection is broken, or nobody is heard of: whoever reads it finds its end, behind
  * what had come. Any thread that holds one of its locks. */
 void tcp_link_lose(struct tcp_link *l, int err);
@@ -324,6 +337,10 @@ int tcp_flush(struct tcp_link *l);
 
 /* A record without bytes, where no rest is in its way. */
 int tcp_say(struct tcp_link *l, enum tcp_kind kind);
+
+/* What is still the caller's is copied, and the frame is done. 0, or -ENOMEM: it may be half
+ * of it. Under the lock of sending. */
+int tcp_keep_rest(struct tcp_link *l);
 
 /* Behind all that was accepted. What is still the caller's is copied. */
 void tcp_say_bye(struct tcp_link *l);
@@ -366,6 +383,11 @@ int tcp_serve_step(struct tcp_link *l);         /* as tcp_ask_step */
 enum { TCP_ASK = 1, TCP_SERVE = 2, TCP_BOTH = TCP_ASK | TCP_SERVE };
 
 int tcp_bulk_step(struct tcp_link *l, unsigned which);
+
+/* ---- tcp_watch.c ---- */
+
+void tcp_iface_look(struct tcp_nic *nic);       /* iface_fd is readable; no lock held */
+void tcp_doubts_look(struct tcp_nic *nic);      /* now and then; under nic->lock */
 
 /* ---- tcp_thread.c ---- */
 

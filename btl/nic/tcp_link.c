@@ -188,6 +188,21 @@ void tcp_link_lose(struct tcp_link *l, int err)
         (void)shutdown(l->fd, SHUT_RDWR);
 }
 
+void tcp_doubt(struct tcp_link *l, bool doubted)
+{
+    struct tcp_peer *p = l->peer;
+
+    if (p->doubted == doubted)
+        return;
+    p->doubted = doubted;
+    /* Its owner may want to send it another way. */
+    pthread_mutex_lock(&p->lock);
+    if (doubted && tcp_keep_rest(l))
+        tcp_link_lose(l, ENOMEM);
+    pthread_mutex_unlock(&p->lock);
+    chore(l->nic);
+}
+
 /* Link and peer have found each other: progress tells it. */
 static void link_join(struct tcp_link *l, struct tcp_peer *p)
 {
@@ -245,6 +260,15 @@ static void call_failed(struct tcp_nic *nic, struct tcp_shake *s, int err)
         tcp_why(nic, &p->address, p->why, "%s", strerror(-err));
     }
     p->gone = -err + 1;
+    chore(nic);
+}
+
+void tcp_calls_anew(struct tcp_nic *nic)
+{
+    for (struct tcp_shake *s = nic->shakes; s; s = s->next)
+        if (s->state == SHAKE_CALLING && s->peer && !s->peer->here)
+            call_failed(nic, s, -ENETDOWN);
+    nic->restored = true;
     chore(nic);
 }
 
@@ -715,10 +739,37 @@ static bool up_take(struct tcp_nic *nic, struct tcp_peer *p)
     return true;
 }
 
+/* Doubts that have come or gone. Under nic->lock, which is not held in the upcall. */
+static int tell_doubts(struct tcp_nic *nic)
+{
+    const struct pw_nic_config *c = &nic->config;
+    struct tcp_peer *p = nic->peers;
+    int made = 0;
+
+    while (p) {
+        bool now = p->doubted;
+
+        if (p->doubt_told == now || p->state != TCP_UP) {
+            p = p->next;
+            continue;
+        }
+        p->doubt_told = now;
+        if (!c->up->doubt)
+            continue;
+        pthread_mutex_unlock(&nic->lock);
+        c->up->doubt(c->ctx, p->cookie, now);
+        made++;
+        pthread_mutex_lock(&nic->lock);
+        p = nic->peers;
+    }
+    return made;
+}
+
 static int tell_peers(struct tcp_nic *nic)
 {
     const struct pw_nic_config *c = &nic->config;
     struct tcp_peer *p;
+    bool restored;
     int made = 0;
 
     pthread_mutex_lock(&nic->lock);
@@ -748,7 +799,12 @@ static int tell_peers(struct tcp_nic *nic)
         made += up || gone;
         pthread_mutex_lock(&nic->lock);
     }
+    made += tell_doubts(nic);
+    restored = nic->restored;
+    nic->restored = false;
     pthread_mutex_unlock(&nic->lock);
+    if (restored && c->up->restored)
+        c->up->restored(c->ctx, &nic->nic);
     return made;
 }
 

@@ -134,6 +134,8 @@ static int ended(struct tcp_link *l, int err)
     else if (lost == ETIMEDOUT)
         tcp_why(l->nic, &l->remote, why, "nothing was heard for %.1f s",
                 (double)l->nic->timeout_ns * 1e-9);
+    else if (lost == ENETDOWN)
+        tcp_why(l->nic, &l->remote, why, "the link went down");
     else
         tcp_why(l->nic, &l->remote, why, "%s", strerror(-err));
     return tcp_link_down(l, err, why);

@@ -141,6 +141,24 @@ int tcp_say(struct tcp_link *l, enum tcp_kind kind)
                                     : 0;
 }
 
+int tcp_keep_rest(struct tcp_link *l)
+{
+    struct tcp_rest *r = &l->rest;
+
+    if (!r->n_left)
+        return 0;
+    if (r->len && r->at) {
+        memmove(r->copy, r->copy + r->at, r->len);
+        r->at = 0;
+    }
+    for (int i = 0; i < r->n_left; i++)
+        if (rest_copy(l, r->left[i].iov_base, r->left[i].iov_len))
+            return -ENOMEM;
+    r->n_left = 0;
+    tcp_done(l->nic, &l->peer->frame, 0);
+    return 0;
+}
+
 void tcp_say_bye(struct tcp_link *l)
 {
     struct tcp_head head = tcp_head_make(TCP_BYE, 0, 0, 0);

@@ -21,7 +21,7 @@
 
 #include "tcp.h"
 
-enum { EVENTS = 32, TICK_MS_LEAST = 10, TICK_MS_MOST = 1000, TICKS = 8 };
+enum { EVENTS = 32, TICK_MS_LEAST = 10, TICK_MS_MOST = 1000, TICKS = 8, DOUBT_LOOKS = 4 };
 
 void tcp_ring(struct tcp_nic *nic)
 {
@@ -111,6 +111,7 @@ struct watch {
     struct tcp_nic *nic;
     uint32_t polls;             /* when we looked last */
     uint64_t tick_ns, next_ns;
+    uint64_t doubts_ns;         /* when acknowledgements are looked at; 0: never */
     uint64_t awake_ns;          /* since then this thread was never late */
 };
 
@@ -145,20 +146,38 @@ static bool away(struct watch *w)
     return same && !__atomic_load_n(&w->nic->waits, __ATOMIC_RELAXED);
 }
 
-/* Sleep, until something comes if we are to serve, at most until the next tick. */
+static void doubts_due(struct watch *w)
+{
+    struct tcp_nic *nic = w->nic;
+
+    if (!w->doubts_ns || pw_now_ns() < w->doubts_ns)
+        return;
+    pthread_mutex_lock(&nic->lock);
+    tcp_doubts_look(nic);
+    pthread_mutex_unlock(&nic->lock);
+    w->doubts_ns = pw_now_ns() + nic->config.doubt_ms * (uint64_t)1000000 / DOUBT_LOOKS;
+}
+
+/* Sleep, until something comes if we are to serve, at most until something is due. */
 static void doze(struct watch *w, bool serving)
 {
     struct tcp_nic *nic = w->nic;
-    struct pollfd fds[2] = { { .fd = nic->bell, .events = POLLIN },
+    struct pollfd fds[3] = { { .fd = nic->bell, .events = POLLIN },
+                             { .fd = nic->iface_fd, .events = POLLIN },
                              { .fd = nic->bulk_epoll, .events = POLLIN } };
-    uint64_t now = pw_now_ns();
-    int ms = w->next_ns > now ? (int)((w->next_ns - now) / 1000000) + 1 : 0;
+    uint64_t now = pw_now_ns(), due = w->next_ns;
+    int ms;
+
+    if (w->doubts_ns && w->doubts_ns < due)
+        due = w->doubts_ns;
+    ms = due > now ? (int)((due - now) / 1000000) + 1 : 0;
 
     if (!serving && ms > TCP_AWAY_MS)
         ms = TCP_AWAY_MS;
     if (serving && __atomic_load_n(&nic->blocked, __ATOMIC_RELAXED) && ms > 1)
         ms = 1;
-    (void)!poll(fds, serving ? 2 : 1, ms);
+    if (poll(fds, serving ? 3 : 2, ms) > 0 && fds[1].revents)
+        tcp_iface_look(nic);
 }
 
 static void serve(struct tcp_nic *nic)
@@ -182,12 +201,14 @@ static void *thread_main(void *arg)
         w.tick_ns = TICK_MS_LEAST * (uint64_t)1000000;
     w.awake_ns = pw_now_ns();
     w.next_ns = w.awake_ns + w.tick_ns;
+    w.doubts_ns = w.nic->config.doubt_ms ? w.awake_ns : 0;
     while (!over(w.nic)) {
         doze(&w, serving);
         serving = away(&w);
         if (serving)
             serve(w.nic);
         tick_due(&w);
+        doubts_due(&w);
     }
     return NULL;
 }

@@ -173,6 +173,15 @@ struct pw_nic_upcalls {
      * connect(). */
     void (*up)(void *ctx, void *peer);
 
+    /* The peer does not acknowledge what it was sent, for doubt_ms; or it does again. It may
+     * be busy or out of reach: what was accepted stays accepted, but somebody who has another
+     * way goes that first. Only between up and down. NULL: nobody wants to know. */
+    void (*doubt)(void *ctx, void *peer, bool doubted);
+
+    /* The link of this NIC is back: connect() may succeed from now on, for peers whose down
+     * has come. NULL: nobody wants to know. */
+    void (*restored)(void *ctx, struct pw_nic *nic);
+
     /* For PW_NIC_REGIONS: may that peer do `access` (enum pw_access) to
      * [addr, addr + len) of the region of that number? 0: yes, and it stays until
      * give_back, which comes soon: the NIC does not wait for anything meanwhile. Only
@@ -197,6 +206,7 @@ struct pw_nic_config {
     const struct pw_nic_device *device; /* one of devices(); NULL where there is none */
     unsigned peer_timeout_ms;       /* a peer of which nothing is heard for so long is
                                      * down; 0: a NIC that is no network needs none */
+    unsigned doubt_ms;              /* see the doubt upcall; 0: never. Some NICs never do */
     bool distrust;                  /* peers may change at any moment what they
                                      * share with us: what upcalls get is a copy
                                      * of our own, made before anybody looks */

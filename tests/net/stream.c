@@ -173,7 +173,7 @@ static void settle(void)
 
 /* What pinwheel counts; other transports do not. They count from the first look on. */
 static const char *const told[] = { "reconnects", "strangers", "striped", "striped_again",
-                                    "rail0_bytes", "rail1_bytes" };
+                                    "rail0_bytes", "rail1_bytes", "doubted" };
 enum { TOLD = sizeof told / sizeof *told };
 
 static void look(unsigned long long now[TOLD])
@@ -197,6 +197,7 @@ static void tell(double took, double longest)
     printf("rounds %llu, MB %.1f, seconds %.2f, longest round %.2f\n",
            (unsigned long long)rounds, (double)bytes / 1e6, took, longest);
     printf("reconnects %llu, strangers %llu\n", most[0], most[1]);
+    printf("doubted %llu\n", most[6]);
     printf("striped %llu, again %llu, by rails %llu %llu\n", most[2], most[3], most[4],
            most[5]);
 }

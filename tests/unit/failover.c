@@ -342,6 +342,158 @@ Test(failover, and_what_a_nic_had_not_sent_yet)
     flap(&(struct fake_nic_faults){ .delay = 2 }, true);
 }
 
+/* ---- doubts ---- */
+
+/* As a NIC says it, in progress. */
+static void doubt(struct pair_side *side, int rail, bool doubted)
+{
+    pw_engine_nic_upcalls.doubt(side->e, &side->ep->paths[rail], doubted);
+}
+
+static uint64_t times_doubted(const struct pair_side *side)
+{
+    struct pw_stats s;
+
+    pw_engine_stats(side->e, &s);
+    return s.doubted;
+}
+
+Test(failover, a_doubted_path_is_left_at_once_and_taken_again)
+{
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    send_both(&p, 0, 100);
+    doubt(&p.a, 0, true);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[1]));
+    cr_expect(pw_path_is_up(&p.a.ep->paths[0]));
+    send_both(&p, 100, 300);
+    doubt(&p.a, 0, false);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[0]));
+    send_both(&p, 300, 400);
+    expect_all(&p, 400);
+    cr_expect(eq(uint, p.a.news, 0), "nobody need be told");
+    cr_expect(eq(u64, times_doubted(&p.a), 1));
+    cr_expect(eq(u64, times_doubted(&p.b), 0));
+    pair_close(&p);
+}
+
+/* What the other path brings meanwhile is taken; what the doubted one had comes late. */
+Test(failover, what_a_doubted_path_had_comes_once)
+{
+    struct fake_nic_faults slow = { .delay = 100 }, none = { 0 };
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    fake_nic_set_faults(pair_nic(&p.a, 0), &slow);
+    send_both(&p, 0, 50);
+    doubt(&p.a, 0, true);
+    cr_expect(pair_until(&p, &p.b.received, 50));
+    cr_expect(gt(uint, fake_nic_in_flight(pair_peer(&p.a, 0)), 0));
+    fake_nic_set_faults(pair_nic(&p.a, 0), &none);
+    pair_turns(&p, 200);
+    expect_all(&p, 50);
+    pair_close(&p);
+}
+
+Test(failover, where_all_paths_are_doubted_the_one_in_use_stays)
+{
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    doubt(&p.a, 1, true);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[0]));
+    doubt(&p.a, 0, true);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[0]));
+    doubt(&p.a, 1, false);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[1]));
+    doubt(&p.a, 1, true);
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[1]));
+    send_both(&p, 0, 100);
+    expect_all(&p, 100);
+    pair_close(&p);
+}
+
+Test(failover, a_path_that_was_doubted_and_lost_is_trusted_when_it_returns)
+{
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    doubt(&p.a, 0, true);
+    cut(&p, 0);
+    pair_turns(&p, 5);
+    doubt(&p.a, 0, false);      /* of no importance: it is down */
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[1]));
+    mend(&p, 0);
+    cr_expect(until_path(&p, 0));
+    cr_expect(not(pw_path_doubted(&p.a.ep->paths[0])));
+    pair_close(&p);
+}
+
+Test(failover, a_doubted_path_gets_no_gets_where_there_is_another)
+{
+    uint64_t memory = 5, local = 0;
+    struct pair_outcome done = { 0 };
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ, false, &key), 0));
+    doubt(&p.a, 0, true);
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &local, (uintptr_t)&memory, 8, &key, pair_done,
+                                      &done), 0));
+    cr_expect(eq(u64, local, 5));
+    cr_expect(eq(uint, fake_nic_calls(pair_nic(&p.a, 0), FAKE_GET), 0));
+    cr_expect(eq(uint, fake_nic_calls(pair_nic(&p.a, 1), FAKE_GET), 1));
+    doubt(&p.a, 1, true);
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &local, (uintptr_t)&memory, 8, &key, pair_done,
+                                      &done), 0), "any is better than none");
+    pw_engine_deregister(p.b.e, &key);
+    pair_close(&p);
+}
+
+Test(failover, nics_are_asked_to_doubt_where_there_are_several_devices)
+{
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_expect(eq(uint, p.a.e->doubt_ms, 200));
+    pair_close(&p);
+    rails_open(&p, 1, 3000);
+    cr_expect(eq(uint, p.a.e->doubt_ms, 0));
+    pair_close(&p);
+}
+
+/* ---- links that say that they are back ---- */
+
+Test(failover, a_link_that_is_back_is_tried_at_once)
+{
+    struct pw_path *path;
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    path = &p.a.ep->paths[0];
+    cut(&p, 0);
+    while (path->state != PW_PATH_DOWN)
+        pair_turns(&p, 1);
+    path->retry_ns = UINT64_MAX;    /* a second from now, and the test need not wait */
+    path->retry_ms = 1000;
+    pw_engine_nic_upcalls.restored(p.a.e, pair_nic(&p.a, 1));
+    cr_expect(eq(u64, path->retry_ns, UINT64_MAX), "another one's");
+    pw_engine_nic_upcalls.restored(p.a.e, pair_nic(&p.a, 0));
+    cr_expect(eq(u64, path->retry_ns, 0));
+    cr_expect(eq(uint, path->retry_ms, 0), "and soon again");
+    mend(&p, 0);
+    cr_expect(until_path(&p, 0));
+    pair_close(&p);
+}
+
 /* ---- what it costs ---- */
 
 Test(failover, nothing_is_sent_twice_on_a_path_that_stands)

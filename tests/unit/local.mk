@@ -96,6 +96,9 @@ tests_unit_tcp_SOURCES = tests/unit/tcp.c tests/unit/tcp_rig.h
 tests_unit_tcp_LDADD = $(unit_libs)
 tests_unit_tcp_fuzz_SOURCES = tests/unit/tcp_fuzz.c tests/unit/tcp_rig.h tests/unit/draw.h
 tests_unit_tcp_fuzz_LDADD = $(unit_libs)
+unit_tests += tests/unit/tcp_watch
+tests_unit_tcp_watch_SOURCES = tests/unit/tcp_watch.c tests/unit/tcp_rig.h
+tests_unit_tcp_watch_LDADD = $(unit_libs)
 
 # Memory that peers attach.
 unit_tests += tests/unit/attach

@@ -281,6 +281,55 @@ Test(stripe, closing_while_pieces_are_under_way)
     rig_close(&g);
 }
 
+/* ---- doubts ---- */
+
+static void doubt(struct rig *g, int rail, bool doubted)
+{
+    pw_engine_nic_upcalls.doubt(g->p.a.e, &g->p.a.ep->paths[rail], doubted);
+}
+
+Test(stripe, a_doubted_rail_keeps_what_it_has_and_gets_no_more)
+{
+    unsigned before;
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    cr_assert(eq(int, get(&g), PW_NIC_PENDING));
+    doubt(&g, 1, true);
+    before = calls(&g, 1, FAKE_GET);
+    cr_expect(gt(uint, before, 0));
+    expect_done(&g, 0);
+    cr_expect(eq(uint, calls(&g, 1, FAKE_GET), before));
+    cr_expect(eq(u64, stats(&g).striped_again, 0));
+    rig_close(&g);
+}
+
+Test(stripe, with_a_doubted_rail_it_goes_by_the_other_alone)
+{
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    doubt(&g, 0, true);
+    cr_assert(eq(int, get(&g), PW_NIC_PENDING));
+    expect_done(&g, 0);
+    cr_expect(eq(uint, calls(&g, 0, FAKE_GET), 0));
+    cr_expect(eq(u64, stats(&g).striped, 0));
+    rig_close(&g);
+}
+
+Test(stripe, where_all_rails_are_doubted_they_go_on)
+{
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    cr_assert(eq(int, get(&g), PW_NIC_PENDING));
+    doubt(&g, 0, true);
+    doubt(&g, 1, true);
+    expect_done(&g, 0);
+    cr_expect(eq(u64, stats(&g).stream_bytes, 0), "not by frames");
+    rig_close(&g);
+}
+
 /* ---- what a NIC may say to a piece ---- */
 
 Test(stripe, no_room_now_is_room_later)

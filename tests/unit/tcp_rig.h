@@ -25,7 +25,7 @@ struct end {
     struct pw_nic *nic;
     struct pw_nic_peer *peer;
     struct tcp_address address;
-    unsigned ups, downs, frames, callers, completes;
+    unsigned ups, downs, frames, callers, completes, doubts, trusts, restored;
     int cause, status;
     size_t bytes;                       /* of the last frame */
     char why[PW_NIC_WHY_MAX];
@@ -102,22 +102,46 @@ static inline void end_give_back(void *ctx, uint64_t region)
     __atomic_fetch_sub(&((struct end *)ctx)->lent, 1, __ATOMIC_RELAXED);
 }
 
+static inline void end_doubt(void *ctx, void *peer, bool doubted)
+{
+    struct end *e = ctx;
+
+    (void)peer;
+    e->doubts += doubted;
+    e->trusts += !doubted;
+}
+
+static inline void end_restored(void *ctx, struct pw_nic *nic)
+{
+    (void)nic;
+    ((struct end *)ctx)->restored++;
+}
+
 static const struct pw_nic_upcalls end_upcalls = {
     .recv = end_recv, .complete = end_complete, .down = end_down, .caller = end_caller,
     .up = end_up, .borrow = end_borrow, .give_back = end_give_back,
+    .doubt = end_doubt, .restored = end_restored,
 };
+
+static inline struct end *end_open_on(const struct pw_nic_device *device, unsigned timeout_ms,
+                                      size_t queue)
+{
+    struct end *e = calloc(1, sizeof(*e));
+    struct pw_nic_config c = { .up = &end_upcalls, .ctx = e, .job = 7, .device = device,
+                               .peer_timeout_ms = timeout_ms, .queue_bytes = queue,
+                               .doubt_ms = 200 };
+
+    cr_assert(eq(int, pw_nic_tcp.open(&c, &e->nic), 0));
+    cr_assert(eq(sz, pw_nic_tcp.address(e->nic, &e->address), sizeof(e->address)));
+    return e;
+}
 
 /* timeout_ms: of silence; queue: 0, or bytes of the sockets. */
 static inline struct end *end_open(unsigned timeout_ms, size_t queue)
 {
     struct pw_nic_device lo = { .name = "lo", .address = "127.0.0.1/8" };
-    struct end *e = calloc(1, sizeof(*e));
-    struct pw_nic_config c = { .up = &end_upcalls, .ctx = e, .job = 7, .device = &lo,
-                               .peer_timeout_ms = timeout_ms, .queue_bytes = queue };
 
-    cr_assert(eq(int, pw_nic_tcp.open(&c, &e->nic), 0));
-    cr_assert(eq(sz, pw_nic_tcp.address(e->nic, &e->address), sizeof(e->address)));
-    return e;
+    return end_open_on(&lo, timeout_ms, queue);
 }
 
 static inline void end_close(struct end *e)
