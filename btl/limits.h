@@ -11,6 +11,7 @@
 
 #define PW_EAGER_LIMIT 16384        /* headers included */
 #define PW_RGET_MIN 65537
+#define PW_RGET_MIN_FAR 16384       /* of ranks on other hosts: all that is not eager */
 
 /* With more ranks on the host than cores, where every answer waits for a core. */
 #define PW_EAGER_LIMIT_CROWDED 16448

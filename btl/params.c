@@ -57,7 +57,8 @@ static struct number numbers[] = {
     { "rget_min", "0", &pw_params.rget_min, 1, SIZE_MAX, true, false,
       "Messages of at least this many bytes in memory outside the pool are fetched by the "
       "receiver in one transfer instead of sent in fragments. 0: " PW_TEXT(PW_RGET_MIN)
-      ", or " PW_TEXT(PW_RGET_MIN_CROWDED) " with more ranks on the host than cores" },
+      ", or " PW_TEXT(PW_RGET_MIN_CROWDED) " with more ranks on the host than cores; "
+      PW_TEXT(PW_RGET_MIN_FAR) " to ranks on other hosts" },
     { "chunk", "0", &pw_params.chunk, 1024, (size_t)1 << 20, true, false,
       "Bytes of one piece of such a transfer when it goes through the queue. 0: what "
       "pwbench calibrate found best on this host, else 16384; up to 65536 for long "

@@ -50,17 +50,20 @@ void pw_rdma_fini(void)
 
 /* NULL makes the PML send in fragments: right for a message in ordinary memory
  * that is too short to pay for a request and an answer. */
-static size_t rget_min(const struct pw_module *m)
+static size_t rget_min(const struct pw_module *m, const struct mca_btl_base_endpoint_t *to)
 {
     if (pw_params.rget_min)
         return pw_params.rget_min;
+    if (to && !to->near)
+        return PW_RGET_MIN_FAR;
     return pw_engine_crowded(m->engine) ? PW_RGET_MIN_CROWDED : PW_RGET_MIN;
 }
 
-static bool fragments_are_better(struct pw_module *m, const void *base, size_t size,
-                                 uint32_t flags)
+static bool fragments_are_better(struct pw_module *m,
+                                 const struct mca_btl_base_endpoint_t *to,
+                                 const void *base, size_t size, uint32_t flags)
 {
-    return flags == MCA_BTL_REG_FLAG_REMOTE_READ && size < rget_min(m) &&
+    return flags == MCA_BTL_REG_FLAG_REMOTE_READ && size < rget_min(m, to) &&
            !pw_pool_contains(m->pool, base, size);
 }
 
@@ -103,8 +106,7 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
     struct pw_handle *h;
     int err;
 
-    (void)endpoint;
-    if (fragments_are_better(m, base, size, flags))
+    if (fragments_are_better(m, endpoint, base, size, flags))
         return NULL;
     h = (struct pw_handle *)opal_free_list_get(&m->handles);
     if (!h)
