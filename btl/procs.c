@@ -45,6 +45,7 @@ int pw_procs_publish(void)
     know_all();
     if (len < 0)
         return pw_opal_error(len);
+    pw_tell(5, "%d bytes of address for other ranks", len);
     OPAL_MODEX_SEND(rc, OPAL_PMIX_GLOBAL, &mca_btl_pinwheel_component.btl_version, address,
                     (size_t)len);
     return rc;
