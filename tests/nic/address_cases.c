@@ -221,12 +221,13 @@ static void other_job_is_refused(const struct subject *s)
 }
 
 const struct nic_case address_cases[] = {
-    { "an address stays the same and is one's own", address_stays, 10 },
-    { "an address cut short is -EINVAL", truncated_is_refused, 10 },
-    { "foreign bytes are -EINVAL", foreign_bytes_are_refused, 10 },
-    { "a changed byte is refused or harmless", changed_byte_is_refused_or_harmless, 10 },
-    { "a closed NIC's address is -ECONNREFUSED", closed_nic_is_refused, 10 },
+    { "an address stays the same and is one's own", address_stays, 10, false },
+    { "an address cut short is -EINVAL", truncated_is_refused, 10, false },
+    { "foreign bytes are -EINVAL", foreign_bytes_are_refused, 10, false },
+    { "a changed byte is refused or harmless",
+      changed_byte_is_refused_or_harmless, 10, false },
+    { "a closed NIC's address is -ECONNREFUSED", closed_nic_is_refused, 10, false },
     { "a killed process's address is -ECONNREFUSED", killed_nic_is_refused, 10, true },
-    { "frames of another job do not come in", other_job_is_refused, 10 },
+    { "frames of another job do not come in", other_job_is_refused, 10, false },
     { 0 }
 };

@@ -191,10 +191,11 @@ static void owner_that_computes_is_served_from(const struct subject *s)
 }
 
 const struct nic_case answer_cases[] = {
-    { "nothing is accepted before the peer has answered", not_before_up, 10 },
-    { "a peer answers whom it has not connected to", answered_without_being_wanted, 10 },
-    { "a link is made anew after it was down", anew_after_down, 20 },
-    { "a refused region is told, and untouched", refusal_is_told, 10 },
+    { "nothing is accepted before the peer has answered", not_before_up, 10, false },
+    { "a peer answers whom it has not connected to",
+      answered_without_being_wanted, 10, false },
+    { "a link is made anew after it was down", anew_after_down, 20, false },
+    { "a refused region is told, and untouched", refusal_is_told, 10, false },
     { "an owner that computes is read and written",
       owner_that_computes_is_served_from, 20, true },
     { 0 }

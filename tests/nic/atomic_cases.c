@@ -405,13 +405,13 @@ static void lock_by_compare_and_swap(const struct subject *s)
 }
 
 const struct nic_case atomic_cases[] = {
-    { "every atomic of every type does what it says", every_op_and_type, 20 },
-    { "atomics use all 64 bits", wide_values, 10 },
-    { "an atomic's result may be NULL", result_may_be_null, 10 },
-    { "an unaligned atomic is -EINVAL", unaligned_is_refused, 10 },
+    { "every atomic of every type does what it says", every_op_and_type, 20, false },
+    { "atomics use all 64 bits", wide_values, 10, false },
+    { "an atomic's result may be NULL", result_may_be_null, 10, false },
+    { "an unaligned atomic is -EINVAL", unaligned_is_refused, 10, false },
     { "an atomic on a bad address is -EFAULT or -EOPNOTSUPP",
-      atomic_on_bad_address_is_refused, 10 },
-    { "without atomics they are -EOPNOTSUPP", without_atomics_they_are_refused, 10 },
+      atomic_on_bad_address_is_refused, 10, false },
+    { "without atomics they are -EOPNOTSUPP", without_atomics_they_are_refused, 10, false },
     { "fetch-adds of two processes and this one add up", sum_of_fetch_adds, 20, true },
     { "a lock made of compare-and-swap locks", lock_by_compare_and_swap, 20, true },
     { 0 }

@@ -226,12 +226,12 @@ static void caller_ends_a_wait(const struct subject *s)
 }
 
 const struct nic_case caller_cases[] = {
-    { "a caller can be connected to from its upcall", caller_is_connected, 10 },
-    { "a caller is told of until it is connected to", caller_is_told_of_again, 10 },
-    { "who is connected is no caller", connected_ones_are_no_callers, 10 },
-    { "both call at once", both_call_at_once, 10 },
-    { "a caller that has left is heard to the end", caller_leaves, 10 },
+    { "a caller can be connected to from its upcall", caller_is_connected, 10, false },
+    { "a caller is told of until it is connected to", caller_is_told_of_again, 10, false },
+    { "who is connected is no caller", connected_ones_are_no_callers, 10, false },
+    { "both call at once", both_call_at_once, 10, false },
+    { "a caller that has left is heard to the end", caller_leaves, 10, false },
     { "a caller that was killed is heard to the end", caller_is_killed, 20, true },
-    { "a caller ends a wait soon", caller_ends_a_wait, 20 },
+    { "a caller ends a wait soon", caller_ends_a_wait, 20, false },
     { 0 }
 };

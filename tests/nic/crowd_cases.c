@@ -338,11 +338,11 @@ static void threads_pin_and_unpin(const struct subject *s)
 }
 
 const struct nic_case crowd_cases[] = {
-    { "nine NICs, all to all", all_to_all, 20 },
-    { "one of nine leaves, the others go on", one_of_many_leaves, 10 },
-    { "upcalls may send", upcalls_may_send, 20 },
-    { "upcalls may connect", upcalls_may_connect, 10 },
-    { "four threads share a NIC while another progresses", threads_share_a_nic, 20 },
-    { "threads pin and unpin", threads_pin_and_unpin, 20 },
+    { "nine NICs, all to all", all_to_all, 20, false },
+    { "one of nine leaves, the others go on", one_of_many_leaves, 10, false },
+    { "upcalls may send", upcalls_may_send, 20, false },
+    { "upcalls may connect", upcalls_may_connect, 10, false },
+    { "four threads share a NIC while another progresses", threads_share_a_nic, 20, false },
+    { "threads pin and unpin", threads_pin_and_unpin, 20, false },
     { 0 }
 };

@@ -303,17 +303,17 @@ static void frames_before_the_peer_connects(const struct subject *s)
 }
 
 const struct nic_case frame_cases[] = {
-    { "frames of every size, in one to three pieces", every_size_in_pieces, 20 },
-    { "no pieces make an empty frame", no_pieces_is_an_empty_frame, 10 },
-    { "a frame too large is -EMSGSIZE", too_large_is_refused, 10 },
-    { "inline frames of every size", every_inline_size, 10 },
-    { "imm keeps all its bits", all_bits_of_imm, 10 },
-    { "send and send_inline mixed keep their order", order_of_mixed_sends, 20 },
-    { "order holds for frames of any size", order_with_any_size, 20 },
-    { "order holds through a small queue", order_through_a_small_queue, 20 },
+    { "frames of every size, in one to three pieces", every_size_in_pieces, 20, false },
+    { "no pieces make an empty frame", no_pieces_is_an_empty_frame, 10, false },
+    { "a frame too large is -EMSGSIZE", too_large_is_refused, 10, false },
+    { "inline frames of every size", every_inline_size, 10, false },
+    { "imm keeps all its bits", all_bits_of_imm, 10, false },
+    { "send and send_inline mixed keep their order", order_of_mixed_sends, 20, false },
+    { "order holds for frames of any size", order_with_any_size, 20, false },
+    { "order holds through a small queue", order_through_a_small_queue, 20, false },
     { "order holds both ways between processes",
       order_both_ways_between_processes, 20, true },
     { "frames sent before the peer connects arrive",
-      frames_before_the_peer_connects, 10 },
+      frames_before_the_peer_connects, 10, false },
     { 0 }
 };

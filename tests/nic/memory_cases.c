@@ -391,14 +391,15 @@ static void frame_after_put_finds_other_data(const struct subject *s)
 }
 
 const struct nic_case memory_cases[] = {
-    { "put and get over pool memory", put_get_pool_memory, 20 },
-    { "put and get over other memory, or -EOPNOTSUPP", put_get_other_memory, 20 },
+    { "put and get over pool memory", put_get_pool_memory, 20, false },
+    { "put and get over other memory, or -EOPNOTSUPP", put_get_other_memory, 20, false },
     { "no kernel copies where they are not wanted",
-      without_kernel_copy_no_kernel_reach, 10 },
-    { "without put nothing is in reach", without_put_nothing_is_in_reach, 10 },
-    { "bad addresses are -EFAULT or -EOPNOTSUPP", bad_addresses_are_refused, 10 },
-    { "pinning a hole is -EFAULT or harmless", pin_of_a_hole_is_efault_or_harmless, 10 },
-    { "many ranges pinned at once", many_ranges_pinned, 10 },
+      without_kernel_copy_no_kernel_reach, 10, false },
+    { "without put nothing is in reach", without_put_nothing_is_in_reach, 10, false },
+    { "bad addresses are -EFAULT or -EOPNOTSUPP", bad_addresses_are_refused, 10, false },
+    { "pinning a hole is -EFAULT or harmless",
+      pin_of_a_hole_is_efault_or_harmless, 10, false },
+    { "many ranges pinned at once", many_ranges_pinned, 10, false },
     { "a frame after a put finds its data, pool memory",
       frame_after_put_finds_pool_data, 20, true },
     { "a frame after a put finds its data, other memory",

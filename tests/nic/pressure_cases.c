@@ -133,9 +133,11 @@ static void one_full_queue_holds_up_no_other(const struct subject *s)
 }
 
 const struct nic_case pressure_cases[] = {
-    { "a full queue is -EAGAIN and loses nothing", full_queue_is_eagain, 20 },
-    { "the default queue is bounded", default_queue_is_bounded, 10 },
-    { "a queue to who has not connected is bounded", queue_to_the_absent_is_bounded, 10 },
-    { "one full queue holds up no other peer", one_full_queue_holds_up_no_other, 10 },
+    { "a full queue is -EAGAIN and loses nothing", full_queue_is_eagain, 20, false },
+    { "the default queue is bounded", default_queue_is_bounded, 10, false },
+    { "a queue to who has not connected is bounded",
+      queue_to_the_absent_is_bounded, 10, false },
+    { "one full queue holds up no other peer",
+      one_full_queue_holds_up_no_other, 10, false },
     { 0 }
 };

@@ -244,12 +244,13 @@ static void full_pool_is_no_crash(const struct subject *s)
 }
 
 const struct nic_case setup_cases[] = {
-    { "probe says yes, or no and why", probe_answers, 10 },
-    { "what open tells about itself is sound", info_after_open_is_sound, 10 },
-    { "opening and closing 100 times leaks nothing", open_close_leaks_nothing, 40 },
-    { "connecting and closing 100 times leaks nothing", connections_leak_nothing, 40 },
-    { "peers that came and left leak nothing", departed_peers_leak_nothing, 40 },
-    { "open refuses a queue of SIZE_MAX bytes", open_refuses_nonsense, 10 },
-    { "a full pool is -ENOMEM or no hindrance", full_pool_is_no_crash, 30 },
+    { "probe says yes, or no and why", probe_answers, 10, false },
+    { "what open tells about itself is sound", info_after_open_is_sound, 10, false },
+    { "opening and closing 100 times leaks nothing", open_close_leaks_nothing, 40, false },
+    { "connecting and closing 100 times leaks nothing",
+      connections_leak_nothing, 40, false },
+    { "peers that came and left leak nothing", departed_peers_leak_nothing, 40, false },
+    { "open refuses a queue of SIZE_MAX bytes", open_refuses_nonsense, 10, false },
+    { "a full pool is -ENOMEM or no hindrance", full_pool_is_no_crash, 30, false },
     { 0 }
 };

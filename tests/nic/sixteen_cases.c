@@ -215,7 +215,7 @@ static void receiver_that_is_away(const struct subject *s)
 }
 
 const struct nic_case sixteen_cases[] = {
-    { "sixteen senders have their turns at one receiver", each_has_its_turn, 30 },
+    { "sixteen senders have their turns at one receiver", each_has_its_turn, 30, false },
     { "sixteen senders to one that is away", receiver_that_is_away, 40, true },
     { 0 }
 };

@@ -290,12 +290,14 @@ static void two_senders_wake_one_receiver(const struct subject *s)
 }
 
 const struct nic_case wait_cases[] = {
-    { "wait ends in time", wait_ends_in_time, 10 },
-    { "wait ends in time where there are no peers", wait_without_peers_ends_in_time, 10 },
-    { "wait sleeps", wait_sleeps, 10 },
-    { "wait sees a frame that is there", wait_sees_what_is_there, 10 },
-    { "wait with a peer not connected yet", wait_for_a_peer_not_connected, 10 },
-    { "a frame from a process ends the wait", frame_from_a_process_ends_the_wait, 10, true },
+    { "wait ends in time", wait_ends_in_time, 10, false },
+    { "wait ends in time where there are no peers",
+      wait_without_peers_ends_in_time, 10, false },
+    { "wait sleeps", wait_sleeps, 10, false },
+    { "wait sees a frame that is there", wait_sees_what_is_there, 10, false },
+    { "wait with a peer not connected yet", wait_for_a_peer_not_connected, 10, false },
+    { "a frame from a process ends the wait",
+      frame_from_a_process_ends_the_wait, 10, true },
     { "ping-pong asleep loses no wake-up", ping_pong_loses_no_wakeup, 20, true },
     { "two senders wake one receiver", two_senders_wake_one_receiver, 20, true },
     { 0 }
