@@ -171,9 +171,12 @@ static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov
     size_t whole = len + sizeof(struct pw_guard_tail);
     char *p = ring_room(g, whole);
     struct guard_copy *c = copy_at(g, g->next);
+    struct pw_path *path = pw_path_current(g->ep);
 
     if (!p)
         return false;
+    if (path)
+        __atomic_fetch_add(&path->nic->counts.wire_copied, len, __ATOMIC_RELAXED);
     *c = (struct guard_copy){ .g = g, .imm = imm, .at = (uint32_t)g->at,
                               .len = (uint32_t)whole };
     for (int i = 0; i < n; i++)

@@ -116,6 +116,7 @@ static void tcp_close(struct pw_nic *nic)
     tcp_fd_close(&n->bell);
     tcp_fd_close(&n->wake);
     tcp_fd_close(&n->iface_fd);
+    tcp_lender_close(&n->lender);
     pthread_mutex_destroy(&n->lock);
     pthread_mutex_destroy(&n->news);
     free(n->scratch);
@@ -140,6 +141,7 @@ static int tcp_open(const struct pw_nic_config *config, struct pw_nic **out)
     nic->listen_fd = nic->frames_epoll = nic->bulk_epoll = nic->bell = nic->wake = -1;
     nic->iface_fd = -1;
     nic->done_end = &nic->done;
+    tcp_lender_open(&nic->lender);
     pthread_mutex_init(&nic->lock, NULL);
     pthread_mutex_init(&nic->news, NULL);
     tcp_describe(&nic->nic.info);

@@ -9,6 +9,7 @@
  *     tcp_recv.c     frames in
  *     tcp_bulk.c     puts and gets that we ask for
  *     tcp_serve.c    puts and gets of peers
+ *     tcp_lend.c     their data without the kernel's copy
  *     tcp_thread.c   what goes on while the program computes; who is silent
  *     tcp_watch.c    interfaces that go down, peers that acknowledge nothing
  *     tcp_wire.h     what is said
@@ -54,13 +55,14 @@ enum {
     TCP_RX_LEAST = 64 << 10,    /* of a link's buffer; it grows when longer frames come */
     TCP_SMALL = 512,            /* frames up to here are sent in one piece, copied */
     TCP_KEEP = 16 << 10,        /* the rest of a frame that did not fit: copied up to here */
-    TCP_AHEAD = 512,            /* read with the head of an answer, at most */
-    TCP_PIECE = 256 << 10,      /* of a put's or get's data, in one system call */
-    TCP_STEP = 512 << 10,       /* before others have their turn */
+    TCP_AHEAD = 512,            /* of answers, read at once */
+    TCP_PIECE = 1 << 20,        /* of a put's or get's data, in one system call */
+    TCP_STEP = 1 << 20,         /* before others have their turn */
     TCP_BATCH = 64,             /* frames, or answers, before others have their turn */
     TCP_SCRATCH = 64 << 10,
+    TCP_LEND = 32 << 10,        /* gets of so much are sent where they lie, if several wait */
     TCP_DIRECT = 4,             /* links that are looked at one by one */
-    TCP_HOT = 64,               /* calls of progress, see hot */
+    TCP_HOT = 256,              /* calls of progress, see hot */
     TCP_CUT_MS = 1000,          /* without puts and gets a link is of no use */
     TCP_SHAKES = 256,           /* calls that have not said who they are yet */
     TCP_HELLO_MS = 5000,        /* how long one may take to */
@@ -124,6 +126,14 @@ struct tcp_server {
     unsigned first, n_jobs;     /* to be answered, in order */
 };
 
+/* See tcp_lend(). */
+struct tcp_lender {
+    int in, out;                /* of the pipe; -1: none yet */
+    size_t inside;              /* bytes taken from memory that no socket has accepted */
+    const void *whose;          /* inside != 0: for whom */
+    bool off;                   /* cannot be done here */
+};
+
 struct tcp_link {
     struct tcp_link *next;
     struct tcp_nic *nic;
@@ -185,6 +195,7 @@ struct tcp_peer {
     struct tcp_op *idle;
     struct tcp_op *to_ask, **to_ask_end;
     uint32_t puts;              /* that were asked for */
+    uint32_t gets;              /* atomic: that are not answered */
     bool wants_asker;
 };
 
@@ -242,6 +253,7 @@ struct tcp_nic {
     struct tcp_link *bulk_last; /* whose puts and gets moved last */
     uint32_t hot;               /* atomic: calls of progress that look for more of them */
     uint8_t *scratch;           /* where bytes go that nobody wants */
+    struct tcp_lender lender;
 
     pthread_mutex_t news;
     struct tcp_op *done, **done_end;    /* nic->news */
@@ -378,6 +390,26 @@ void tcp_done(struct tcp_nic *nic, struct tcp_op *op, int status);
 
 void tcp_server_free(struct tcp_link *l);       /* nic->lock */
 int tcp_serve_step(struct tcp_link *l);         /* as tcp_ask_step */
+
+/* ---- tcp_lend.c ---- */
+
+void tcp_lender_open(struct tcp_lender *l);
+void tcp_lender_close(struct tcp_lender *l);
+
+/* As much of iov[0..n), n <= 2, as the socket, which does not block, takes; by reference:
+ * the bytes stay what they are until the other end's program has them all. The next call
+ * for the same `whose` goes on behind what was sent. more: something follows soon.
+ * Bytes sent, -EAGAIN, what the socket said, or -EOPNOTSUPP: send them by a copy. */
+ssize_t tcp_lend(struct tcp_lender *l, int fd, const void *whose, const struct iovec *iov,
+                 int n, bool more);
+
+/* Is something taken for it that its socket has not accepted? */
+bool tcp_lend_begun(const struct tcp_lender *l, const void *whose);
+
+/* Its bytes go another way from now on, or not at all. */
+void tcp_lend_drop(struct tcp_lender *l, const void *whose);
+
+/* ---- tcp_serve.c, both ---- */
 
 /* Both or one of them, for a link. nic->lock. */
 enum { TCP_ASK = 1, TCP_SERVE = 2, TCP_BOTH = TCP_ASK | TCP_SERVE };

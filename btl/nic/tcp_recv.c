@@ -89,6 +89,8 @@ static int deliver(struct tcp_link *l, int *made)
         l->head += need;
         need = HEAD;
     }
+    if (bytes)
+        tcp_count(&l->nic->nic.counts.wire_copied, bytes);
     if ((l->more || l->fenced) && !l->in_again) {
         l->in_again = true;
         l->again = l->nic->again;

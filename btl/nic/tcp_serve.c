@@ -18,6 +18,13 @@ enum { REQUEST = sizeof(struct tcp_request), REPLY = sizeof(struct tcp_reply) };
 
 static const char zeros[TCP_SCRATCH];
 
+/* The ends of answers that went well: constant, so that they can be lent. */
+#define END(i) { .kind = TCP_DONE, .op = (i) }
+#define ENDS4(i) END(i), END((i) + 1), END((i) + 2), END((i) + 3)
+#define ENDS16(i) ENDS4(i), ENDS4((i) + 4), ENDS4((i) + 8), ENDS4((i) + 12)
+static const struct tcp_reply ends[] = { ENDS16(0), ENDS16(16), ENDS16(32), ENDS16(48) };
+_Static_assert(sizeof(ends) == TCP_OPS * REPLY, "one for each");
+
 static int borrow(struct tcp_nic *nic, const struct tcp_request *r, unsigned access)
 {
     const struct pw_nic_config *c = &nic->config;
@@ -176,6 +183,32 @@ static ssize_t answer_send(struct tcp_server *s, struct answer *a)
     return n < 0 ? -errno : n;
 }
 
+/* The head, which is copied: it goes with what follows. */
+static ssize_t head_send(struct tcp_server *s, const struct tcp_job *j)
+{
+    struct tcp_reply head = { .kind = TCP_DATA, .op = j->ask.op, .len = j->ask.len };
+    ssize_t n = send(s->fd, (char *)&head + j->sent, REPLY - j->sent,
+                     MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+
+    return n < 0 ? -errno : n;
+}
+
+/* A piece of the data, and behind the last one the end. */
+static ssize_t data_lend(struct tcp_nic *nic, struct tcp_server *s, const struct tcp_job *j)
+{
+    size_t at = j->sent - REPLY, most = TCP_PIECE;
+    size_t left = at < j->ask.len ? j->ask.len - at : 0;
+    size_t skip = left ? 0 : at - j->ask.len;
+    struct answer a = { .n = 0 };
+
+    if (left)
+        a.iov[a.n++] = (struct iovec){ (void *)(uintptr_t)(j->ask.remote + at),
+                                       left < most ? left : most };
+    if (left <= most)
+        part_add(&a, &skip, (void *)(uintptr_t)&ends[j->ask.op], REPLY);
+    return tcp_lend(&nic->lender, s->fd, s, a.iov, a.n, left > most);
+}
+
 static bool data_left(const struct tcp_job *j)
 {
     return j->ask.kind == TCP_GET && !j->status && j->sent < REPLY + j->ask.len;
@@ -186,6 +219,16 @@ static void data_decide(struct tcp_job *j)
 {
     if (!j->sent)
         j->with_data = j->ask.kind == TCP_GET && !j->status && j->ask.len;
+}
+
+/* As answer_some(); -EOPNOTSUPP: by a copy. */
+static ssize_t answer_lend(struct tcp_nic *nic, struct tcp_server *s,
+                           const struct tcp_job *j)
+{
+    if (nic->lender.off || !j->with_data || j->status || j->ask.len < TCP_LEND ||
+        (s->n_jobs == 1 && !tcp_lend_begun(&nic->lender, s)))
+        return -EOPNOTSUPP;
+    return j->sent < REPLY ? head_send(s, j) : data_lend(nic, s, j);
 }
 
 /* Bytes sent of the first job's answer; -errno. */
@@ -200,8 +243,12 @@ static ssize_t answer_some(struct tcp_nic *nic, struct tcp_server *s, struct tcp
         lent = !j->status;
     }
     data_decide(j);
-    answer_make(&a, j);
-    n = answer_send(s, &a);
+    n = answer_lend(nic, s, j);
+    if (n == -EOPNOTSUPP) {
+        tcp_lend_drop(&nic->lender, s);
+        answer_make(&a, j);
+        n = answer_send(s, &a);
+    }
     if (lent)
         give_back(nic, &j->ask);
     if (n == -EFAULT && lent) {
@@ -265,6 +312,7 @@ void tcp_server_free(struct tcp_link *l)
 {
     if (!l->server)
         return;
+    tcp_lend_drop(&l->nic->lender, l->server);
     tcp_fd_close(&l->server->fd);
     free(l->server);
     l->server = NULL;

@@ -11,6 +11,7 @@ mpi_programs = \
 	tests/mpi/churn \
 	tests/mpi/colls \
 	tests/mpi/connect \
+	tests/mpi/copied \
 	tests/mpi/datatypes \
 	tests/mpi/firstuse \
 	tests/mpi/heapfork \
@@ -63,6 +64,9 @@ tests_mpi_connect_LDADD = $(mpi_libs)
 tests_mpi_firstuse_SOURCES = tests/mpi/firstuse.c
 tests_mpi_firstuse_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_firstuse_LDADD = $(mpi_libs)
+tests_mpi_copied_SOURCES = tests/mpi/copied.c
+tests_mpi_copied_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_copied_LDADD = $(mpi_libs)
 tests_mpi_datatypes_SOURCES = tests/mpi/datatypes.c
 tests_mpi_datatypes_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_datatypes_LDADD = $(mpi_libs)

@@ -91,7 +91,9 @@ tests_unit_queue_SOURCES = tests/unit/queue.c \
 tests_unit_queue_LDADD = $(unit_libs)
 
 # Between hosts, over the loopback.
-unit_tests += tests/unit/tcp tests/unit/tcp_fuzz
+unit_tests += tests/unit/lend tests/unit/tcp tests/unit/tcp_fuzz
+tests_unit_lend_SOURCES = tests/unit/lend.c
+tests_unit_lend_LDADD = $(unit_libs)
 tests_unit_tcp_SOURCES = tests/unit/tcp.c tests/unit/tcp_rig.h
 tests_unit_tcp_LDADD = $(unit_libs)
 tests_unit_tcp_fuzz_SOURCES = tests/unit/tcp_fuzz.c tests/unit/tcp_rig.h tests/unit/draw.h

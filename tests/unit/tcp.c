@@ -442,6 +442,67 @@ Test(tcp, long_transfers_are_not_copied)
     end_close(b);
 }
 
+enum { SEVERAL = 8 };
+
+/* Gets of the SEVERAL parts of mem, all of them asked for at once. */
+static void get_all(struct end *a, char *local, char *mem)
+{
+    struct pw_nic_key key = { { 0 } };
+
+    for (int i = 0; i < SEVERAL; i++)
+        cr_assert(eq(int, pw_nic_tcp.get(a->peer, local + i * (LONG / SEVERAL),
+                                         (uintptr_t)mem + (size_t)i * (LONG / SEVERAL),
+                                         LONG / SEVERAL, &key, a), PW_NIC_PENDING));
+}
+
+/* Where several wait their data is lent to the socket (tcp_lend.c), whatever its size. */
+Test(tcp, several_gets_at_once_bring_the_right_bytes)
+{
+    for (int queue = 0; queue <= 4096; queue += 4096) {
+        struct end *a = end_open(PATIENT_MS, queue), *b = end_open(PATIENT_MS, queue);
+        char *local = calloc(1, LONG), *mem = malloc(LONG);
+
+        for (int i = 0; i < LONG; i++)
+            mem[i] = (char)(i * 7 + i / 251);
+        ends_join(a, b);
+        get_all(a, local, mem);
+        PUMP_UNTIL(a, b, a->completes == SEVERAL);
+        cr_expect(eq(int, a->status, 0));
+        cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+        cr_expect(eq(u64, b->nic->counts.wire_copied, 0));
+        free(local);
+        free(mem);
+        end_close(a);
+        end_close(b);
+    }
+}
+
+/* Some of it has been taken, and not sent: that is not sent any more. */
+Test(tcp, a_region_that_goes_while_it_is_lent_is_told)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    char *local = calloc(1, LONG), *mem = malloc(LONG);
+
+    memset(mem, 1, LONG);
+    ends_join(a, b);
+    get_all(a, local, mem);
+    PUMP_UNTIL(a, b, local[100]);
+    b->borrow = -EACCES;
+    memset(mem, 2, LONG);
+    PUMP_UNTIL(a, b, a->completes == SEVERAL);
+    cr_expect(eq(int, a->status, -EACCES));
+    cr_expect(eq(int, local[LONG / SEVERAL - 1], 0));
+    b->borrow = 0;
+    get_all(a, local, mem);
+    PUMP_UNTIL(a, b, a->completes == 2 * SEVERAL);
+    cr_expect(eq(int, a->status, 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
 /* ---- small sockets ---- */
 
 /* Frames and transfers many times as long as what a socket takes. */
