@@ -13,13 +13,14 @@
 #include "subjects.h"
 #include "suite.h"
 
-enum { NAMES_MAX = 16 };
+enum { NAMES_MAX = 16, BETWEEN_HOSTS = 3 };     /* so many times as slow */
 
 struct selection {
     const char *nics[NAMES_MAX];
     unsigned n_nics;
     const char *backend;        /* or NULL: all */
     const char *text;           /* part of a case's name, or NULL */
+    const char *without;        /* the same of those that are left out */
     const char *device;         /* instead of the subjects' own, or NULL */
     bool list, backends, times;
 };
@@ -37,6 +38,7 @@ static int usage(FILE *out, int status)
             "  --nic NAME      only this one; see --list. May be given several times\n"
             "  --backend NAME  only the NICs of this backend\n"
             "  --case TEXT     only cases with TEXT in their name\n"
+            "  --without TEXT  no cases with TEXT in their name\n"
             "  --device DEV    networks by this device, not by the loopback\n"
             "  --hosts PID,PID  only cases with several processes, and only networks: these\n"
             "                  processes on the two hosts of which these are\n"
@@ -61,6 +63,8 @@ static int parse(struct selection *sel, int argc, char **argv)
             sel->nics[sel->n_nics++] = argv[++i];
         else if (!strcmp(argv[i], "--case") && i + 1 < argc)
             sel->text = argv[++i];
+        else if (!strcmp(argv[i], "--without") && i + 1 < argc)
+            sel->without = argv[++i];
         else if (!strcmp(argv[i], "--device") && i + 1 < argc)
             sel->device = argv[++i];
         else if (!strcmp(argv[i], "--hosts") && i + 1 < argc && !hosts_choose(argv[i + 1]))
@@ -85,6 +89,8 @@ static bool nic_selected(const struct selection *sel, const struct subject *s)
 
 static bool case_selected(const struct selection *sel, const struct nic_case *c)
 {
+    if (sel->without && strstr(c->name, sel->without))
+        return false;
     return (c->parties || !hosts_chosen()) && (!sel->text || strstr(c->name, sel->text));
 }
 
@@ -199,6 +205,8 @@ int main(int argc, char **argv)
 
     if (parse(&sel, argc, argv))
         return usage(stderr, 2);
+    if (hosts_chosen())
+        suite_slow_down(BETWEEN_HOSTS);
     subjects = subjects_all();
     if (!subjects)
         return 2;

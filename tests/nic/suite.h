@@ -60,6 +60,9 @@ void case_run(const struct nic_case *c, const struct subject *subject,
 /* How long something that must happen may take, in milliseconds. */
 extern unsigned suite_patience_ms;
 
+/* All limits become so many times as long. Before any case. */
+void suite_slow_down(unsigned factor);
+
 /* n, or less where the subject or the build (sanitizers) is slow. */
 unsigned rounds(const struct subject *subject, unsigned n);
 
