@@ -147,12 +147,12 @@ Test(adapt, any_time_and_length_is_taken)
     const struct pw_costs costs = costs_of(26000, 13000);
     struct pw_adapt a = { 0 };
 
-    for (size_t len = 1; len && len < (size_t)1 << 50; len *= 8)
+    for (size_t len = 1; len && len < (size_t)1 << 50; len *= 2)
         for (int i = 0; i < 20; i++) {
             pw_adapt_note(&a, &costs, PW_CARRY_STREAM, len, 0);
             pw_adapt_note(&a, &costs, PW_CARRY_KERNEL, len, UINT64_MAX / 2);
             pw_adapt_choose(&a, &costs, len);
         }
     for (int i = 0; i < PW_ADAPT_CLASSES; i++)
-        cr_expect(gt(u32, a.classes[i].cost[0], 0));
+        cr_expect(lt(u32, 0, a.classes[i].cost[0]));
 }

@@ -149,7 +149,7 @@ static struct address address_of(struct pair_side *side)
     struct address a = { .len = 0 };
     int len = pw_engine_address(side->e, a.bytes, sizeof a.bytes);
 
-    cr_assert(gt(int, len, 0));
+    cr_assert(lt(int, 0, len));
     a.len = (size_t)len;
     return a;
 }

@@ -64,7 +64,7 @@ Test(costs, defaults_are_known_and_rise_with_the_length)
                                           &pw_costs_default.kernel };
 
     for (int i = 0; i < 4; i++) {
-        cr_expect(gt(u64, all[i]->ns[0], 0));
+        cr_expect(lt(u64, 0, all[i]->ns[0]));
         for (int k = 1; k < PW_COST_POINTS; k++)
             cr_expect(lt(u64, all[i]->ns[k - 1], all[i]->ns[k]), "curve %d, %d", i, k);
     }

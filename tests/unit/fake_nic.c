@@ -482,8 +482,9 @@ static int peer_run(struct fake_nic *nic, struct fake_peer *p)
         int status = p->work->silent ? 0 : fake_planned(nic, FAKE_COMPLETE);
         struct fake_work *w;
 
+        /* Nothing passes a link that is cut. */
         if (!status)
-            status = fake_work_run(p, p->work);
+            status = p->tx->unread ? -EPIPE : fake_work_run(p, p->work);
         if (status == -EAGAIN)
             break;
         w = work_pop(p);

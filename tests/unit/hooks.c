@@ -403,7 +403,7 @@ Test(hooks, a_process_with_the_same_memory_is_heard)
     shared_page = map(1);
     hush();
     pid = clone(unmap_it, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);
-    cr_assert(gt(int, pid, 0));
+    cr_assert(lt(int, 0, pid));
     waitpid(pid, &status, 0);
     cr_expect(zero(int, status));
     listen_to(ears);

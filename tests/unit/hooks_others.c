@@ -122,7 +122,7 @@ static void expect_both_hear(void)
 
     theirs = 0;
     expect_all_heard();
-    cr_expect(gt(int, theirs, 0), "and so do they");
+    cr_expect(lt(int, 0, theirs), "and so do they");
     munmap(p, PAGE);
 }
 

@@ -277,7 +277,7 @@ Test(pinning, a_busy_progress_notices_changes_too)
     change(memory, PAGE);
     for (uint32_t i = 0; i < 200; i++) {
         cr_assert(eq(int, pair_send(&p.b, i), 0));
-        cr_assert(gt(int, pw_engine_progress(p.a.e), 0));
+        cr_assert(lt(int, 0, pw_engine_progress(p.a.e)));
     }
     cr_expect(eq(int, pair_pinned, 0));
     close_and_expect_all_unpinned(&p);
@@ -582,7 +582,7 @@ Test(metrics, each_number_has_one_name)
 {
     cr_assert(eq(sz, PW_METRICS * sizeof(uint64_t), sizeof(struct pw_counts)));
     for (int i = 0; i < PW_METRICS; i++) {
-        cr_expect(gt(sz, strlen(pw_metrics[i].what), 10));
+        cr_expect(lt(sz, 10, strlen(pw_metrics[i].what)));
         cr_expect(lt(sz, strlen(pw_metrics[i].name), PW_LIVE_NAME));
         for (int j = 0; j < i; j++) {
             cr_expect(ne(sz, pw_metrics[i].at, pw_metrics[j].at));
@@ -662,7 +662,7 @@ Test(metrics, a_busy_rank_is_seen_too)
     usleep(2000);
     for (uint32_t i = 0; i < 2048; i++) {
         cr_assert(eq(int, pair_send(&p.b, i), 0));
-        cr_assert(gt(int, pw_engine_progress(p.a.e), 0));
+        cr_assert(lt(int, 0, pw_engine_progress(p.a.e)));
     }
     cr_expect(page_shows("cache_misses", 1));
     close_and_expect_all_unpinned(&p);

@@ -433,7 +433,7 @@ Test(records, a_process_with_the_same_memory_writes_to_the_same_records)
     pid_t pid = clone(change_in_same_memory, stack + sizeof stack,
                       CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
 
-    cr_assert(gt(int, pid, 0));
+    cr_assert(lt(int, 0, pid));
     waitpid(pid, NULL, 0);
     cr_expect(eq(int, read_one(&c), 1));
     cr_expect(eq(uint, c.cause, PW_EV_REMAP));
@@ -541,7 +541,7 @@ Test(records, what_is_fresh_is_what_was_pinned)
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     cr_expect(zero(int, wrong));
-    cr_expect(gt(int, uses, 0));
+    cr_expect(lt(int, 0, uses));
 }
 
 /* ---- what create refuses ---- */

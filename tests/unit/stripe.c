@@ -101,8 +101,8 @@ Test(stripe, a_get_goes_by_both_rails)
     rig_open(&g, 0, true);
     cr_expect(eq(int, get(&g), PW_NIC_PENDING));
     expect_done(&g, 0);
-    cr_expect(gt(uint, calls(&g, 0, FAKE_GET), 1));
-    cr_expect(gt(uint, calls(&g, 1, FAKE_GET), 1));
+    cr_expect(lt(uint, 1, calls(&g, 0, FAKE_GET)));
+    cr_expect(lt(uint, 1, calls(&g, 1, FAKE_GET)));
     cr_expect(eq(u64, stats(&g).striped, 1));
     cr_expect(eq(u64, stats(&g).direct_bytes, LEN));
     rig_close(&g);
@@ -115,8 +115,8 @@ Test(stripe, a_put_goes_by_both_rails)
     rig_open(&g, 0, true);
     cr_expect(eq(int, put(&g), PW_NIC_PENDING));
     expect_done(&g, 0);
-    cr_expect(gt(uint, calls(&g, 0, FAKE_PUT), 1));
-    cr_expect(gt(uint, calls(&g, 1, FAKE_PUT), 1));
+    cr_expect(lt(uint, 1, calls(&g, 0, FAKE_PUT)));
+    cr_expect(lt(uint, 1, calls(&g, 1, FAKE_PUT)));
     rig_close(&g);
 }
 
@@ -174,7 +174,7 @@ Test(stripe, a_rail_that_is_lost_gives_its_pieces_to_the_other)
     cr_assert(eq(int, get(&g), PW_NIC_PENDING));
     cut(&g, 1);
     expect_done(&g, 0);
-    cr_expect(gt(u64, stats(&g).striped_again, 0));
+    cr_expect(lt(u64, 0, stats(&g).striped_again));
     cr_expect(eq(u64, stats(&g).stream_bytes, 0), "not by frames");
     rig_close(&g);
 }
@@ -187,7 +187,7 @@ Test(stripe, a_put_whose_rail_is_lost_as_well)
     cr_assert(eq(int, put(&g), PW_NIC_PENDING));
     cut(&g, 0);
     expect_done(&g, 0);
-    cr_expect(gt(u64, stats(&g).striped_again, 0));
+    cr_expect(lt(u64, 0, stats(&g).striped_again));
     rig_close(&g);
 }
 
@@ -208,7 +208,7 @@ Test(stripe, a_rail_that_returns_has_pieces_again)
     g.done.calls = 0;
     cr_assert(eq(int, get(&g), PW_NIC_PENDING));
     expect_done(&g, 0);
-    cr_expect(gt(uint, calls(&g, 1, FAKE_GET), before));
+    cr_expect(lt(uint, before, calls(&g, 1, FAKE_GET)));
     rig_close(&g);
 }
 
