@@ -47,7 +47,7 @@
 /* The immediate data of a frame: what it is, the message's tag, its number. */
 enum pw_kind {
     PW_F_MESSAGE, PW_F_GET, PW_F_GET_DATA, PW_F_PUT, PW_F_PUT_DATA, PW_F_ATOMIC,
-    PW_F_DONE, PW_F_ACK, PW_F_CANCEL, PW_F_KINDS,
+    PW_F_DONE, PW_F_ACK, PW_F_CANCEL, PW_F_FENCE, PW_F_KINDS,
 };
 enum { PW_F_NUMBERED = 0x80 };      /* seq counts: see guard.c */
 
@@ -89,6 +89,10 @@ struct pw_f_cancel {        /* of a GET: send no more of it */
     uint64_t id;
 };
 
+struct pw_f_fence {         /* write nothing more of what came by this path as puts */
+    uint32_t own, part;     /* places of the sender's NIC and of the receiver's */
+};
+
 enum pw_op_kind { PW_OP_FREE, PW_OP_GET, PW_OP_PUT, PW_OP_ATOMIC };
 
 /* Who ends it: our NIC, or the peer by frames. What others say is not heard. */
@@ -114,7 +118,8 @@ struct pw_op {
     uint64_t started_ns;    /* when it was asked for; 0: nobody wants to know */
     pw_done_fn done;
     void *arg;
-    struct pw_path *path;   /* by which a NIC does it and is timed; else NULL */
+    struct pw_path *path;   /* by which a NIC does it */
+    bool timed;             /* for its share; see share.h */
     bool piece;             /* of a stripe */
 };
 
@@ -184,6 +189,7 @@ struct pw_path {
     struct pw_share share;  /* of stripes; under e->lock */
     bool broken;            /* atomic: for them, until it is up again */
     bool doubted;           /* atomic: its peer acknowledges nothing at the moment */
+    bool fenced;            /* the peer was told to, since it was up */
 };
 
 struct pw_guard;
@@ -344,6 +350,9 @@ void pw_path_doubt(struct pw_path *path, bool doubted);
 void pw_paths_restored(struct pw_engine *e, const struct pw_nic *nic);
 void pw_failover_step(struct pw_engine *e, uint64_t now);
 void pw_paths_close(struct pw_endpoint *ep);
+/* A put by that path failed, and is done again another way: what is sent from here on
+ * finds nothing written by the first try. Under e->progress. */
+void pw_path_fence(struct pw_path *path);
 enum { PW_PATH_NAME = 64 };
 const char *pw_path_name(const struct pw_path *path, char room[PW_PATH_NAME]);
 

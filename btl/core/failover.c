@@ -165,6 +165,7 @@ void pw_path_up(struct pw_path *path)
 
     __atomic_store_n(&path->broken, false, __ATOMIC_RELAXED);
     __atomic_store_n(&path->doubted, false, __ATOMIC_RELAXED);
+    path->fenced = false;
     path_set(path, PW_PATH_UP);
     if (!pw_endpoint_alive(ep))
         return;
@@ -239,6 +240,20 @@ void pw_paths_restored(struct pw_engine *e, const struct pw_nic *nic)
                 ep->paths[i].retry_ns = 0;
             }
     e->lame_ns = 0;
+}
+
+/* Its bytes may lie in a socket over there, unread: read later, they would come upon what
+ * was put since. Alone there is no other way by which anything could overtake them. */
+void pw_path_fence(struct pw_path *path)
+{
+    struct pw_engine *e = path->ep->e;
+    struct pw_f_fence f = { .part = (uint32_t)path->part };
+
+    if (path->fenced || path->ep->n_paths < 2)
+        return;
+    while (e->nics[f.own] != path->nic)
+        f.own++;
+    path->fenced = !pw_control_send(path->ep, PW_F_FENCE, &f, sizeof(f));
 }
 
 /* ---- from progress ---- */

@@ -161,6 +161,22 @@ static void serve_cancel(struct pw_endpoint *ep, const void *data, size_t len)
     pw_endpoint_unstream(ep, PW_F_GET_DATA, f.id);
 }
 
+static void serve_fence(struct pw_endpoint *ep, const void *data, size_t len)
+{
+    struct pw_f_fence f;
+
+    if (len != sizeof(f))
+        return;
+    memcpy(&f, data, sizeof(f));
+    for (int i = 0; i < ep->n_paths; i++) {
+        struct pw_path *p = &ep->paths[i];
+
+        if (f.part < (uint32_t)ep->e->n_nics && p->nic == ep->e->nics[f.part] &&
+            (uint32_t)p->part == f.own && p->peer && p->nic->ops->fence)
+            p->nic->ops->fence(p->peer);
+    }
+}
+
 void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t len)
 {
     switch (kind) {
@@ -176,6 +192,9 @@ void pw_serve(struct pw_endpoint *ep, unsigned kind, const void *data, size_t le
         break;
     case PW_F_CANCEL:
         serve_cancel(ep, data, len);
+        break;
+    case PW_F_FENCE:
+        serve_fence(ep, data, len);
         break;
     default:    /* of a newer peer, or nonsense: nobody waits for an answer */
         break;

@@ -2,9 +2,9 @@
 /* stripe.c - a put or get cut into pieces that go by several paths at once.
  *
  * Start at pw_stripe(). Pieces are cut as paths have room for them (share.c): whoever is
- * done takes the next one. A piece whose path fails is taken back and given to another, for
- * to copy it again does no harm as long as the whole is not done; where no path that is up
- * reaches the memory, it goes by frames.
+ * done takes the next one. A piece of a get whose path fails is taken back and given to
+ * another, for to copy it again does no harm as long as the whole is not done; one of a put
+ * goes by frames, and so do all where no path that is up reaches the memory.
  *
  *     the transfer   handed out  |  left
  *                    pieces: under way, done, or back
@@ -363,6 +363,24 @@ static bool piece_by_frames(const struct piece *p)
     return true;
 }
 
+/* Its path is. A put goes by frames then, which come behind the fence; no other NIC's bytes
+ * would. */
+static void piece_lost(const struct piece *p)
+{
+    struct pw_stripe *s = p->s;
+    int err;
+
+    if (s->kind == PW_OP_GET) {
+        piece_back(p);
+        return;
+    }
+    pw_path_fence(p->path);
+    err = pw_transfer_by_frames(s->ep, s->kind, s->local + p->at, s->remote + p->at, p->len,
+                                &s->key, piece_ended, s);
+    if (err != PW_NIC_PENDING)
+        piece_ended(s, err);
+}
+
 int pw_stripes_step(struct pw_endpoint *ep)
 {
     unsigned without = 0;
@@ -395,7 +413,7 @@ void pw_stripe_nic_done(struct pw_op *op, int status)
         __atomic_store_n(&path->broken, true, __ATOMIC_RELAXED);
         pw_count(&ep->e->stats.striped_again, 1);
         if (pw_op_take(ep->e, op, op->id, NULL))
-            piece_back(&p);
+            piece_lost(&p);
     } else {
         pw_transfer_end(op, status == -ECONNRESET ? -EPIPE : status);
     }

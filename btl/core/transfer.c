@@ -42,8 +42,8 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     struct pw_nic_key room;
     const struct pw_nic_key *k = pw_path_key(path, key, &room);
     bool several = __atomic_load_n(&ep->n_paths, __ATOMIC_RELAXED) > 1;
-    struct pw_path *timed = several && len >= PW_PIECE_LEAST &&
-                            !(path->nic->info.flags & PW_NIC_PROMPT) ? path : NULL;
+    bool timed = several && len >= PW_PIECE_LEAST &&
+                 !(path->nic->info.flags & PW_NIC_PROMPT);
     struct pw_op *op = NULL;
     uint64_t id;
     int err;
@@ -51,13 +51,13 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     if (!(path->nic->info.flags & PW_NIC_PROMPT)) {
         struct pw_op what = { .kind = kind, .by = PW_BY_NIC, .ep = ep, .local = local,
                               .remote = remote, .len = len, .key = key ? key->id : 0,
-                              .done = done, .arg = arg, .path = timed };
+                              .done = done, .arg = arg, .path = path, .timed = timed };
         op = pw_op_new(ep->e, &what, &id);
         if (!op)
             return -ENOMEM;
     }
     if (timed)
-        pw_stripe_time(timed, len, PW_TIME_BEGIN);
+        pw_stripe_time(path, len, PW_TIME_BEGIN);
     if (pw_path_enter(path)) {
         err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
                                 : ops->put(path->peer, local, remote, len, k, op);
@@ -66,7 +66,7 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
         err = -EAGAIN;
     }
     if (timed && err != PW_NIC_PENDING)
-        pw_stripe_time(timed, len, PW_TIME_DROP);
+        pw_stripe_time(path, len, PW_TIME_DROP);
     if (op && err != PW_NIC_PENDING)
         return gave_up(ep, op, id, err);
     return err;
@@ -438,13 +438,17 @@ void pw_transfer_nic_done(struct pw_op *op, int status)
         pw_stripe_nic_done(op, status);
         return;
     }
-    if (op->path && op->kind != PW_OP_FREE) {
+    if (op->timed && op->kind != PW_OP_FREE) {
         pw_stripe_time(op->path, op->len, status ? PW_TIME_DROP : PW_TIME_END);
-        op->path = NULL;
+        op->timed = false;
     }
     if (status == -ECONNRESET && op->kind != PW_OP_ATOMIC && ep->guard &&
-        pw_endpoint_alive(ep) && !ask_again(ep, op))
-        return;
+        pw_endpoint_alive(ep)) {
+        if (op->kind == PW_OP_PUT)
+            pw_path_fence(op->path);
+        if (!ask_again(ep, op))
+            return;
+    }
     op_complete(ep, op, op->id, status == -ECONNRESET ? -EPIPE : status, 0);
 }
 

@@ -331,6 +331,7 @@ const struct pw_nic_ops pw_nic_tcp = {
     .reachable = tcp_reachable,
     .connect = tcp_connect,
     .disconnect = tcp_disconnect,
+    .fence = tcp_fence,
     .send = tcp_send,
     .send_inline = tcp_send_inline,
     .reach = tcp_reach,

@@ -305,6 +305,7 @@ int tcp_watch(int epoll, int fd, uint32_t events, void *what);
 int tcp_connect(struct pw_nic *nic, const void *addr, size_t len, void *cookie,
                 struct pw_nic_peer **out);
 void tcp_disconnect(struct pw_nic_peer *peer);
+void tcp_fence(struct pw_nic_peer *peer);
 
 /* Go on with all that is not a link yet or any more, under nic->lock. */
 void tcp_links_step(struct tcp_nic *nic);

@@ -203,6 +203,19 @@ void tcp_doubt(struct tcp_link *l, bool doubted)
     chore(l->nic);
 }
 
+void tcp_fence(struct pw_nic_peer *peer)
+{
+    struct tcp_peer *p = (struct tcp_peer *)peer;
+    struct tcp_nic *nic = p->nic;
+
+    pthread_mutex_lock(&nic->lock);
+    if (p->link) {
+        tcp_server_free(p->link);
+        tcp_link_lose(p->link, ECONNABORTED);
+    }
+    pthread_mutex_unlock(&nic->lock);
+}
+
 /* Link and peer have found each other: progress tells it. */
 static void link_join(struct tcp_link *l, struct tcp_peer *p)
 {
@@ -222,6 +235,9 @@ int tcp_link_down(struct tcp_link *l, int cause, const char *why)
     pthread_mutex_lock(&nic->lock);
     pthread_mutex_lock(&p->lock);
     tcp_ops_fail(p, -ECONNRESET);
+    for (struct tcp_shake *s = nic->shakes; s; s = s->next)
+        if (s->peer == p && s->bulk)
+            shake_end(s);       /* it was for this link */
     p->link = NULL;
     p->state = TCP_DOWN;
     p->gone = -cause + 1;
@@ -476,6 +492,10 @@ static void serve_begin(struct tcp_nic *nic, struct tcp_shake *s)
 
     if (!l && too_early(nic, s))
         return;
+    if (l && __atomic_load_n(&l->lost, __ATOMIC_RELAXED)) {
+        shake_end(s);       /* fenced, maybe: nothing more is served */
+        return;
+    }
     if (!l || l->session != s->in.hello.session || l->server) {
         stranger(nic, s);
         return;

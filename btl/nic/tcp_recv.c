@@ -133,6 +133,8 @@ static int ended(struct tcp_link *l, int err)
         tcp_why(l->nic, &l->remote, why, "it sent what no process of this job sends");
     else if (err == -ECONNRESET)
         tcp_why(l->nic, &l->remote, why, "its process has ended, or has reset the connection");
+    else if (lost == ECONNABORTED)
+        tcp_why(l->nic, &l->remote, why, "it goes another way");
     else if (lost == ETIMEDOUT)
         tcp_why(l->nic, &l->remote, why, "nothing was heard for %.1f s",
                 (double)l->nic->timeout_ns * 1e-9);

@@ -269,6 +269,12 @@ struct pw_nic_ops {
      * for this peer follows. */
     void (*disconnect)(struct pw_nic_peer *peer);
 
+    /* From return on nothing is written to our memory of what that peer has put before. Its
+     * link may end by that; then down comes. Somebody who puts the same another way asks for
+     * it. From any upcall. NULL: puts end before complete(-ECONNRESET) comes to who asked
+     * for them, or this NIC cannot say when they do. */
+    void (*fence)(struct pw_nic_peer *peer);
+
     /* One frame of imm and all bytes of iov[0..n), n <= 3, at most frame_max.
      * 0 sent, the memory is the caller's again;
      * PW_NIC_PENDING: keep the memory until complete(op);

@@ -190,6 +190,69 @@ static void owner_that_computes_is_served_from(const struct subject *s)
     free(local);
 }
 
+/* ---- the fence ---- */
+
+static void fencing_main(struct party *self)
+{
+    uint8_t *after = malloc(LONG);
+    struct window_name name;
+    struct window w;
+    struct conn conn;
+    struct rig rig;
+    char byte;
+
+    REQUIRE(after != NULL);
+    rig_open(&rig, self->subject, NULL);
+    window_open(&w, &rig, LONG, false);
+    frame_fill(w.mem, LONG, 5);
+    name = window_name(&w);
+    rig_meet(&rig, &conn, self->self_fd);
+    conn_await_up(&conn);
+    say(self->self_fd, &name, sizeof name);
+    hear(self->self_fd, &byte, 1);
+    usleep(3000);       /* in the midst of them: its NIC serves them by itself */
+    self->subject->ops->fence(conn.peer);
+    memcpy(after, w.mem, LONG);
+    usleep(100000);
+    CHECK(!memcmp(after, w.mem, LONG));
+    say(self->self_fd, &byte, 1);
+    pump();
+    window_close(&w);
+    rig_close(&rig);
+    free(after);
+}
+
+static void nothing_written_behind_a_fence(const struct subject *s)
+{
+    uint8_t *local = malloc(LONG);
+    struct window_name name;
+    struct party child;
+    struct conn conn;
+    struct rig rig;
+    char byte = 1;
+    int err = 0;
+
+    REQUIRE(local != NULL);
+    party_start(&child, s, fencing_main, NULL);
+    rig_open(&rig, s, NULL);
+    need_regions(&rig);
+    if (!s->ops->fence)
+        case_skip("%s has no fence", s->name);
+    rig_meet(&rig, &conn, child.fd);
+    hear(child.fd, &name, sizeof name);
+    conn_await_up(&conn);
+    say(child.fd, &byte, 1);
+    for (uint32_t lap = 6; !err; lap++) {
+        frame_fill(local, LONG, lap);
+        err = put_now(&conn, local, name.addr, LONG, &name.key);
+    }
+    CHECK(err == -ECONNRESET || err == -EPIPE);
+    hear(child.fd, &byte, 1);
+    party_end(&child);
+    rig_close(&rig);
+    free(local);
+}
+
 const struct nic_case answer_cases[] = {
     { "nothing is accepted before the peer has answered", not_before_up, 10, false },
     { "a peer answers whom it has not connected to",
@@ -198,5 +261,6 @@ const struct nic_case answer_cases[] = {
     { "a refused region is told, and untouched", refusal_is_told, 10, false },
     { "an owner that computes is read and written",
       owner_that_computes_is_served_from, 20, true },
+    { "nothing is written behind a fence", nothing_written_behind_a_fence, 20, true },
     { 0 }
 };

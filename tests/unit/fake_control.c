@@ -80,7 +80,7 @@ static void stream_cut(struct fake_stream *s, int cause)
     fake_unread_remove(s);
 }
 
-static void nic_cut(struct fake_nic *nic, uint64_t to, int cause)
+void fake_peers_cut(struct fake_nic *nic, uint64_t to, int cause)
 {
     for (struct fake_peer *p = nic->peers; p; p = p->next)
         if (p->to == to && !p->down) {
@@ -102,8 +102,8 @@ void fake_nic_cut(struct pw_nic *a, struct pw_nic *b, int cause)
     cut->b = y->number;
     cut->next = fake_world.cuts;
     fake_world.cuts = cut;
-    nic_cut(x, y->number, cause);
-    nic_cut(y, x->number, cause);
+    fake_peers_cut(x, y->number, cause);
+    fake_peers_cut(y, x->number, cause);
     pthread_cond_broadcast(&fake_world.changed);
     fake_unlock();
 }

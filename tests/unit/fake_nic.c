@@ -446,6 +446,22 @@ static void fake_disconnect(struct pw_nic_peer *base)
     fake_unlock();
 }
 
+/* What the peer has put and is not there yet fails with the link. */
+static void fake_fence(struct pw_nic_peer *base)
+{
+    struct fake_peer *p = peer_of(base);
+    struct fake_nic *nic = nic_of(base->nic), *other;
+
+    fake_lock();
+    fake_planned(nic, FAKE_FENCE);
+    other = fake_nic_find(p->to);
+    fake_peers_cut(nic, p->to, -ECONNABORTED);
+    if (other)
+        fake_peers_cut(other, nic->number, -ECONNABORTED);
+    pthread_cond_broadcast(&fake_world.changed);
+    fake_unlock();
+}
+
 /* ---- progress ---- */
 
 static void up_complete(struct fake_nic *nic, void *op, int status)
@@ -668,7 +684,8 @@ static void fake_wait(struct pw_nic *base, unsigned timeout_us)
     .name = title, .probe = prefix##_probe, .open = prefix##_open,  \
     .close = fake_close, .address = fake_address,                   \
     .reachable = fake_reachable, .connect = fake_connect,           \
-    .disconnect = fake_disconnect, .send = fake_send,               \
+    .disconnect = fake_disconnect, .fence = fake_fence,             \
+    .send = fake_send,                                              \
     .send_inline = fake_send_inline, .reach = fake_reach,           \
     .put = fake_put, .get = fake_get, .atomic = fake_atomic,        \
     .pin = fake_pin, .unpin = fake_unpin, .progress = fake_progress, \

@@ -104,7 +104,7 @@ void fake_nic_set_faults(struct pw_nic *nic, const struct fake_nic_faults *fault
 /* What fails and is counted. */
 enum fake_op {
     FAKE_CONNECT, FAKE_SEND, FAKE_SEND_INLINE, FAKE_PUT, FAKE_GET, FAKE_ATOMIC,
-    FAKE_PIN,
+    FAKE_PIN, FAKE_FENCE,
     FAKE_COMPLETE,  /* of a pending operation: it is not carried out */
     FAKE_OPS
 };

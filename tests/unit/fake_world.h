@@ -126,6 +126,8 @@ void fake_unlock(void);
 
 /* NULL when no NIC of that number lives. */
 struct fake_nic *fake_nic_find(uint64_t number);
+/* Its side of the links to that one fails. Locked. */
+void fake_peers_cut(struct fake_nic *nic, uint64_t to, int cause);
 
 /* Where the cut between two NICs is linked, or the end of the list. */
 struct fake_cut **fake_cut_find(uint64_t a, uint64_t b);

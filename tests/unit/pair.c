@@ -160,6 +160,7 @@ static int nic_connect(struct pw_nic *nic, const void *addr, size_t len, void *c
     return fake_nic_ops.connect(nic, addr, len, cookie, out);
 }
 static void nic_disconnect(struct pw_nic_peer *peer) { fake_nic_ops.disconnect(peer); }
+static void nic_fence(struct pw_nic_peer *peer) { fake_nic_ops.fence(peer); }
 static int nic_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data,
                            size_t len)
 {
@@ -201,7 +202,8 @@ static void nic_wait(struct pw_nic *nic, unsigned timeout_us)
 #define PAIR_TABLE(title, k) {                                              \
     .name = title, .probe = pair_probe_##k, .open = pair_open_##k,          \
     .close = nic_close, .address = nic_address, .reachable = nic_reachable, \
-    .connect = nic_connect, .disconnect = nic_disconnect, .send = nic_send, \
+    .connect = nic_connect, .disconnect = nic_disconnect,                   \
+    .fence = nic_fence, .send = nic_send,                                   \
     .send_inline = nic_send_inline, .reach = nic_reach, .put = nic_put,     \
     .get = nic_get, .atomic = nic_atomic, .pin = nic_pin,                   \
     .unpin = nic_unpin, .progress = nic_progress, .wait = nic_wait }

@@ -89,6 +89,11 @@ static unsigned calls(struct rig *g, int rail, enum fake_op op)
     return fake_nic_calls(pair_nic(&g->p.a, rail), op);
 }
 
+static unsigned fences(struct rig *g, int rail)
+{
+    return fake_nic_calls(pair_nic(&g->p.b, rail), FAKE_FENCE);
+}
+
 static void cut(struct rig *g, int rail)
 {
     fake_nic_cut(pair_nic(&g->p.a, rail), pair_nic(&g->p.b, rail), -ETIMEDOUT);
@@ -176,6 +181,7 @@ Test(stripe, a_rail_that_is_lost_gives_its_pieces_to_the_other)
     expect_done(&g, 0);
     cr_expect(lt(u64, 0, stats(&g).striped_again));
     cr_expect(eq(u64, stats(&g).stream_bytes, 0), "not by frames");
+    cr_expect(eq(uint, fences(&g, 1), 0), "we write nothing more ourselves");
     rig_close(&g);
 }
 
@@ -188,6 +194,32 @@ Test(stripe, a_put_whose_rail_is_lost_as_well)
     cut(&g, 0);
     expect_done(&g, 0);
     cr_expect(lt(u64, 0, stats(&g).striped_again));
+    cr_expect(lt(u64, 0, stats(&g).stream_bytes), "by frames, behind the fence");
+    cr_expect(eq(uint, fences(&g, 0), 1));
+    cr_expect(eq(uint, fences(&g, 1), 0));
+    rig_close(&g);
+}
+
+/* What of it lies unread at the other end must not come upon what is put there later. */
+Test(stripe, a_short_put_whose_rail_is_lost_is_fenced_too)
+{
+    struct pair_outcome done = { 0 };
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    for (int lap = 1; lap <= 2; lap++) {
+        done.calls = 0;
+        cr_assert(eq(int, pw_endpoint_put(g.p.a.ep, g.here, (uintptr_t)g.there, 20000, &g.key,
+                                          pair_done, &done), PW_NIC_PENDING));
+        cut(&g, 0);
+        cr_assert(pair_until(&g.p, &done.calls, 1));
+        cr_expect(eq(int, done.status, 0));
+        cr_expect(eq(int, memcmp(g.here, g.there, 20000), 0));
+        cr_expect(eq(uint, fences(&g, 0), lap), "once for each loss");
+        fake_nic_mend(pair_nic(&g.p.a, 0), pair_nic(&g.p.b, 0));
+        while (!pw_path_is_up(&g.p.a.ep->paths[0]))
+            pair_turns(&g.p, 1);
+    }
     rig_close(&g);
 }
 
