@@ -165,7 +165,7 @@ static void serve_fence(struct pw_endpoint *ep, const void *data, size_t len)
 {
     struct pw_f_fence f;
 
-    if (len != sizeof(f))
+    if (len != sizeof(f) || ep->n_paths < 2)
         return;
     memcpy(&f, data, sizeof(f));
     for (int i = 0; i < ep->n_paths; i++) {
