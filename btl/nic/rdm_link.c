@@ -601,6 +601,21 @@ void rdm_link_close(struct rdm_nic *nic)
 
 /* ---- loss ---- */
 
+/* Begins the sentence: "10.0.0.2 port 7 by eth0 (10.0.0.1): ". Its length. */
+static size_t path_text(struct rdm_peer *peer)
+{
+    struct rdm_nic *nic = rdm_nic_of(peer);
+    char text[PW_IP_TEXT];
+    struct pw_ip own;
+    uint16_t port;
+
+    if (!nic->iface.index || nic->driver->address_ip(&nic->address, &own, &port))
+        return (size_t)snprintf(peer->why, sizeof(peer->why), "%s: ", peer->text);
+    own.prefix = own.family == 4 ? 32 : 128;
+    return (size_t)snprintf(peer->why, sizeof(peer->why), "%s by %s (%s): ", peer->text,
+                            nic->iface.name, pw_ip_text(&own, text));
+}
+
 void rdm_peer_lost(struct rdm_peer *peer, int cause, const char *why, ...)
 {
     size_t at;
@@ -613,7 +628,7 @@ void rdm_peer_lost(struct rdm_peer *peer, int cause, const char *why, ...)
     peer->state = RDM_DYING;
     peer->cause = peer->bye_heard ? 0 : cause;
     peer->lost_ms = rdm_now_ms();
-    at = (size_t)snprintf(peer->why, sizeof(peer->why), "%s: ", peer->text);
+    at = path_text(peer);
     va_start(args, why);
     vsnprintf(peer->why + at, sizeof(peer->why) - at, why, args);
     va_end(args);
@@ -627,6 +642,23 @@ static bool peer_gone(struct rdm_peer *peer, int wait_ms)
 
     peer->probed_ms = rdm_now_ms();
     return nic->probes && rdm_listens(nic, &peer->address, wait_ms) == -ECONNREFUSED;
+}
+
+/* Its connection is closed. A process that ends closes all it has one after the other, and
+ * what listens may be the last. */
+static bool peer_ends(struct rdm_peer *peer)
+{
+    enum { LOOKS = 10, LOOK_US = 500 };
+    const struct rdm_nic *nic = rdm_nic_of(peer);
+    int err = 0;
+
+    peer->probed_ms = rdm_now_ms();
+    for (int i = 0; i < LOOKS && nic->probes && !err; i++) {
+        if (i)
+            usleep(LOOK_US);
+        err = rdm_listens(nic, &peer->address, 20);
+    }
+    return err == -ECONNREFUSED;
 }
 
 static void peer_lost_gone(struct rdm_peer *peer)
@@ -647,7 +679,7 @@ void rdm_peer_failed(struct rdm_peer *peer, int err)
         return;
     if (peer->bye_heard)
         rdm_peer_lost(peer, 0, "it has left");
-    else if (peer_gone(peer, 20))
+    else if (peer_ends(peer))
         peer_lost_gone(peer);
     else if (peer->state == RDM_UP)
         rdm_peer_lost(peer, -ECONNABORTED, "the connection broke: %s",
