@@ -24,6 +24,7 @@ struct pw_params pw_params = {
     .monitor = "auto",
     .trust = "full",
     .bulk_name = "auto",
+    .want_name = "auto",
     .costs = "auto",
 };
 
@@ -98,6 +99,11 @@ static const struct { const char *name; enum pw_bulk bulk; } bulks[] = {
     { "auto", PW_BULK_AUTO }, { "stream", PW_BULK_STREAM }, { "kernel", PW_BULK_KERNEL },
 };
 
+static const struct { const char *name; enum pw_want want; } wants[] = {
+    { "auto", PW_WANT_AUTO }, { "latency", PW_WANT_LATENCY },
+    { "bandwidth", PW_WANT_BANDWIDTH },
+};
+
 /* Parameters that are words. */
 static const struct {
     const char *name;
@@ -113,6 +119,11 @@ static const struct {
       "addresses as in 10.0.0.0/8. pwinfo lists the devices; empty: all that lead anywhere" },
     { "if_exclude", OPAL_INFO_LVL_2, &pw_params.if_exclude,
       "Network devices not to use, in the same form; wins over if_include" },
+    { "want", OPAL_INFO_LVL_4, &pw_params.want_name,
+      "What is wanted of several paths to a rank of another host: auto (what is done first, "
+      "as was measured), latency (the path with the least, and transfers spread over several "
+      "only where that is much sooner), bandwidth (the widest path, and transfers of 32 KiB "
+      "and more over all)" },
     { "pool_pages", OPAL_INFO_LVL_4, &pw_params.pool_pages_name,
       "Pages of the pool: auto (the best to be had), kdriver (pinned hugepages of the "
       "driver, /dev/pinwheel), 2m (reserved hugepages), 1g (reserved ones of 1 GiB), thp "
@@ -204,6 +215,18 @@ static int bulk_check(struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int want_check(struct pw_params *p, char *why, size_t room)
+{
+    for (size_t i = 0; i < sizeof(wants) / sizeof(wants[0]); i++)
+        if (p->want_name && !strcmp(p->want_name, wants[i].name)) {
+            p->want = wants[i].want;
+            return 0;
+        }
+    snprintf(why, room, "btl_pinwheel_want=%s: must be auto, latency or bandwidth; leave it "
+             "out for auto", p->want_name ? p->want_name : "");
+    return -EINVAL;
+}
+
 static int monitor_check(const struct pw_params *p, char *why, size_t room)
 {
     size_t at;
@@ -260,6 +283,8 @@ int pw_params_check(char *why, size_t room)
         err = trust_check(&pw_params, why, room);
     if (!err)
         err = bulk_check(&pw_params, why, room);
+    if (!err)
+        err = want_check(&pw_params, why, room);
     if (!err)
         err = costs_check(&pw_params, why, room);
     return err ? err : monitor_check(&pw_params, why, room);

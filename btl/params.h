@@ -29,6 +29,8 @@ struct pw_params {
     char *trust;
     bool distrust;                  /* from trust, by pw_params_check() */
     char *bulk_name;
+    char *want_name;
+    enum pw_want want;              /* from want_name, by pw_params_check() */
     char *costs;
     enum pw_bulk bulk;              /* from bulk_name, by pw_params_check() */
     size_t calibrate_ms;

@@ -188,6 +188,7 @@ struct pw_path {
     char why[128];          /* it is not up */
     struct pw_share share;  /* of stripes; under e->lock */
     bool broken;            /* atomic: for them, until it is up again */
+    uint32_t delay_ns;      /* of the network, as measured; next to nothing is 0 */
     bool doubted;           /* atomic: its peer acknowledges nothing at the moment */
     bool fenced;            /* the peer was told to, since it was up */
 };

@@ -27,6 +27,9 @@
 /* Between two tries to connect, and between two looks for what is due. */
 enum { RETRY_FIRST_MS = 100, RETRY_MOST_MS = 1000, LOOK_MS = 10 };
 
+/* Networks that differ by less are alike. */
+enum { DELAY_LEAST_NS = 100 * 1000 };
+
 /* So many times in a row the peer's host has said that nobody is there. */
 enum { REFUSALS = 3 };
 
@@ -157,6 +160,15 @@ void pw_path_start(struct pw_path *path, int err)
         ep->away_ns = now;
 }
 
+/* As far as it is more than the moods of a machine. */
+static void path_measure(struct pw_path *path)
+{
+    const struct pw_nic_ops *ops = path->nic->ops;
+    uint32_t ns = ops->delay ? ops->delay(path->peer) : 0;
+
+    path->delay_ns = ns < DELAY_LEAST_NS ? 0 : ns;
+}
+
 void pw_path_up(struct pw_path *path)
 {
     struct pw_endpoint *ep = path->ep;
@@ -166,6 +178,7 @@ void pw_path_up(struct pw_path *path)
     __atomic_store_n(&path->broken, false, __ATOMIC_RELAXED);
     __atomic_store_n(&path->doubted, false, __ATOMIC_RELAXED);
     path->fenced = false;
+    path_measure(path);
     path_set(path, PW_PATH_UP);
     if (!pw_endpoint_alive(ep))
         return;

@@ -4,6 +4,7 @@
  * Start at pw_way_choose().
  */
 #include "path.h"
+#include "pinwheel/clock.h"
 
 enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c)
 {
@@ -17,6 +18,42 @@ enum pw_way pw_way_choose(enum pw_way bulk, const struct pw_choice *c)
     return c->reach == PW_REACH_KERNEL ? bulk : PW_WAY_STREAM;
 }
 
+/* What such a transfer is expected to take, as far as that is wanted; in ns. */
+static uint64_t cost(const struct pw_path *p, size_t len, uint64_t bytes_per_s)
+{
+    enum pw_want want = p->ep->e->config.want;
+    uint64_t ns = 0;
+
+    if (want != PW_WANT_BANDWIDTH)
+        ns = (uint64_t)p->nic->info.latency_ns + p->delay_ns;
+    if (want != PW_WANT_LATENCY)
+        ns += (uint64_t)((double)len * 1e9 / (double)(bytes_per_s ? bytes_per_s : 1));
+    return ns;
+}
+
+/* By more than chance. */
+static bool cheaper(uint64_t ns, uint64_t than_ns)
+{
+    return ns + ns / 4 < than_ns;
+}
+
+/* Of frames the length is not known; a wide path shows with long ones. */
+static uint64_t frame_cost(const struct pw_path *p)
+{
+    return cost(p, p->ep->e->config.want == PW_WANT_BANDWIDTH ? PW_PIECE_FIRST : 0,
+                p->nic->info.bytes_per_s);
+}
+
+static uint64_t transfer_cost(struct pw_path *p, size_t len)
+{
+    uint64_t rate, now = pw_now_ns();
+
+    pw_lock(p->ep->e);
+    rate = pw_share_rate(&p->share, p->nic->info.bytes_per_s, now);
+    pw_unlock(p->ep->e);
+    return cost(p, len, rate);
+}
+
 /* The one in use stays so where all are doubted: nobody knows better. */
 static bool better(const struct pw_path *p, const struct pw_path *than,
                    const struct pw_path *now)
@@ -25,7 +62,7 @@ static bool better(const struct pw_path *p, const struct pw_path *than,
         return pw_path_doubted(than);
     if (pw_path_doubted(p) && (p == now || than == now))
         return p == now;
-    return p->nic->info.latency_ns < than->nic->info.latency_ns;
+    return cheaper(frame_cost(p), frame_cost(than));
 }
 
 struct pw_path *pw_path_best(struct pw_endpoint *ep)
@@ -39,6 +76,16 @@ struct pw_path *pw_path_best(struct pw_endpoint *ep)
             best = p;
     }
     return best;
+}
+
+/* Both reach the memory, one of them as well as the other. */
+static bool transfer_better(struct pw_path *p, struct pw_path *than, enum pw_reach reach,
+                            size_t len)
+{
+    if (pw_path_doubted(p) != pw_path_doubted(than))
+        return pw_path_doubted(than);
+    return reach == PW_REACH_DIRECT && len >= PW_PIECE_LEAST &&
+           2 * transfer_cost(p, len) < transfer_cost(than, len);
 }
 
 const struct pw_nic_key *pw_path_key(const struct pw_path *path, const struct pw_key *key,
@@ -68,12 +115,11 @@ struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t le
             continue;
         r = p->nic->ops->reach(p->peer, remote, len, pw_path_key(p, key, &room));
         pw_path_leave(p);
-        if (!best || r > *reach ||
-            (r == *reach && pw_path_doubted(best) && !pw_path_doubted(p))) {
+        if (!best || r > *reach || (r == *reach && transfer_better(p, best, r, len))) {
             best = p;
             *reach = r;
         }
-        if (r == PW_REACH_DIRECT && !pw_path_doubted(p))
+        if (r == PW_REACH_DIRECT && len < PW_PIECE_LEAST && !pw_path_doubted(p))
             break;
     }
     return best;

@@ -62,11 +62,13 @@ static inline void pw_path_leave(struct pw_path *path)
         __atomic_fetch_sub(&path->users, 1, __ATOMIC_SEQ_CST);
 }
 
-/* The path with the least latency of those that are up and, if there are such, not doubted;
- * NULL when none is up. */
+/* The path for frames: with the least latency, or for PW_WANT_BANDWIDTH the widest, of those
+ * that are up and, if there are such, not doubted; NULL when none is up. */
 struct pw_path *pw_path_best(struct pw_endpoint *ep);
 
-/* The path whose NIC reaches that memory best, and how. NULL: none is up. */
+/* The path whose NIC reaches that memory best, and how; of several that reach it by
+ * themselves the one that is expected to be done first, as config.want counts that. NULL:
+ * none is up. */
 struct pw_path *pw_path_reach(struct pw_endpoint *ep, uint64_t remote, size_t len,
                               const struct pw_key *key, enum pw_reach *reach);
 

@@ -14,7 +14,9 @@ enum { KNOWN_NS = 1000 * 1000, MEMORY_NS = 20 * KNOWN_NS, DOUBT_NS = 250 * KNOWN
        DOUBLINGS = 20 };
 
 /* What it costs to cut a transfer, and what one must be at least. */
-enum { CUT_US = 20, WORTH_LEAST = 2 * PW_PIECE_LEAST };
+enum { CUT_US = 20, WORTH_LEAST = 8 * PW_PIECE_LEAST };
+
+enum { SLOW_BYTES_PER_S = 400 * 1000 * 1000 };
 
 static uint64_t in_us(uint64_t bytes_per_s, uint64_t us)
 {
@@ -139,15 +141,26 @@ int pw_share_next(const struct pw_share *const shares[], const uint64_t rates[],
     return chosen;
 }
 
-bool pw_share_pays(const uint64_t rates[], int n, uint64_t alone, size_t len,
-                   enum pw_want want)
+/* Any processor moves SLOW_BYTES_PER_S. A device that brings more than it declares is none:
+ * a veth, a bridge. */
+static bool link_limits(uint64_t bytes_per_s, uint64_t declared)
+{
+    return bytes_per_s <= SLOW_BYTES_PER_S ||
+           (bytes_per_s >= declared - declared / 4 &&
+            bytes_per_s <= declared + declared / 8);
+}
+
+bool pw_share_pays(const uint64_t rates[], int n, uint64_t alone, uint64_t declared,
+                   size_t len, enum pw_want want)
 {
     double total = 0, cut = want == PW_WANT_LATENCY ? 4 * CUT_US : CUT_US;
 
-    if (n < 2 || len < WORTH_LEAST)
+    if (n < 2 || len < 2 * PW_PIECE_LEAST)
         return false;
     if (want == PW_WANT_BANDWIDTH)
         return true;
+    if (len < WORTH_LEAST || !link_limits(alone, declared))
+        return false;
     for (int i = 0; i < n; i++)
         total += (double)rates[i];
     return (double)len * 1e6 / total + cut < us_for(len, alone);

@@ -53,8 +53,9 @@ int pw_share_next(const struct pw_share *const shares[], const uint64_t rates[],
                   size_t len, uint64_t left, size_t *piece);
 
 /* Is a transfer of that length done sooner by all n of them than by one whose rate is
- * `alone`? */
-bool pw_share_pays(const uint64_t rates[], int n, uint64_t alone, size_t len,
-                   enum pw_want want);
+ * `alone`, and its device's `declared`? Where neither the device nor anything slow on its
+ * way is what limits it, the processor is, and others would not help. */
+bool pw_share_pays(const uint64_t rates[], int n, uint64_t alone, uint64_t declared,
+                   size_t len, enum pw_want want);
 
 #endif

@@ -524,7 +524,7 @@ int pw_stripe(struct pw_endpoint *ep, struct pw_path *first, enum pw_op_kind kin
     if (!key || first->nic->info.flags & PW_NIC_PROMPT || n_paths_of(ep) < 2)
         return -EOPNOTSUPP;
     lanes = lanes_find(ep, first, remote, len, key, rates, &n, &alone);
-    if (!pw_share_pays(rates, n, alone, len, e->config.want))
+    if (!pw_share_pays(rates, n, alone, first->nic->info.bytes_per_s, len, e->config.want))
         return -EOPNOTSUPP;
     s = calloc(1, sizeof(*s));
     if (!s)

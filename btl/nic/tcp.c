@@ -338,6 +338,7 @@ const struct pw_nic_ops pw_nic_tcp = {
     .put = tcp_put,
     .get = tcp_get,
     .atomic = tcp_atomic,
+    .delay = tcp_delay,
     .pin = tcp_pin,
     .unpin = tcp_unpin,
     .progress = tcp_progress,

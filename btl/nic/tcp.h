@@ -421,6 +421,7 @@ int tcp_bulk_step(struct tcp_link *l, unsigned which);
 
 void tcp_iface_look(struct tcp_nic *nic);       /* iface_fd is readable; no lock held */
 void tcp_doubts_look(struct tcp_nic *nic);      /* now and then; under nic->lock */
+uint32_t tcp_delay(struct pw_nic_peer *peer);
 
 /* ---- tcp_thread.c ---- */
 

@@ -93,6 +93,21 @@ static bool link_unheard(struct tcp_link *l, uint64_t now, uint64_t doubt_ns)
     return bad;
 }
 
+/* Half of a round trip, as the kernel has it: of the handshake, when the link is new. */
+uint32_t tcp_delay(struct pw_nic_peer *peer)
+{
+    struct tcp_peer *p = (struct tcp_peer *)peer;
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof(info);
+    uint32_t us = 0;
+
+    pthread_mutex_lock(&p->lock);
+    if (p->link && !getsockopt(p->link->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+        us = info.tcpi_rtt;
+    pthread_mutex_unlock(&p->lock);
+    return us < UINT32_MAX / 500 ? us * 500 : UINT32_MAX;
+}
+
 void tcp_doubts_look(struct tcp_nic *nic)
 {
     uint64_t now = pw_now_ns(), doubt_ns = nic->config.doubt_ms * MS;

@@ -310,6 +310,10 @@ struct pw_nic_ops {
                   uint64_t remote, uint64_t *result, const struct pw_nic_key *key,
                   void *op);
 
+    /* What the network adds to the latency of a small frame to that peer, one way, in ns, as
+     * it was measured; 0: not known. Between up and down. NULL: never known. */
+    uint32_t (*delay)(struct pw_nic_peer *peer);
+
     /* Make [addr, addr + len) usable for peers, with access (enum pw_access).
      * 0 fills key, or -EFAULT, -ENOMEM (pin limit), -EAGAIN (it was changing
      * meanwhile). unpin with the same range and key; where keys are optional, a key of

@@ -469,6 +469,34 @@ Test(failover, nics_are_asked_to_doubt_where_there_are_several_devices)
     pair_close(&p);
 }
 
+/* ---- what the network adds ---- */
+
+Test(failover, each_time_that_a_path_comes_up_its_delay_is_measured)
+{
+    struct pair p;
+
+    rails_open(&p, 2, 30000);
+    cr_assert(until_path(&p, 0));
+    cr_expect(eq(u32, p.a.ep->paths[0].delay_ns, 0));
+    cut(&p, 0);
+    cr_assert(until_path(&p, 1));
+    pair_delay_ns = 99000;
+    mend(&p, 0);
+    cr_assert(until_path(&p, 0), "less than a tenth of a millisecond is next to nothing");
+    cut(&p, 0);
+    cr_assert(until_path(&p, 1));
+    pair_delay_ns = 300000;
+    mend(&p, 0);
+    while (!pw_path_is_up(&p.a.ep->paths[0]) || !pw_path_is_up(&p.b.ep->paths[0]))
+        pair_turns(&p, 1);
+    cr_expect(eq(u32, p.a.ep->paths[0].delay_ns, 300000));
+    cr_expect(eq(ptr, p.a.ep->path, &p.a.ep->paths[1]), "the other has less");
+    send_both(&p, 0, 100);
+    expect_all(&p, 100);
+    pair_close(&p);
+    pair_delay_ns = 0;
+}
+
 /* ---- links that say that they are back ---- */
 
 Test(failover, a_link_that_is_back_is_tried_at_once)

@@ -13,6 +13,7 @@ int pair_pinned;
 int pair_open_error[2];
 bool pair_keys_expire;
 int pair_get_error;
+uint32_t pair_delay_ns;
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
@@ -48,6 +49,12 @@ static int pair_devices(struct pw_nic_device *out, int max)
         snprintf(out[i].address, sizeof out[i].address, "10.0.%u.1/24", first_rail + i);
     }
     return (int)rails;
+}
+
+static uint32_t pair_delay(struct pw_nic_peer *peer)
+{
+    (void)peer;
+    return pair_delay_ns;
 }
 
 static int pair_open_1(const struct pw_nic_config *config, struct pw_nic **out)
@@ -316,6 +323,7 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
     if (rails) {
         table_rails = table_1;
         table_rails.devices = pair_devices;
+        table_rails.delay = pair_delay;
         config.backends = rails_backends;
         config.if_include = plan->include;
     }

@@ -135,6 +135,9 @@ extern bool pair_keys_expire;
 /* Gets of memory that needs no key fail with that when set. */
 extern int pair_get_error;
 
+/* What rails say that their network adds. */
+extern uint32_t pair_delay_ns;
+
 /* Of a hundred frames so many are lost, by chance but each time the same ones: the
  * fake NIC's own "each n-th" may fall into step with who sends again. */
 extern unsigned pair_loss_percent;

@@ -147,7 +147,8 @@ static void expect_refused(const char *name, const char *text)
     cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
     cr_expect(ne(ptr, strstr(why, "leave it out"), NULL), "%s", why);
     set(name, !strcmp(name, "pool_pages") || !strcmp(name, "monitor") ||
-              !strcmp(name, "bulk") || !strcmp(name, "costs") ? "auto" :
+              !strcmp(name, "bulk") || !strcmp(name, "costs") || !strcmp(name, "want") ?
+              "auto" :
               !strcmp(name, "trust") ? "full" : !strcmp(name, "sleep_us") ? "1000" : "65536");
 }
 
@@ -205,6 +206,24 @@ Test(params, the_way_of_long_messages_has_a_name)
     expect_refused("bulk", "");
     expect_refused("bulk", NULL);
     expect_refused("bulk", "cma");
+}
+
+Test(params, what_is_wanted_of_several_paths_has_a_name)
+{
+    static const struct { const char *name; enum pw_want want; } all[] = {
+        { "latency", PW_WANT_LATENCY }, { "bandwidth", PW_WANT_BANDWIDTH },
+        { "auto", PW_WANT_AUTO },
+    };
+    char why[256];
+
+    for (int i = 0; i < 3; i++) {
+        set("want", all[i].name);
+        cr_expect(eq(int, check(why), 0), "%s", why);
+        cr_expect(eq(int, pw_params.want, all[i].want), "%s", all[i].name);
+    }
+    expect_refused("want", "");
+    expect_refused("want", NULL);
+    expect_refused("want", "speed");
 }
 
 Test(params, costs_are_a_word_or_a_file)

@@ -4,6 +4,7 @@
 #include <criterion/new/assert.h>
 
 #include "btl/core/path.h"
+#include "pinwheel/clock.h"
 
 static enum pw_way way(enum pw_reach reach, bool in_pool, bool passive, size_t len)
 {
@@ -124,6 +125,89 @@ Test(path, frames_take_the_path_with_the_least_latency)
 
     rig_init(&r, 0, 0, 0);
     cr_expect(eq(long, best_of(&r), 1));
+}
+
+/* 300 ns and 10 GB/s; 100 ns and 1 GB/s; 200 ns and 4 GB/s. */
+static void widths(struct rig *r)
+{
+    r->nics[0].info.bytes_per_s = (uint64_t)10e9;
+    r->nics[1].info.bytes_per_s = (uint64_t)1e9;
+    r->nics[2].info.bytes_per_s = (uint64_t)4e9;
+}
+
+Test(path, frames_take_the_widest_path_where_bandwidth_is_wanted)
+{
+    struct rig r;
+
+    rig_init(&r, 0, 0, 0);
+    widths(&r);
+    r.e.config.want = PW_WANT_LATENCY;
+    cr_expect(eq(long, best_of(&r), 1));
+    r.e.config.want = PW_WANT_BANDWIDTH;
+    cr_expect(eq(long, best_of(&r), 0));
+    r.ep.paths[0].state = PW_PATH_DOWN;
+    cr_expect(eq(long, best_of(&r), 2));
+}
+
+Test(path, what_the_network_adds_counts_as_latency)
+{
+    struct rig r;
+
+    rig_init(&r, 0, 0, 0);
+    r.ep.paths[1].delay_ns = 150000;
+    cr_expect(eq(long, best_of(&r), 2));
+}
+
+/* Else a job would go by another path each time that it is run. */
+Test(path, paths_that_are_nearly_alike_are_taken_in_order)
+{
+    struct rig r;
+
+    rig_init(&r, 0, 0, 0);
+    r.nics[0].info.latency_ns = 1000;
+    r.nics[1].info.latency_ns = 950;
+    r.nics[2].info.latency_ns = 900;
+    cr_expect(eq(long, best_of(&r), 0));
+}
+
+static long transfer_of(struct rig *r, size_t len)
+{
+    enum pw_reach reach;
+
+    return pw_path_reach(&r->ep, 0, len, NULL, &reach) - r->ep.paths;
+}
+
+Test(path, a_long_transfer_goes_by_what_is_wanted)
+{
+    enum pw_reach d = PW_REACH_DIRECT;
+    struct rig r;
+
+    rig_init(&r, d, d, d);
+    widths(&r);
+    r.ep.paths[0].delay_ns = 1000000;       /* 1 ms: as long as it takes for 10 MB */
+    r.e.config.want = PW_WANT_BANDWIDTH;
+    cr_expect(eq(long, transfer_of(&r, 100000), 0));
+    r.e.config.want = PW_WANT_LATENCY;
+    cr_expect(eq(long, transfer_of(&r, 100000), 1));
+    cr_expect(eq(long, transfer_of(&r, 100000000), 1));
+    r.e.config.want = PW_WANT_AUTO;
+    cr_expect(eq(long, transfer_of(&r, 100000), 2));
+    cr_expect(eq(long, transfer_of(&r, 100000000), 0));
+}
+
+Test(path, a_path_that_turned_out_slow_is_not_the_first_choice)
+{
+    enum pw_reach d = PW_REACH_DIRECT;
+    struct rig r;
+
+    rig_init(&r, d, d, d);
+    for (int i = 0; i < 3; i++)
+        r.nics[i].info.bytes_per_s = (uint64_t)1e9;
+    cr_expect(eq(long, transfer_of(&r, 100000), 0), "all are alike");
+    r.ep.paths[0].share.bytes_per_s = (uint64_t)1e8;
+    r.ep.paths[0].share.noted_ns = pw_now_ns();
+    cr_expect(eq(long, transfer_of(&r, 100000), 1));
+    cr_expect(eq(long, transfer_of(&r, 1000), 0), "of a short one nobody asks");
 }
 
 Test(path, frames_never_take_a_dead_path)

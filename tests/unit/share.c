@@ -209,20 +209,32 @@ Test(share, several_paths_pay_from_some_length_on)
 {
     const uint64_t fast[2] = { 1250 * MB, 1250 * MB }, slow[2] = { 60 * MB, 60 * MB };
 
-    cr_expect(not(pw_share_pays(fast, 1, fast[0], 1 << 30, PW_WANT_AUTO)));
-    cr_expect(not(pw_share_pays(fast, 2, fast[0], 40000, PW_WANT_AUTO)));
-    cr_expect(pw_share_pays(fast, 2, fast[0], 1 << 20, PW_WANT_AUTO));
-    cr_expect(pw_share_pays(slow, 2, slow[0], 40000, PW_WANT_AUTO));
-    cr_expect(not(pw_share_pays(slow, 2, slow[0], 30000, PW_WANT_AUTO)), "a crumb");
+    cr_expect(not(pw_share_pays(fast, 1, fast[0], fast[0], 1 << 30, PW_WANT_AUTO)));
+    cr_expect(not(pw_share_pays(fast, 2, fast[0], fast[0], 40000, PW_WANT_AUTO)));
+    cr_expect(pw_share_pays(fast, 2, fast[0], fast[0], 1 << 20, PW_WANT_AUTO));
+    cr_expect(pw_share_pays(slow, 2, slow[0], fast[0], 140000, PW_WANT_AUTO));
+    cr_expect(not(pw_share_pays(slow, 2, slow[0], fast[0], 130000, PW_WANT_AUTO)));
 }
 
 Test(share, what_is_wanted_moves_that_length)
 {
     const uint64_t fast[2] = { 1250 * MB, 1250 * MB };
 
-    cr_expect(pw_share_pays(fast, 2, fast[0], 40000, PW_WANT_BANDWIDTH));
-    cr_expect(not(pw_share_pays(fast, 2, fast[0], 20000, PW_WANT_BANDWIDTH)));
-    cr_expect(pw_share_pays(fast, 2, fast[0], 100000, PW_WANT_AUTO));
-    cr_expect(not(pw_share_pays(fast, 2, fast[0], 100000, PW_WANT_LATENCY)));
-    cr_expect(pw_share_pays(fast, 2, fast[0], 1 << 20, PW_WANT_LATENCY));
+    cr_expect(pw_share_pays(fast, 2, fast[0], fast[0], 40000, PW_WANT_BANDWIDTH));
+    cr_expect(not(pw_share_pays(fast, 2, fast[0], fast[0], 20000, PW_WANT_BANDWIDTH)));
+    cr_expect(pw_share_pays(fast, 2, fast[0], fast[0], 150000, PW_WANT_AUTO));
+    cr_expect(not(pw_share_pays(fast, 2, fast[0], fast[0], 150000, PW_WANT_LATENCY)));
+    cr_expect(pw_share_pays(fast, 2, fast[0], fast[0], 1 << 20, PW_WANT_LATENCY));
+}
+
+/* Two ends of a veth: what one path does not bring is the processor's fault. */
+Test(share, where_the_processor_limits_a_path_others_do_not_help)
+{
+    const uint64_t rates[2] = { 700 * MB, 700 * MB };
+
+    cr_expect(not(pw_share_pays(rates, 2, 700 * MB, 1250 * MB, 1 << 20, PW_WANT_AUTO)));
+    cr_expect(not(pw_share_pays(rates, 2, 1900 * MB, 1250 * MB, 1 << 20, PW_WANT_AUTO)));
+    cr_expect(pw_share_pays(rates, 2, 700 * MB, 1250 * MB, 1 << 20, PW_WANT_BANDWIDTH));
+    cr_expect(pw_share_pays(rates, 2, 1180 * MB, 1250 * MB, 1 << 20, PW_WANT_AUTO));
+    cr_expect(pw_share_pays(rates, 2, 60 * MB, 1250 * MB, 1 << 20, PW_WANT_AUTO));
 }

@@ -313,6 +313,33 @@ Test(stripe, closing_while_pieces_are_under_way)
     rig_close(&g);
 }
 
+Test(stripe, what_is_wanted_says_from_which_length_on)
+{
+    static const struct { enum pw_want want; size_t len; unsigned striped; } all[] = {
+        { PW_WANT_LATENCY, 40000, 0 }, { PW_WANT_AUTO, 40000, 0 },
+        { PW_WANT_BANDWIDTH, 40000, 1 }, { PW_WANT_LATENCY, 140000, 1 },
+        { PW_WANT_AUTO, 140000, 2 }, { PW_WANT_LATENCY, LEN, 3 },
+    };
+    struct rig g;
+
+    rig_open(&g, 0, true);
+    for (int i = 0; i < 2; i++)     /* 40000 bytes take 40 us */
+        pair_nic(&g.p.a, i)->info.bytes_per_s = 1000000000;
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        struct pair_outcome done = { 0 };
+
+        g.p.a.e->config.want = all[i].want;
+        for (int j = 0; j < 2; j++)
+            g.p.a.ep->paths[j].share = (struct pw_share){ .out = 0 };
+        cr_assert(eq(int, pw_endpoint_get(g.p.a.ep, g.here, (uintptr_t)g.there, all[i].len,
+                                          &g.key, pair_done, &done), PW_NIC_PENDING));
+        cr_assert(pair_until(&g.p, &done.calls, 1));
+        cr_expect(eq(u64, stats(&g).striped, all[i].striped), "%zu bytes, case %u",
+                  all[i].len, i);
+    }
+    rig_close(&g);
+}
+
 /* ---- doubts ---- */
 
 static void doubt(struct rig *g, int rail, bool doubted)

@@ -111,6 +111,22 @@ Test(tcp_watch, other_interfaces_do_not_matter)
     end_close(b);
 }
 
+/* ---- the network ---- */
+
+Test(tcp_watch, what_a_round_trip_takes_is_known_from_the_connection)
+{
+    struct pw_nic_device lo = { .name = "lo", .address = "127.0.0.1/8" };
+    struct end *a = end_open_on(&lo, PATIENT_MS, 0), *b = end_open_on(&lo, PATIENT_MS, 0);
+
+    cr_assert(eq(int, end_connect(a, &b->address), 0));
+    cr_expect(eq(u32, pw_nic_tcp.delay(a->peer), 0), "there is none yet");
+    cr_assert(eq(int, end_connect(b, &a->address), 0));
+    PUMP_UNTIL(a, b, a->ups && b->ups);
+    cr_expect(gt(u32, pw_nic_tcp.delay(a->peer), 0));
+    end_close(a);
+    end_close(b);
+}
+
 /* ---- acknowledgements ---- */
 
 /* As the NIC's thread finds it; nobody can keep this kernel from acknowledging. */
