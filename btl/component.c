@@ -2,8 +2,8 @@
 /* component.c - found, opened and closed by Open MPI.
  *
  * Start at component_init(). Open MPI opens every component it finds, asks it
- * once for modules, and closes those that gave none. We give one module, or say
- * in one line why not.
+ * once for modules, and closes those that gave none. We give one module, and another
+ * one for ranks of other hosts (far.c), or say in one line why not.
  */
 #include "pinwheel.h"
 
@@ -42,7 +42,7 @@ static mca_btl_base_module_t **component_init(int *n, bool progress_threads, boo
         pw_say(true, "%s. pinwheel is not used.", why);
         return NULL;
     }
-    modules = calloc(1, sizeof(*modules));
+    modules = calloc(2, sizeof(*modules));
     if (!modules || pw_module_open(threads || opal_using_threads()) ||
         pw_procs_publish()) {
         pw_module_close();
@@ -50,7 +50,8 @@ static mca_btl_base_module_t **component_init(int *n, bool progress_threads, boo
         return NULL;
     }
     modules[0] = &pw_module.super;
-    *n = 1;
+    modules[1] = &pw_far;
+    *n = pw_far_wanted(&pw_module) ? 2 : 1;
     return modules;
 }
 

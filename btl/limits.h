@@ -10,6 +10,7 @@
 #define PW_TEXT(x) PW_TEXT_OF(x)
 
 #define PW_EAGER_LIMIT 16384        /* headers included */
+#define PW_EAGER_LIMIT_FAR 65792    /* to ranks of other hosts: 64 KiB and headers */
 #define PW_RGET_MIN 65537
 #define PW_RGET_MIN_FAR 16384       /* of ranks on other hosts: all that is not eager */
 

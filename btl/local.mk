@@ -129,6 +129,7 @@ if BUILD_MODULE
 component_LTLIBRARIES += mca_btl_pinwheel.la
 mca_btl_pinwheel_la_SOURCES = \
 	btl/calibrate.c \
+	btl/far.c \
 	btl/compat.h \
 	btl/component.c \
 	btl/module.c \

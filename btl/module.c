@@ -258,6 +258,7 @@ int pw_module_open(bool threads)
     if (err)
         return OPAL_ERR_NOT_AVAILABLE;
     set_limits(m);
+    pw_far_open(m);
     pw_tell_memory(m->engine);
     if (opal_process_info.my_local_rank == 0) {
         tell_kernel_copy();

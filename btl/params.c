@@ -51,7 +51,8 @@ static struct number numbers[] = {
     { "eager_limit", "0", &pw_params.eager_limit, 256, (size_t)1 << 20, true, false,
       "Messages up to this many bytes, headers included, are sent before the receiver "
       "has asked for them. 0: " PW_TEXT(PW_EAGER_LIMIT) ", or "
-      PW_TEXT(PW_EAGER_LIMIT_CROWDED) " with more ranks on the host than cores" },
+      PW_TEXT(PW_EAGER_LIMIT_CROWDED) " with more ranks on the host than cores; "
+      PW_TEXT(PW_EAGER_LIMIT_FAR) " to ranks on other hosts" },
     { "max_send_size", "32704", &pw_params.max_send_size, 1024, (size_t)1 << 20, false,
       false,
       "Bytes of a fragment of a longer message that is sent in pieces" },

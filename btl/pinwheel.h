@@ -6,6 +6,7 @@
  *     pvars.c      what is counted, for MPI_T
  *     procs.c      which ranks there are, and their death
  *     module.c     the table that Open MPI calls
+ *     far.c        another one, for ranks of other hosts
  *     send.c       messages
  *     rdma.c       registration, get, put, atomics
  *     windows.c    which of Open MPI's components makes a window
@@ -79,7 +80,7 @@ struct pw_module {
     struct mca_btl_base_endpoint_t *endpoints;
     unsigned n_near, n_far;             /* of them, those of this host, and of others */
     mca_btl_base_module_error_cb_fn_t error_cb;
-    opal_free_list_t small, large;      /* struct pw_frag */
+    opal_free_list_t small, large, longest;     /* struct pw_frag */
     opal_free_list_t rdmas;             /* struct pw_rdma */
     opal_free_list_t handles;           /* struct pw_handle */
 };
@@ -146,6 +147,11 @@ static inline struct pw_endpoint *pw_peer(struct mca_btl_base_endpoint_t *peer)
     return __builtin_expect(ep != NULL, 1) ? ep : pw_peer_open(peer);
 }
 void pw_procs_fini(void);
+
+/* far.c */
+extern struct mca_btl_base_module_t pw_far;     /* the second module */
+bool pw_far_wanted(const struct pw_module *m);  /* may there be ranks on other hosts? */
+void pw_far_open(const struct pw_module *m);
 
 /* module.c */
 int pw_module_open(bool threads);

@@ -156,35 +156,61 @@ static void peer_close(struct mca_btl_base_endpoint_t *peer)
  * path is made. */
 struct mca_btl_base_endpoint_t pw_own = { .near = true, .refused = true };
 
+static struct mca_btl_base_endpoint_t *peer_find(struct pw_module *m,
+                                                 const struct opal_proc_t *proc)
+{
+    struct mca_btl_base_endpoint_t *peer;
+
+    pthread_mutex_lock(&peers_lock);
+    for (peer = m->endpoints; peer && peer->proc != proc; peer = peer->next)
+        ;
+    pthread_mutex_unlock(&peers_lock);
+    return peer;
+}
+
+/* Both modules ask for each rank, one after the other; it has one endpoint. */
+static struct mca_btl_base_endpoint_t *peer_get(struct pw_module *m, struct opal_proc_t *proc)
+{
+    struct mca_btl_base_endpoint_t *peer = peer_find(m, proc);
+
+    if (!peer && (peer = peer_new(m, proc)))
+        peer_list(m, peer);
+    return peer;
+}
+
+/* Of the module for ranks of other hosts those of ours are none. */
+static bool peer_is_of(const struct mca_btl_base_module_t *btl,
+                       const struct mca_btl_base_endpoint_t *peer)
+{
+    return peer && (btl != &pw_far || !peer->near);
+}
+
 int pw_add_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t **procs,
                  struct mca_btl_base_endpoint_t **peers, opal_bitmap_t *reachable)
 {
-    struct pw_module *m = (struct pw_module *)btl;
+    struct pw_module *m = &pw_module;
 
     pw_windows_prefer_sm();
     for (size_t i = 0; i < n; i++) {
         struct mca_btl_base_endpoint_t *peer;
         bool own = procs[i] == opal_proc_local_get();
 
-        peer = own ? &pw_own : peer_new(m, procs[i]);
-        peers[i] = peer;
-        if (!peer)
-            continue;
-        if (!own)
-            peer_list(m, peer);
-        if (reachable)
+        peer = own ? &pw_own : peer_get(m, procs[i]);
+        peers[i] = peer_is_of(btl, peer) ? peer : NULL;
+        if (peers[i] && reachable)
             opal_bitmap_set_bit(reachable, (int)i);
     }
     return OPAL_SUCCESS;
 }
 
-/* bml/r2 may come again with the same pointer, and must find it in peers[]
+/* bml/r2 comes with the same pointer for each module, and must find it in peers[]
  * unchanged: what is not in our list was freed before. */
 int pw_del_procs(struct mca_btl_base_module_t *btl, size_t n, struct opal_proc_t **procs,
                  struct mca_btl_base_endpoint_t **peers)
 {
-    struct pw_module *m = (struct pw_module *)btl;
+    struct pw_module *m = &pw_module;
 
+    (void)btl;
     /* Of our own job only when it ends. */
     if (n && procs[0]->proc_name.jobid == opal_proc_local_get()->proc_name.jobid)
         pw_calibrate(m);

@@ -100,12 +100,13 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
                 struct mca_btl_base_endpoint_t *endpoint, void *base, size_t size,
                 uint32_t flags)
 {
-    struct pw_module *m = (struct pw_module *)btl;
+    struct pw_module *m = &pw_module;
     bool window = flags & MCA_BTL_REG_FLAG_REMOTE_ATOMIC;
     unsigned access = 0;
     struct pw_handle *h;
     int err;
 
+    (void)btl;
     if (fragments_are_better(m, endpoint, base, size, flags))
         return NULL;
     h = (struct pw_handle *)opal_free_list_get(&m->handles);
@@ -125,10 +126,11 @@ pw_register_mem(struct mca_btl_base_module_t *btl,
 int pw_deregister_mem(struct mca_btl_base_module_t *btl,
                       struct mca_btl_base_registration_handle_t *handle)
 {
-    struct pw_module *m = (struct pw_module *)btl;
+    struct pw_module *m = &pw_module;
     struct pw_handle *h = (struct pw_handle *)((char *)handle -
                                                offsetof(struct pw_handle, handle));
 
+    (void)btl;
     pw_engine_deregister(m->engine, &handle->key);
     opal_free_list_return(&m->handles, &h->item);
     return OPAL_SUCCESS;
@@ -333,7 +335,8 @@ int pw_atomic_cswap(struct mca_btl_base_module_t *btl,
 
 int pw_flush(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *endpoint)
 {
+    (void)btl;
     (void)endpoint;
-    pw_engine_flush(((struct pw_module *)btl)->engine);
+    pw_engine_flush(pw_module.engine);
     return OPAL_SUCCESS;
 }

@@ -30,19 +30,23 @@ static int frag_item_init(opal_free_list_item_t *item, void *ctx)
     return OPAL_SUCCESS;
 }
 
-static int frag_list_init(opal_free_list_t *list, size_t bytes, int max)
+static int frag_list_init(opal_free_list_t *list, size_t bytes, int least, int max)
 {
     OBJ_CONSTRUCT(list, opal_free_list_t);
     return opal_free_list_init(list, sizeof(struct pw_frag) + bytes, 64,
-                               OBJ_CLASS(pw_frag_t), 0, 0, 8, max, 8, NULL, 0, NULL,
+                               OBJ_CLASS(pw_frag_t), 0, 0, least, max, 8, NULL, 0, NULL,
                                frag_item_init, list);
 }
 
 int pw_send_init(void)
 {
-    int rc = frag_list_init(&pw_module.small, PW_SMALL, PW_SMALL_MAX);
+    int rc = frag_list_init(&pw_module.small, PW_SMALL, 8, PW_SMALL_MAX);
 
-    return rc ? rc : frag_list_init(&pw_module.large, pw_module.super.btl_max_send_size,
+    if (!rc)
+        rc = frag_list_init(&pw_module.large, pw_module.super.btl_max_send_size, 8,
+                            PW_LARGE_MAX);
+    /* To other hosts alone: none until one is needed. */
+    return rc ? rc : frag_list_init(&pw_module.longest, pw_far.btl_max_send_size, 0,
                                     PW_LARGE_MAX);
 }
 
@@ -50,16 +54,18 @@ void pw_send_fini(void)
 {
     OBJ_DESTRUCT(&pw_module.small);
     OBJ_DESTRUCT(&pw_module.large);
+    OBJ_DESTRUCT(&pw_module.longest);
 }
 
 static struct pw_frag *frag_get(struct pw_module *m,
                                 struct mca_btl_base_endpoint_t *endpoint, size_t bytes,
                                 uint32_t flags)
 {
-    opal_free_list_t *list = bytes <= PW_SMALL ? &m->small : &m->large;
+    opal_free_list_t *list = bytes <= PW_SMALL ? &m->small :
+                             bytes <= m->super.btl_max_send_size ? &m->large : &m->longest;
     struct pw_frag *f;
 
-    if (bytes > m->super.btl_max_send_size)
+    if (bytes > pw_far.btl_max_send_size)
         return NULL;
     f = (struct pw_frag *)opal_free_list_get(list);
     if (!f)
@@ -77,8 +83,9 @@ mca_btl_base_descriptor_t *pw_alloc(struct mca_btl_base_module_t *btl,
                                     struct mca_btl_base_endpoint_t *endpoint,
                                     uint8_t order, size_t size, uint32_t flags)
 {
-    struct pw_frag *f = frag_get((struct pw_module *)btl, endpoint, size, flags);
+    struct pw_frag *f = frag_get(&pw_module, endpoint, size, flags);
 
+    (void)btl;
     (void)order;
     return f ? &f->base : NULL;
 }
@@ -107,9 +114,9 @@ mca_btl_base_descriptor_t *pw_prepare_src(struct mca_btl_base_module_t *btl,
                                           uint8_t order, size_t reserve, size_t *size,
                                           uint32_t flags)
 {
-    struct pw_module *m = (struct pw_module *)btl;
+    struct pw_module *m = &pw_module;
     bool pack = opal_convertor_need_buffers(convertor);
-    size_t room = m->super.btl_max_send_size - reserve;
+    size_t room = btl->btl_max_send_size - reserve;
     struct pw_frag *f;
 
     (void)order;
@@ -248,11 +255,12 @@ int pw_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *
     struct pw_endpoint *ep = pw_peer(endpoint);
     int err;
 
+    (void)btl;
     (void)order;
     (void)flags;
     /* With no payload the convertor is not set up: do not look at it. */
     if (payload_size && OPAL_UNLIKELY(opal_convertor_need_buffers(convertor))) {
-        err = sendi_packed((struct pw_module *)btl, endpoint, ep, convertor, header,
+        err = sendi_packed(&pw_module, endpoint, ep, convertor, header,
                            header_size, payload_size, tag);
     } else {
         if (payload_size)
@@ -269,16 +277,16 @@ int pw_sendi(struct mca_btl_base_module_t *btl, struct mca_btl_base_endpoint_t *
 /* In place: the PML copies from the frame to where the user wants it. */
 void pw_recv(void *ctx, void *cookie, uint8_t tag, const void *data, size_t len)
 {
-    struct pw_module *m = ctx;
+    const struct mca_btl_base_endpoint_t *peer = cookie;
     const mca_btl_active_message_callback_t *to = mca_btl_base_active_message_trigger + tag;
     mca_btl_base_segment_t segment = { .seg_addr.pval = (void *)(uintptr_t)data,
                                        .seg_len = len };
     mca_btl_base_descriptor_t des;
 
-    (void)cookie;
+    (void)ctx;
     des.des_segments = &segment;
     des.des_segment_count = 1;
     des.des_flags = 0;
     if (OPAL_LIKELY(to->cbfunc != NULL))
-        to->cbfunc(&m->super, tag, &des, to->cbdata);
+        to->cbfunc(peer->near ? &pw_module.super : &pw_far, tag, &des, to->cbdata);
 }

@@ -94,6 +94,19 @@ size_t pw_engine_message_max(const struct pw_engine *e)
     return e->frame_max;
 }
 
+size_t pw_engine_message_max_afar(const struct pw_engine *e)
+{
+    size_t max = 0;
+
+    for (int i = 0; i < e->n_nics; i++) {
+        const struct pw_nic_info *info = &e->nics[i]->info;
+
+        if (!(info->flags & PW_NIC_SAME_HOST) && (!max || info->frame_max < max))
+            max = info->frame_max;
+    }
+    return max ? max - sizeof(struct pw_guard_tail) : 0;
+}
+
 const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i)
 {
     return i >= 0 && i < e->n_nics ? &e->nics[i]->info : NULL;

@@ -110,6 +110,9 @@ int pw_engine_address(struct pw_engine *e, void *out, size_t room);
 /* The largest message, in bytes. */
 size_t pw_engine_message_max(const struct pw_engine *e);
 
+/* The same to ranks of other hosts; 0: none can be reached. */
+size_t pw_engine_message_max_afar(const struct pw_engine *e);
+
 /* Are there more ranks on this host than cores? May change when peers come and go. */
 bool pw_engine_crowded(const struct pw_engine *e);
 

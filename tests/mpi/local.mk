@@ -13,6 +13,7 @@ mpi_programs = \
 	tests/mpi/connect \
 	tests/mpi/copied \
 	tests/mpi/datatypes \
+	tests/mpi/eager \
 	tests/mpi/firstuse \
 	tests/mpi/heapfork \
 	tests/mpi/hold \
@@ -61,6 +62,9 @@ tests_mpi_colls_LDADD = $(mpi_libs)
 tests_mpi_connect_SOURCES = tests/mpi/connect.c
 tests_mpi_connect_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_connect_LDADD = $(mpi_libs)
+tests_mpi_eager_SOURCES = tests/mpi/eager.c
+tests_mpi_eager_CPPFLAGS = $(mpi_cppflags)
+tests_mpi_eager_LDADD = $(mpi_libs)
 tests_mpi_firstuse_SOURCES = tests/mpi/firstuse.c
 tests_mpi_firstuse_CPPFLAGS = $(mpi_cppflags)
 tests_mpi_firstuse_LDADD = $(mpi_libs)

@@ -158,7 +158,23 @@ Test(paths, a_peer_that_memory_reaches_has_no_path_through_a_network)
     cr_expect(not(p.a.e->locks));
     cr_expect(eq(sz, p.a.ep->frame_max, 16384), "nor are its frames shorter");
     cr_expect(eq(sz, pw_engine_message_max(p.a.e), 1992));
+    cr_expect(eq(sz, pw_engine_message_max_afar(p.a.e), 1992));
     expect_exchange(&p);
+    pair_close(&p);
+}
+
+Test(paths, messages_to_other_hosts_are_as_long_as_networks_let_them)
+{
+    struct pair p;
+
+    as_a_network(&fake_nic_ops2);
+    fake_nic_traits(&fake_nic_ops)->frame_max = 2000;
+    pair_open(&p, &(struct pair_plan){ .two_nics = true });
+    cr_expect(eq(sz, pw_engine_message_max(p.a.e), 1992));
+    cr_expect(eq(sz, pw_engine_message_max_afar(p.a.e), 16384 - 8));
+    pair_close(&p);
+    pair_open(&p, &(struct pair_plan){ .two_nics = false });
+    cr_expect(eq(sz, pw_engine_message_max_afar(p.a.e), 0), "there is no network");
     pair_close(&p);
 }
 
