@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "monitors.h"
@@ -32,6 +33,7 @@ enum {
     WATCHED = 1,            /* numbers of pages */
     LANDED_ON = 3,
     WATCH_TRIES = 1000,     /* while another thread is changing something there */
+    WATCH_YIELDS = 100,     /* so many of them at once, the others a millisecond apart */
     CHANGES_AT_ONCE = 16,
     CHANGES_CALLS = 1 << 16,
 };
@@ -197,6 +199,15 @@ static void unwatch(struct pw_monitor *m, struct scene *s, int ranges)
         m->ops->unwatch(m, s->range[i], &s->watch[i]);
 }
 
+/* That thread may have to wait for a processor. */
+static void give_way(int tries)
+{
+    if (tries < WATCH_YIELDS)
+        sched_yield();
+    else
+        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
 /* Touched first: a page that was never there need not be missed. */
 static int watch(struct pw_monitor *m, struct scene *s)
 {
@@ -207,7 +218,7 @@ static int watch(struct pw_monitor *m, struct scene *s)
         for (int tries = 0; err == -EAGAIN && tries < WATCH_TRIES; tries++) {
             err = m->ops->watch(m, s->range[i], &s->watch[i]);
             if (err == -EAGAIN)
-                sched_yield();
+                give_way(tries);
         }
         if (err) {
             unwatch(m, s, i);

@@ -17,6 +17,7 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
+#include "pinwheel/clock.h"
 #include "regcache/maps.h"
 #include "regcache/monitors.h"
 #include "regcache/raw.h"
@@ -42,6 +43,7 @@ static struct faults {
     bool short_by_a_page;   /* too little of a change is told */
     int watch_err;
     int busy;               /* so many watches find a change going on */
+    uint64_t busy_until_ns; /* and those before then */
     bool refuses_files;
     bool endless;           /* changes() never comes to an end */
     bool overrun;           /* all changes are told as one that is LOST */
@@ -153,6 +155,8 @@ static int fake_watch(struct pw_monitor *m, struct pw_range r, struct pw_watch *
         faults.busy--;
         return -EAGAIN;
     }
+    if (pw_now_ns() < faults.busy_until_ns)
+        return -EAGAIN;
     if (faults.refuses_files && pw_maps_kinds(r, &kinds))
         return -EFAULT;
     if (kinds != PW_MEM_PRIVATE)
@@ -459,6 +463,12 @@ Test(selftest, one_that_watches_nothing_is_found_out)
 Test(selftest, one_that_is_busy_for_a_while_is_asked_again)
 {
     expect_taken((struct faults){ .busy = 20 });
+}
+
+/* The thread that is at it had no processor for so long. */
+Test(selftest, one_that_is_busy_for_a_tenth_of_a_second_too)
+{
+    expect_taken((struct faults){ .busy_until_ns = pw_now_ns() + 100 * 1000 * 1000 });
 }
 
 Test(selftest, one_that_has_lost_count_has_told)
