@@ -31,6 +31,10 @@ static struct {
     struct ucx_nic *fail_of;            /* of that NIC */
 } fake;
 
+/* What changes while threads of NICs look at it. */
+#define fake_get(x) __atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define fake_set(x, to) __atomic_store_n(&(x), (to), __ATOMIC_RELEASE)
+
 static struct ucx_library real;
 
 /* Who is told when they fail. */
@@ -41,6 +45,7 @@ static struct {
     ucp_err_handler_t told;
 } ways[WAYS];
 static int n_ways;
+static pthread_mutex_t ways_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static ucs_status_t fake_config_read(const char *prefix, const char *file,
                                      ucp_config_t **out)
@@ -81,13 +86,17 @@ static ucs_status_t fake_efd(ucp_worker_h worker, int *fd)
 static ucs_status_t fake_way(ucp_worker_h worker, const ucp_ep_params_t *params,
                              ucp_ep_h *out)
 {
-    ucs_status_t status = fake.way ? fake.way : real.ep_create(worker, params, out);
+    ucs_status_t status = fake_get(fake.way);
 
+    if (!status)
+        status = real.ep_create(worker, params, out);
+    pthread_mutex_lock(&ways_lock);
     if (status == UCS_OK && n_ways < WAYS) {
         ways[n_ways].worker = worker;
         ways[n_ways].ep = *out;
         ways[n_ways++].told = params->err_handler;
     }
+    pthread_mutex_unlock(&ways_lock);
     return status;
 }
 
@@ -95,21 +104,25 @@ static ucs_status_ptr_t fake_send(ucp_ep_h ep, unsigned id, const void *header,
                                   size_t header_len, const void *buffer, size_t count,
                                   const ucp_request_param_t *param)
 {
-    if (fake.send || fake.send_lost)
-        return UCS_STATUS_PTR(fake.send);
+    ucs_status_t status = fake_get(fake.send);
+
+    if (status || fake_get(fake.send_lost))
+        return UCS_STATUS_PTR(status);
     return real.am_send(ep, id, header, header_len, buffer, count, param);
 }
 
 /* As UCX does, from inside of its progress, and through the handler it was given. */
 static unsigned fake_progress(ucp_worker_h worker)
 {
-    ucs_status_t status = fake.fail_ways;
+    ucs_status_t status = fake_get(fake.fail_ways);
 
     if (status && fake.fail_of->worker == worker) {
-        fake.fail_ways = UCS_OK;
+        fake_set(fake.fail_ways, UCS_OK);
+        pthread_mutex_lock(&ways_lock);
         for (int i = 0; i < n_ways; i++)
             if (ways[i].worker == worker)
                 ways[i].told.cb(ways[i].told.arg, ways[i].ep, status);
+        pthread_mutex_unlock(&ways_lock);
     }
     return real.progress(worker);
 }
@@ -218,7 +231,7 @@ Test(ucx, what_ucx_refuses_is_not_opened, .timeout = 60)
 Test(ucx, a_worker_that_brings_nothing_is_not_opened, .timeout = 60)
 {
     library_fake();
-    fake.send_lost = true;
+    fake_set(fake.send_lost, true);
     cr_expect(eq(int, end_open(&a), -ENODEV));
 }
 
@@ -318,9 +331,9 @@ Test(ucx, no_room_is_another_time, .timeout = 60)
 {
     library_fake();
     pair_open();
-    fake.send = UCS_ERR_NO_RESOURCE;
+    fake_set(fake.send, UCS_ERR_NO_RESOURCE);
     cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
-    fake.send = UCS_OK;
+    fake_set(fake.send, UCS_OK);
     SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
     SOON(b.frames == 2);
     pair_close();
@@ -330,9 +343,9 @@ Test(ucx, a_send_that_fails_takes_the_peer_down, .timeout = 60)
 {
     library_fake();
     pair_open();
-    fake.send = UCS_ERR_IO_ERROR;
+    fake_set(fake.send, UCS_ERR_IO_ERROR);
     cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EPIPE));
-    fake.send = UCS_OK;
+    fake_set(fake.send, UCS_OK);
     SOON(a.downs == 1);
     cr_expect(eq(int, a.cause, -ECONNABORTED), "its process listens: it is not gone");
     pair_close();
@@ -349,7 +362,7 @@ Test(ucx, a_way_that_failed_is_made_anew, .timeout = 60)
         n_ways = 0;
         pair_open();
         fake.fail_of = (struct ucx_nic *)a.nic;
-        fake.fail_ways = statuses[i];
+        fake_set(fake.fail_ways, statuses[i]);
         SOON(a.downs == 1);
         cr_expect(eq(int, a.cause, -ECONNABORTED));
         ops->disconnect(a.peer);
@@ -372,9 +385,9 @@ Test(ucx, who_cannot_be_reached_is_not_connected, .timeout = 60)
     cr_assert(eq(int, end_open(&a), 0));
     cr_assert(eq(int, end_open(&b), 0));
     len = ops->address(b.nic, address);
-    fake.way = UCS_ERR_UNREACHABLE;
+    fake_set(fake.way, UCS_ERR_UNREACHABLE);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
-    fake.way = UCS_ERR_NO_MEMORY;
+    fake_set(fake.way, UCS_ERR_NO_MEMORY);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
     pair_close();
 }
