@@ -11,6 +11,7 @@
  * were closed. IPv4.
  */
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <net/if.h>
 #include <netinet/ip.h>
@@ -97,7 +98,7 @@ static bool make_noise(const char *address, const char *port, int i)
 struct flow {
     uint32_t from, next;    /* who sends, and the number of its next byte */
     uint16_t port;
-    bool found;
+    size_t len;             /* so much was seen of it; 0: there is none yet */
 };
 
 /* TCP's part of a packet, and how long its data is; NULL: it is none. */
@@ -120,50 +121,82 @@ static const struct tcphdr *tcp_of(const uint8_t *packet, size_t len, uint32_t *
     return tcp;
 }
 
-/* The next bytes of the flow: that of who says a hello first. */
+static bool is_hello(const uint8_t *data, size_t n)
+{
+    const struct tcp_hello *hello = (const void *)data;
+
+    return n >= sizeof *hello && hello->magic == TCP_MAGIC && hello->what == TCP_FRAMES;
+}
+
+/* The next bytes of the flow: that of who says a hello, and more behind it, for of two who
+ * call each other at once one goes again. What comes twice may have some behind what was
+ * there. */
 static size_t next_bytes(struct flow *f, const uint8_t *packet, size_t len,
                          const uint8_t **data)
 {
-    const uint32_t magic = TCP_MAGIC;
     const struct tcphdr *tcp;
-    uint32_t from;
+    uint32_t from, seen;
     size_t n;
 
     tcp = tcp_of(packet, len, &from, data, &n);
-    if (!tcp || n < sizeof magic)
+    if (!tcp || !n)
         return 0;
-    if (!f->found && n >= sizeof(struct tcp_hello) && !memcmp(*data, &magic, sizeof magic))
-        *f = (struct flow){ .from = from, .port = tcp->source, .next = ntohl(tcp->seq),
-                            .found = true };
-    if (!f->found || from != f->from || tcp->source != f->port || ntohl(tcp->seq) != f->next)
+    if (f->len <= sizeof(struct tcp_hello) && is_hello(*data, n))
+        *f = (struct flow){ .from = from, .port = tcp->source, .next = ntohl(tcp->seq) };
+    seen = f->next - ntohl(tcp->seq);
+    if (from != f->from || tcp->source != f->port || seen >= n)
         return 0;
-    f->next += (uint32_t)n;
-    return n;
+    *data += seen;
+    f->next += (uint32_t)n - seen;
+    f->len += n - seen;
+    return n - seen;
+}
+
+/* The socket is to see what comes from that port and nothing else: puts and gets of the
+ * same job would fill it sooner than it is read, and what is lost is never said again. */
+static void keep_to(int fd, uint16_t port)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),     /* where TCP's part is */
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ntohs(port), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, FRAME_MOST),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog filter = { sizeof code / sizeof code[0], code };
+
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter))
+        die("SO_ATTACH_FILTER");
 }
 
 static int record(const char *interface, const char *path)
 {
-    struct sockaddr_ll at = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP),
+    struct sockaddr_ll at = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL),
                               .sll_ifindex = (int)if_nametoindex(interface) };
-    int fd = socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_IP)), room = 16 << 20;
+    int fd = socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL)), room = 16 << 20;
     static uint8_t packet[FRAME_MOST];
     FILE *out = fopen(path, "w");
     struct flow flow = { 0 };
-    size_t all = 0;
+    bool kept = false;
 
     if (fd < 0 || !out || bind(fd, (struct sockaddr *)&at, sizeof at))
         die(interface);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
     printf("listening\n");
     fflush(stdout);
-    while (all < RECORD_MOST) {
+    while (flow.len < RECORD_MOST) {
         ssize_t len = recv(fd, packet, sizeof packet, 0);
         const uint8_t *data;
         size_t n = len > 0 ? next_bytes(&flow, packet, (size_t)len, &data) : 0;
 
+        if (n && n == flow.len)
+            rewind(out);
         if (n && (fwrite(data, 1, n, out) != n || fflush(out)))
             die(path);
-        all += n;
+        if (!kept && flow.len > sizeof(struct tcp_hello)) {
+            keep_to(fd, flow.port);
+            kept = true;
+        }
     }
     return fclose(out) ? 2 : 0;
 }
