@@ -198,22 +198,28 @@ static int tcp_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what, ui
 /* ---- progress ---- */
 
 /* Not waited for: where the thread has it, the thread does the same. */
-static void bulk_soon(struct tcp_nic *n, bool asked, uint32_t hot)
+static int bulk_soon(struct tcp_nic *n, bool asked, uint32_t hot)
 {
+    int made = 0;
+
     if (hot)
         __atomic_store_n(&n->hot, hot - 1, __ATOMIC_RELAXED);
     if (pthread_mutex_trylock(&n->lock))
-        return;
+        return 0;
     if (n->bulk_last)
-        tcp_bulk_step(n->bulk_last, (asked ? TCP_ASK : 0) | (hot ? TCP_SERVE : 0));
+        made = tcp_bulk_step(n->bulk_last, (asked ? TCP_ASK : 0) | (hot ? TCP_SERVE : 0));
     pthread_mutex_unlock(&n->lock);
+    return made;
 }
 
-static void bulk_all(struct tcp_nic *n)
+static int bulk_all(struct tcp_nic *n)
 {
+    int made;
+
     pthread_mutex_lock(&n->lock);
-    tcp_bulk_look(n);
+    made = tcp_bulk_look(n);
     pthread_mutex_unlock(&n->lock);
+    return made;
 }
 
 static int slow(struct tcp_nic *n, uint64_t now)
@@ -243,7 +249,7 @@ static int look(struct tcp_nic *n)
         if (!ev[i].data.ptr)
             (void)!read(n->wake, &count, sizeof(count));
         else if (ev[i].data.ptr == n)
-            bulk_all(n);
+            made += bulk_all(n);
         else
             made += tcp_recv(ev[i].data.ptr);
     }
@@ -275,7 +281,7 @@ static int tcp_progress(struct pw_nic *nic)
     if (__builtin_expect(n->again != NULL, 0))
         made = tcp_recv_again(n);
     if (asked || hot)
-        bulk_soon(n, asked, hot);
+        made += bulk_soon(n, asked, hot);
     /* To look at two sockets is to see each of them half as soon. */
     if (n->last && !n->last->in_again && (!(asked || hot) || n->turns % 4 == 0))
         made += tcp_recv(n->last);

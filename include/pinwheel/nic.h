@@ -325,7 +325,8 @@ struct pw_nic_ops {
 
     /* Deliver what arrived, finish what is pending, look for new and dead
      * peers. Returns the number of upcalls made but for caller, of which nothing
-     * has come yet. Never blocks, and ends however fast frames come; nobody's wait
+     * has come yet, and of steps of puts and gets that make none: 0 says that its
+     * caller may rest. Never blocks, and ends however fast frames come; nobody's wait
      * while others are served again and again. */
     int (*progress)(struct pw_nic *nic);
 

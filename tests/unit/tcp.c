@@ -423,6 +423,35 @@ Test(tcp, a_region_that_is_refused_is_told_and_untouched)
     end_close(b);
 }
 
+/* Who waits and serves meanwhile is not idle: the core would give its processor away. */
+Test(tcp, to_serve_is_progress)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    struct pw_nic_key key = { { 0 } };
+    char local[8] = "abcdefg", mem[8];
+    unsigned puts = 100, upcalls;
+    int served = 0;
+
+    ends_join(a, b);
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, sizeof(mem)), 0));
+    PUMP_UNTIL(a, b, !pw_nic_tcp.progress(b->nic));
+    upcalls = b->ups + b->downs + b->completes;
+    for (unsigned before = a->completes; a->completes < before + puts;) {
+        unsigned done = a->completes;
+
+        cr_assert(eq(int, pw_nic_tcp.put(a->peer, local, (uintptr_t)mem, sizeof(mem), &key, a),
+                     PW_NIC_PENDING));
+        while (a->completes == done) {
+            pw_nic_tcp.progress(a->nic);
+            served += pw_nic_tcp.progress(b->nic);
+        }
+    }
+    cr_expect(eq(uint, b->ups + b->downs + b->completes, upcalls));
+    cr_expect(lt(int, (int)puts / 2, served));
+    end_close(a);
+    end_close(b);
+}
+
 /* Nothing but the beginning of a get's data goes through memory of ours. */
 Test(tcp, long_transfers_are_not_copied)
 {
