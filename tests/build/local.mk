@@ -10,7 +10,7 @@ if BUILD_MODULE
 build_tests += tests/arrows tests/build/interface
 endif
 if BUILD_TESTS
-build_tests += tests/build/harness tests/build/commands tests/build/configure tests/build/install \
-	tests/build/library tests/build/clang tests/build/distribution
+build_tests += tests/build/distribution tests/build/install tests/build/clang \
+	tests/build/configure tests/build/library tests/build/commands tests/build/harness
 sanitize_tests += tests/build/sanitize-address tests/build/sanitize-thread
 endif

@@ -2,7 +2,9 @@
 # Tests in virtual machines: a script runs tests/vm/run and joins vm_tests. Programs of
 # its own that it runs inside are check_PROGRAMS.
 
-vm_tests += tests/vm/attach tests/vm/dkms tests/vm/machine tests/vm/module tests/vm/watch tests/vm/pool
+# The longest first, for ./check runs two of them at a time.
+vm_tests += tests/vm/cache tests/vm/fuzz tests/vm/pool tests/vm/gigabytes tests/vm/attach \
+	tests/vm/machine tests/vm/module tests/vm/dkms tests/vm/watch
 EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh tests/vm/init \
 	tests/vm/jobs \
 	tests/vm/machine \
@@ -20,7 +22,6 @@ tests_vm_attached_SOURCES = tests/vm/attached.c tests/vm/peer.c tests/vm/peer.h
 tests_vm_churn_SOURCES = tests/vm/churn.c tests/vm/peer.c tests/vm/peer.h
 
 # The registration cache over the driver.
-vm_tests += tests/vm/cache
 EXTRA_DIST += tests/vm/cache
 check_PROGRAMS += tests/vm/cached
 tests_vm_cached_SOURCES = tests/vm/cached.c tests/cache/oracle.c tests/cache/oracle.h
@@ -33,14 +34,12 @@ tests_vm_pinned_SOURCES = tests/vm/pinned.c tests/vm/pinned.h tests/vm/pinned_pi
 tests_vm_pinned_LDADD = $(IBVERBS_LIBS)
 
 # Pools of reserved pages of 1 GiB.
-vm_tests += tests/vm/gigabytes
 EXTRA_DIST += tests/vm/gigabytes
 check_PROGRAMS += tests/vm/gigantic
 tests_vm_gigantic_SOURCES = tests/vm/gigantic.c
 tests_vm_gigantic_LDADD = libpinwheel.la
 tests_vm_gigantic_LDFLAGS = $(cache_ldflags)
 
-vm_tests += tests/vm/fuzz
 EXTRA_DIST += tests/vm/fuzz tests/vm/fuzz.sh
 check_PROGRAMS += tests/vm/fuzz_kdriver
 tests_vm_fuzz_kdriver_SOURCES = tests/vm/fuzz.h tests/vm/fuzz_areas.c tests/vm/fuzz_calls.c \
