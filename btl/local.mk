@@ -83,6 +83,8 @@ noinst_LTLIBRARIES += libpwcore.la
 libpwcore_la_SOURCES = \
 	btl/core/adapt.c \
 	btl/core/adapt.h \
+	btl/core/address.c \
+	btl/core/address.h \
 	btl/core/connect.c \
 	btl/core/core.h \
 	btl/core/costs.c \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* connect.c - addresses, and endpoints opened and closed.
+/* connect.c - endpoints opened and closed, and who is reached.
  *
  * Start at pw_endpoint_open(). An endpoint is opened and closed under
  * e->progress. When another thread is in there, or we are in an upcall of it,
@@ -9,92 +9,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "address.h"
 #include "core.h"
 #include "guard.h"
 #include "path.h"
 #include "rails.h"
 #include "regcache/fnv.h"
 
-/* An engine's address: for each NIC its name's length and bytes, its address's
- * length and bytes. A name of no length is that of the part before. */
-enum { PW_ADDRESS_MAGIC = 0x70, PW_ADDRESS_VERSION = 3 };
-enum { PW_ADDRESS_MAX = PW_KEY_NICS * (PW_NIC_ADDRESS_MAX + 16) };
-
 int pw_engine_address(struct pw_engine *e, void *out, size_t room)
 {
-    uint8_t *p = out, nic_addr[PW_NIC_ADDRESS_MAX];
-    const char *before = "";
-    size_t at = 3;
+    struct pw_part parts[PW_KEY_NICS];
 
-    if (room < at)
-        return -ENOSPC;
-    p[0] = PW_ADDRESS_MAGIC;
-    p[1] = PW_ADDRESS_VERSION;
-    p[2] = (uint8_t)e->n_nics;
     for (int i = 0; i < e->n_nics; i++) {
         const struct pw_nic_ops *ops = e->nics[i]->ops;
-        size_t name = strcmp(ops->name, before) ? strlen(ops->name) : 0;
-        size_t len = ops->address(e->nics[i], nic_addr);
 
-        if (at + 2 + name + len > room)
-            return -ENOSPC;
-        p[at++] = (uint8_t)name;
-        memcpy(p + at, ops->name, name);
-        at += name;
-        p[at++] = (uint8_t)len;
-        memcpy(p + at, nic_addr, len);
-        at += len;
-        before = ops->name;
+        parts[i] = (struct pw_part){ .name = (const uint8_t *)ops->name,
+                                     .name_len = strlen(ops->name) };
+        parts[i].len = ops->address(e->nics[i], parts[i].addr);
     }
-    return (int)at;
-}
-
-/* One NIC's share of an engine's address, as it lies there. */
-struct part {
-    const uint8_t *name, *addr;
-    size_t name_len, len;
-};
-
-/* One part at *at, the one before it in *p. */
-static bool part_read(const uint8_t **at, const uint8_t *end, struct part *p)
-{
-    const uint8_t *q = *at;
-
-    if (end - q < 2 || end - q < 2 + *q)
-        return false;
-    if (*q) {
-        p->name = q + 1;
-        p->name_len = *q;
-    }
-    q += 1 + *q;
-    p->len = *q++;
-    p->addr = q;
-    *at = q + p->len;
-    return p->name_len && (size_t)(end - q) >= p->len;
-}
-
-/* How many parts there are, in the order of the peer's NICs; or -EINVAL. */
-static int address_parts(const void *addr, size_t len, struct part parts[PW_KEY_NICS])
-{
-    const uint8_t *p = addr, *end = p + len;
-    struct part one = { .name_len = 0 };
-    int n;
-
-    if (len < 3 || p[0] != PW_ADDRESS_MAGIC || p[1] != PW_ADDRESS_VERSION ||
-        p[2] > PW_KEY_NICS)
-        return -EINVAL;
-    n = p[2];
-    p += 3;
-    for (int i = 0; i < n; i++) {
-        if (!part_read(&p, end, &one))
-            return -EINVAL;
-        parts[i] = one;
-    }
-    return p == end ? n : -EINVAL;
+    return pw_address_write(parts, e->n_nics, out, room);
 }
 
 /* How well does that NIC reach what the part is the address of (enum pw_fit)? */
-static int part_fit(struct pw_nic *nic, const struct part *part)
+static int part_fit(struct pw_nic *nic, const struct pw_part *part)
 {
     if (strlen(nic->ops->name) != part->name_len ||
         memcmp(nic->ops->name, part->name, part->name_len))
@@ -102,15 +39,15 @@ static int part_fit(struct pw_nic *nic, const struct part *part)
     return nic->ops->reachable(nic, part->addr, part->len);
 }
 
-static uint32_t part_print(const struct part *part)
+static uint32_t part_print(const struct pw_part *part)
 {
     return pw_fnv32(PW_FNV32, part->addr, part->len);
 }
 
 bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
 {
-    struct part parts[PW_KEY_NICS];
-    int n = address_parts(addr, len, parts);
+    struct pw_part parts[PW_KEY_NICS];
+    int n = pw_address_read(addr, len, parts);
 
     for (int i = 0; i < e->n_nics; i++)
         for (int j = 0; j < n; j++)
@@ -122,8 +59,8 @@ bool pw_engine_reachable(struct pw_engine *e, const void *addr, size_t len)
 void pw_engine_fingerprints(struct pw_engine *e, const void *addr, size_t len,
                             uint32_t prints[PW_KEY_NICS], bool *near)
 {
-    struct part parts[PW_KEY_NICS];
-    int n = address_parts(addr, len, parts);
+    struct pw_part parts[PW_KEY_NICS];
+    int n = pw_address_read(addr, len, parts);
 
     *near = false;
     memset(prints, 0, PW_KEY_NICS * sizeof(*prints));
@@ -201,7 +138,7 @@ static bool never(int err)
 
 /* One more path, if that NIC connects. Under e->progress. */
 static int path_add(struct pw_endpoint *ep, struct pw_nic *nic, int part,
-                    const struct part *where)
+                    const struct pw_part *where)
 {
     struct pw_path *path = &ep->paths[ep->n_paths];
     int err;
@@ -223,8 +160,8 @@ static int path_add(struct pw_endpoint *ep, struct pw_nic *nic, int part,
 
 int pw_path_connect(struct pw_path *path)
 {
-    struct part parts[PW_KEY_NICS];
-    int n = address_parts(path->ep->addr, path->ep->addr_len, parts);
+    struct pw_part parts[PW_KEY_NICS];
+    int n = pw_address_read(path->ep->addr, path->ep->addr_len, parts);
 
     if (path->part >= n)
         return -EINVAL;
@@ -240,7 +177,7 @@ static void why_not(char why[PW_NIC_WHY_MAX], const struct pw_nic *nic, int err)
 
 /* By NICs of this host: each that reaches it. Returns the number of those that do, with a
  * path or without. */
-static int paths_near(struct pw_endpoint *ep, const struct part *parts, int n, int *err,
+static int paths_near(struct pw_endpoint *ep, const struct pw_part *parts, int n, int *err,
                       char why[PW_NIC_WHY_MAX])
 {
     int found = 0;
@@ -264,7 +201,7 @@ static int paths_near(struct pw_endpoint *ep, const struct part *parts, int n, i
 }
 
 /* By networks: a path for each pair of NICs. */
-static void paths_afar(struct pw_endpoint *ep, const struct part *parts, int n, int *err,
+static void paths_afar(struct pw_endpoint *ep, const struct pw_part *parts, int n, int *err,
                        char why[PW_NIC_WHY_MAX])
 {
     int fit[PW_RAILS][PW_RAILS] = { { 0 } }, n_rails;
@@ -295,8 +232,8 @@ static bool guard_needed(const struct pw_endpoint *ep)
 static int endpoint_connect(struct pw_endpoint *ep, const void *addr, size_t len,
                             char why[PW_NIC_WHY_MAX])
 {
-    struct part parts[PW_KEY_NICS];
-    int err = -EHOSTUNREACH, n = address_parts(addr, len, parts);
+    struct pw_part parts[PW_KEY_NICS];
+    int err = -EHOSTUNREACH, n = pw_address_read(addr, len, parts);
 
     snprintf(why, PW_NIC_WHY_MAX, "no NIC of this process reaches it");
     if (n < 0)
@@ -321,13 +258,15 @@ static int endpoint_connect(struct pw_endpoint *ep, const void *addr, size_t len
 static void endpoint_called(struct pw_endpoint *ep, struct pw_nic *nic, int j,
                             const void *addr, size_t len)
 {
-    struct part part = { .addr = addr, .len = len };
+    struct pw_part part = { .len = len };
 
     for (int i = 0; i < ep->n_paths; i++)
         if (ep->paths[i].nic == nic && ep->paths[i].part == j)
             return;
-    if (ep->where != PW_IS_AFAR || ep->n_paths == PW_PATHS ||
-        path_add(ep, nic, j, &part))
+    if (ep->where != PW_IS_AFAR || ep->n_paths == PW_PATHS || len > sizeof(part.addr))
+        return;
+    memcpy(part.addr, addr, len);
+    if (path_add(ep, nic, j, &part))
         return;
     if (!pw_path_current(ep))
         __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);

@@ -3,7 +3,8 @@
  *
  *     engine.c    open and close, progress, what comes in
  *     nics.c      the NICs: which are opened, which are asked
- *     connect.c   addresses, endpoints opened and closed
+ *     connect.c   endpoints opened and closed
+ *     address.c   the address of a process
  *     endpoint.c  one peer: messages, what waits for room, its death
  *     select.c    which devices of which backends are used
  *     rails.c     which NIC of ours goes with which NIC of a peer

@@ -64,6 +64,11 @@ unit_tests += tests/unit/callers
 tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)
 tests_unit_callers_LDADD = $(unit_libs)
 
+# The address of a process.
+unit_tests += tests/unit/address
+tests_unit_address_SOURCES = tests/unit/address.c tests/unit/draw.h
+tests_unit_address_LDADD = $(unit_libs)
+
 # Which devices are used, and which of them with which of a peer.
 unit_tests += tests/unit/select tests/unit/rails
 tests_unit_select_SOURCES = tests/unit/select.c
