@@ -90,8 +90,17 @@ static void reckon_peers(struct pw_engine *e)
                          afar > remote ? afar - remote : 0, __ATOMIC_RELAXED);
 }
 
+/* Whose threads look at regions. */
+static bool borrows(const struct pw_nic *nic)
+{
+    return nic->info.flags & PW_NIC_REGIONS;
+}
+
 void pw_engine_neighbours(struct pw_engine *e, unsigned near, unsigned afar)
 {
+    /* Who calls from there may be served before we have a path to it. */
+    for (int i = 0; i < e->n_nics && afar && !e->locks; i++)
+        e->locks = borrows(e->nics[i]);
     pw_lock(e);
     __atomic_store_n(&e->n_near, near, __ATOMIC_RELAXED);
     __atomic_store_n(&e->n_far, afar, __ATOMIC_RELAXED);
@@ -124,7 +133,7 @@ static void nic_in_use(struct pw_endpoint *ep, const struct pw_nic *nic)
     size_t max = nic->info.frame_max;
 
     /* It borrows regions in threads of its own from now on. */
-    if (nic->info.flags & PW_NIC_REGIONS)
+    if (borrows(nic))
         ep->e->locks = true;
     if (!ep->frame_max || max < ep->frame_max)
         ep->frame_max = max;
@@ -272,6 +281,16 @@ static void endpoint_called(struct pw_endpoint *ep, struct pw_nic *nic, int j,
         __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
 }
 
+/* Is it the peer's, as far as that is kept? Fingerprints are of 32 bits, so two of many peers
+ * may have the same. */
+static bool part_is(const struct pw_endpoint *ep, int j, const void *part, size_t len)
+{
+    struct pw_part parts[PW_KEY_NICS];
+
+    return !ep->addr || (j < pw_address_read(ep->addr, ep->addr_len, parts) &&
+                         parts[j].len == len && !memcmp(parts[j].addr, part, len));
+}
+
 void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part, size_t len)
 {
     uint32_t print = pw_fnv32(PW_FNV32, part, len);
@@ -280,7 +299,7 @@ void pw_engine_called(struct pw_engine *e, struct pw_nic *nic, const void *part,
     for (struct pw_endpoint *ep = __atomic_load_n(&e->endpoints, __ATOMIC_ACQUIRE); ep;
          ep = ep->next)
         for (int j = 0; j < PW_KEY_NICS && pw_endpoint_alive(ep); j++)
-            if (ep->prints[j] == print && ep->n_paths) {
+            if (ep->prints[j] == print && ep->n_paths && part_is(ep, j, part, len)) {
                 endpoint_called(ep, nic, j, part, len);
                 return;
             }

@@ -185,7 +185,7 @@ struct pw_nic_upcalls {
     /* For PW_NIC_REGIONS: may that peer do `access` (enum pw_access) to
      * [addr, addr + len) of the region of that number? 0: yes, and it stays until
      * give_back, which comes soon: the NIC does not wait for anything meanwhile. Only
-     * for peers that are connected.
+     * for peers that are connected, or have called.
      * -EACCES: there is no such region, or it does not allow that. Any thread. */
     int (*borrow)(void *ctx, uint64_t region, uint64_t addr, size_t len, unsigned access);
     void (*give_back)(void *ctx, uint64_t region);

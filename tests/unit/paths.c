@@ -204,6 +204,25 @@ Test(paths, locks_are_taken_from_the_first_peer_on_whose_nic_has_a_thread)
     pair_close(&p);
 }
 
+/* Who calls from another host may be served before that. */
+Test(paths, locks_are_taken_where_there_are_ranks_of_other_hosts)
+{
+    struct pair p;
+
+    as_a_network(&fake_nic_ops2);
+    pair_open(&p, &(struct pair_plan){ .apart = true, .two_nics = true });
+    pw_engine_neighbours(p.a.e, 0, 3);
+    cr_expect(not(p.a.e->locks), "no NIC looks at regions");
+    pair_close(&p);
+    fake_nic_traits(&fake_nic_ops2)->flags |= PW_NIC_REGIONS;
+    pair_open(&p, &(struct pair_plan){ .apart = true, .two_nics = true });
+    pw_engine_neighbours(p.a.e, 3, 0);
+    cr_expect(not(p.a.e->locks), "they are all of this host");
+    pw_engine_neighbours(p.a.e, 3, 1);
+    cr_expect(p.a.e->locks);
+    pair_close(&p);
+}
+
 /* ---- addresses ---- */
 
 Test(paths, an_address_of_several_nics_says_their_name_once)
@@ -270,6 +289,31 @@ Test(paths, a_caller_is_known_by_any_of_its_nics)
     cr_expect(ne(u32, prints[0], 0));
     cr_expect(eq(u32, prints[2], 0));
     cr_expect(not(near));
+    pair_close(&p);
+}
+
+/* Two of many peers have the same fingerprint. */
+Test(paths, a_caller_is_not_taken_for_another_whose_fingerprint_is_the_same)
+{
+    uint32_t prints[PW_KEY_NICS];
+    char why[PW_NIC_WHY_MAX];
+    struct pair_side c;
+    uint8_t bytes[1024];
+    struct pair p;
+    bool near;
+    int len;
+
+    rails_open(&p, 0, 1, 0, 1);
+    cr_assert(eq(int, pair_side_open(&c, &(struct pair_plan){ .rails = 1 }, "fake", why), 0));
+    cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
+    len = pw_engine_address(c.e, bytes, sizeof bytes);
+    pw_engine_fingerprints(p.a.e, bytes, (size_t)len, prints, &near);
+    p.a.ep->prints[0] = prints[0];
+    cr_assert(eq(int, pair_meet(&c, &p.a), 0));
+    pair_turns(&p, 2 * PW_CALLS);
+    cr_expect(lt(uint, 0, p.a.callers));
+    cr_expect(eq(u32, p.a.fingerprint, prints[0]));
+    pair_side_close(&c);
     pair_close(&p);
 }
 
