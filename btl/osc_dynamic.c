@@ -20,8 +20,6 @@ static int dynamic_attach(struct ompi_win_t *win, void *base, size_t len)
 {
     struct pw_window *w = pw_window_of(win);
 
-    if (!len)
-        return OMPI_SUCCESS;
     return pw_engine_attach(pw_module.engine, &w->memory->key, base, len)
                ? OMPI_ERR_RMA_ATTACH : OMPI_SUCCESS;
 }

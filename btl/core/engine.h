@@ -201,8 +201,8 @@ void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key);
 int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive,
                               struct pw_key *key);
 
-/* 0, -EINVAL: no bytes, or beyond all addresses, -EEXIST: some of it is attached already,
- * -ENOMEM. Any thread. */
+/* 0, -EINVAL: beyond all addresses, -EEXIST: some of it is attached already, -ENOMEM. No
+ * bytes may be attached, too. Any thread. */
 int pw_engine_attach(struct pw_engine *e, const struct pw_key *key, void *addr, size_t len);
 
 /* What was attached from addr on: no peer reaches it any more when this returns. 0 or

@@ -205,15 +205,20 @@ int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive
     return err;
 }
 
-/* Under e->lock. */
+static bool spans_meet(const struct pw_span *s, uint64_t base, size_t len)
+{
+    return s->len && len && base < s->base + s->len && s->base < base + len;
+}
+
+/* One of no bytes is in nobody's way, and is there to be detached. Under e->lock. */
 static int span_add(struct pw_exposed *r, uint64_t base, size_t len)
 {
     struct pw_span *spans;
 
-    if (!len || base + len < base)
+    if (base + len < base)
         return -EINVAL;
     for (uint32_t i = 0; i < r->n_spans; i++)
-        if (base < r->spans[i].base + r->spans[i].len && r->spans[i].base < base + len)
+        if (spans_meet(&r->spans[i], base, len))
             return -EEXIST;
     spans = realloc(r->spans, (r->n_spans + 1) * sizeof(*spans));
     if (!spans)

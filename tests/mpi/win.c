@@ -306,6 +306,7 @@ static void attached_once(void)
     expect(MPI_Win_detach(win, memory + 4096) != MPI_SUCCESS, "detaching once more");
     expect(MPI_Win_attach(win, memory + 4096, 8) == MPI_SUCCESS, "attaching it again");
     expect(MPI_Win_attach(win, memory + 8192, 0) == MPI_SUCCESS, "attaching nothing");
+    expect(MPI_Win_detach(win, memory + 8192) == MPI_SUCCESS, "detaching nothing");
     MPI_Win_detach(win, memory);
     MPI_Win_detach(win, memory + 4096);
     MPI_Win_free(&win);

@@ -113,10 +113,32 @@ Test(regions, what_cannot_be_attached_is_refused)
     cr_expect(eq(int, pw_engine_attach(e, &key, m + 1999, 8), -EEXIST));
     cr_expect(eq(int, pw_engine_attach(e, &key, m + 900, 101), -EEXIST));
     cr_expect(eq(int, pw_engine_attach(e, &key, m, 4096), -EEXIST));
-    cr_expect(eq(int, pw_engine_attach(e, &key, m, 0), -EINVAL));
     cr_expect(eq(int, pw_engine_attach(e, &key, m, SIZE_MAX), -EINVAL));
     cr_expect(eq(int, pw_engine_detach(e, &key, m + 1001), -ENOENT));
     cr_expect(eq(int, pw_engine_attach(e, &key, m + 900, 100), 0));
+    pair_close(&p);
+}
+
+/* As who has no elements does, and detaches them. */
+Test(regions, no_bytes_are_attached_anywhere_and_detached)
+{
+    static char m[4096];
+    struct pair p;
+
+    pair_open(&p, &plain);
+    struct pw_engine *e = p.a.e;
+    struct pw_key key = { .id = sparse(e) };
+
+    cr_assert(eq(int, pw_engine_attach(e, &key, m, 4096), 0));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m + 1000, 0), 0));
+    cr_expect(eq(int, pw_engine_attach(e, &key, NULL, 0), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m), 4096, PW_READ), 0));
+    cr_expect(eq(int, pw_engine_detach(e, &key, m), 0));
+    cr_expect(eq(int, pw_region_check(e, key.id, at(m + 1000), 1, PW_READ), -EACCES));
+    cr_expect(eq(int, pw_engine_attach(e, &key, m, 4096), 0), "nothing is in its way");
+    cr_expect(eq(int, pw_engine_detach(e, &key, m + 1000), 0));
+    cr_expect(eq(int, pw_engine_detach(e, &key, m + 1000), -ENOENT));
+    cr_expect(eq(int, pw_engine_detach(e, &key, NULL), 0));
     pair_close(&p);
 }
 
