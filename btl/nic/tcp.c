@@ -300,8 +300,8 @@ static int tcp_progress(struct pw_nic *nic)
 
 static bool anything(struct tcp_nic *n)
 {
-    return (n->again && n->again->more) || __atomic_load_n(&n->news_there, __ATOMIC_ACQUIRE) ||
-           __atomic_load_n(&n->chores, __ATOMIC_ACQUIRE);
+    return (n->again && n->again->more) || __atomic_load_n(&n->news_there, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&n->chores, __ATOMIC_SEQ_CST);
 }
 
 static void tcp_wait(struct pw_nic *nic, unsigned timeout_us)
@@ -319,7 +319,7 @@ static void tcp_wait(struct pw_nic *nic, unsigned timeout_us)
                                       .events = POLLIN };
     t.tv_sec = timeout_us / 1000000;
     t.tv_nsec = (long)(timeout_us % 1000000) * 1000;
-    /* Pairs with the loads of waits: who has news behind this rings. */
+    /* Pairs with tcp_news(): who has some behind this rings. */
     __atomic_store_n(&n->waits, true, __ATOMIC_SEQ_CST);
     if (!anything(n))
         (void)!ppoll(fds, TCP_DIRECT + 1, &t, NULL);

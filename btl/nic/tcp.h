@@ -26,7 +26,8 @@
  * Where both call at once the call of the one with the smaller address is taken: the other
  * end accepts it and gives up its own, this end does not answer the other's meanwhile
  * (shake held). So is a call held of who has a link already: either that link is found
- * broken soon, or the call is given up by who made it.
+ * broken soon, or the call is given up by who made it, or the link is taken for over. Its peer
+ * has it until progress comes by, which may be long; the new link is a caller's until then.
  *
  * Locks, in this order:
  *
@@ -163,6 +164,7 @@ struct tcp_link {
     uint64_t told_ns;           /* the caller upcall */
     uint64_t leave_ns;          /* leaving: until then */
     bool leaving, shut;
+    bool over;                  /* lost, and its peer has called anew; to be told of */
     uint64_t cut_ns;            /* a connection for puts and gets broke then */
     uint64_t fenced_ns;         /* a frame waits since then for puts; or 0 */
     uint64_t unheard_ns[3];     /* of fd, asker, server: since then nothing is acknowledged */
@@ -292,6 +294,9 @@ void tcp_why(const struct tcp_nic *nic, const struct tcp_address *a, char *out,
 /* ---- tcp_socket.c ---- */
 
 void tcp_fd_close(int *fd);
+
+/* One that was watched: the child of a fork may have it, too, and the epoll would go on. */
+void tcp_fd_end(int epoll, int *fd);
 int tcp_listen(struct tcp_nic *nic, int *fd, uint16_t *port);
 
 /* A socket on its way there. 0, or -errno; in both cases connect(2) may end later. */
@@ -421,6 +426,9 @@ int tcp_bulk_step(struct tcp_link *l, unsigned which);
 
 void tcp_iface_look(struct tcp_nic *nic);       /* iface_fd is readable; no lock held */
 void tcp_doubts_look(struct tcp_nic *nic);      /* now and then; under nic->lock */
+
+/* Is something under way, of which nothing was acknowledged for so long? Under nic->lock. */
+bool tcp_unheard(struct tcp_link *l, uint64_t now, uint64_t ns);
 uint32_t tcp_delay(struct pw_nic_peer *peer);
 
 /* ---- tcp_thread.c ---- */
@@ -428,6 +436,9 @@ uint32_t tcp_delay(struct pw_nic_peer *peer);
 void tcp_thread_need(struct tcp_nic *nic);      /* by who calls progress; no lock held */
 void tcp_thread_end(struct tcp_nic *nic);
 void tcp_ring(struct tcp_nic *nic);
+
+/* There is something for progress, told by news_there or chores. Any thread. */
+void tcp_news(struct tcp_nic *nic, uint32_t *which);
 
 /* All of the sockets but those for frames. Under nic->lock. */
 int tcp_bulk_look(struct tcp_nic *nic);

@@ -29,9 +29,7 @@ void tcp_done(struct tcp_nic *nic, struct tcp_op *op, int status)
     *nic->done_end = op;
     nic->done_end = &op->next;
     pthread_mutex_unlock(&nic->news);
-    __atomic_store_n(&nic->news_there, 1, __ATOMIC_RELEASE);
-    if (__atomic_load_n(&nic->waits, __ATOMIC_RELAXED))
-        tcp_ring(nic);
+    tcp_news(nic, &nic->news_there);
 }
 
 static size_t op_bytes(const struct tcp_op *op)
@@ -281,7 +279,7 @@ void tcp_asker_free(struct tcp_link *l)
 {
     if (!l->asker)
         return;
-    tcp_fd_close(&l->asker->fd);
+    tcp_fd_end(l->nic->bulk_epoll, &l->asker->fd);
     free(l->asker);
     l->asker = NULL;
 }

@@ -30,9 +30,7 @@ static void busy(struct tcp_nic *nic)
 
 static void chore(struct tcp_nic *nic)
 {
-    __atomic_store_n(&nic->chores, 1, __ATOMIC_RELEASE);
-    if (__atomic_load_n(&nic->waits, __ATOMIC_RELAXED))
-        tcp_ring(nic);
+    tcp_news(nic, &nic->chores);
 }
 
 static bool same(const struct tcp_address *a, const struct tcp_address *b)
@@ -44,7 +42,7 @@ static struct tcp_link *link_find(const struct tcp_nic *nic, const struct tcp_ad
 {
     struct tcp_link *l = nic->links;
 
-    while (l && (l->leaving || !same(&l->remote, remote)))
+    while (l && (l->leaving || l->over || !same(&l->remote, remote)))
         l = l->next;
     return l;
 }
@@ -77,11 +75,11 @@ static struct tcp_shake *shake_new(struct tcp_nic *nic, enum tcp_shake_state sta
 
 /* Closes its socket, unless that is somebody else's by now. It stays in the list, which
  * somebody may be going through, until the next tcp_links_step(). */
-static void shake_end(struct tcp_shake *s)
+static void shake_end(struct tcp_nic *nic, struct tcp_shake *s)
 {
     if (s->peer && s->peer->call == s)
         s->peer->call = NULL;
-    tcp_fd_close(&s->fd);
+    tcp_fd_end(nic->bulk_epoll, &s->fd);
     s->peer = NULL;
     s->state = SHAKE_OVER;
 }
@@ -106,7 +104,7 @@ static void shakes_sweep(struct tcp_nic *nic)
 static void stranger(struct tcp_nic *nic, struct tcp_shake *s)
 {
     tcp_count(&nic->nic.counts.strangers, 1);
-    shake_end(s);
+    shake_end(nic, s);
 }
 
 static struct tcp_shake *shake_held(const struct tcp_nic *nic, const struct tcp_address *from)
@@ -172,7 +170,7 @@ void tcp_link_free(struct tcp_link *l)
     forget_link(l);
     tcp_asker_free(l);
     tcp_server_free(l);
-    tcp_fd_close(&l->fd);
+    tcp_fd_end(nic->frames_epoll, &l->fd);
     free(l->rest.copy);
     free(l->buf);
     free(l);
@@ -208,10 +206,16 @@ void tcp_fence(struct pw_nic_peer *peer)
     struct tcp_peer *p = (struct tcp_peer *)peer;
     struct tcp_nic *nic = p->nic;
 
+    /* It may have called anew since, and the puts be those of that link. */
     pthread_mutex_lock(&nic->lock);
-    if (p->link) {
-        tcp_server_free(p->link);
-        tcp_link_lose(p->link, ECONNABORTED);
+    for (struct tcp_link *l = nic->links, *next; l; l = next) {
+        next = l->next;
+        if (l->leaving || !same(&l->remote, &p->address))
+            continue;
+        tcp_server_free(l);
+        tcp_link_lose(l, ECONNABORTED);
+        if (!l->peer)
+            tcp_link_free(l);
     }
     pthread_mutex_unlock(&nic->lock);
 }
@@ -237,7 +241,7 @@ int tcp_link_down(struct tcp_link *l, int cause, const char *why)
     tcp_ops_fail(p, -ECONNRESET);
     for (struct tcp_shake *s = nic->shakes; s; s = s->next)
         if (s->peer == p && s->bulk)
-            shake_end(s);       /* it was for this link */
+            shake_end(nic, s);       /* it was for this link */
     p->link = NULL;
     p->state = TCP_DOWN;
     p->gone = -cause + 1;
@@ -259,10 +263,10 @@ static void call_failed(struct tcp_nic *nic, struct tcp_shake *s, int err)
     if (s->bulk) {
         if (p->link)
             tcp_link_lose(p->link, -err);
-        shake_end(s);
+        shake_end(nic, s);
         return;
     }
-    shake_end(s);
+    shake_end(nic, s);
     if (shake_held(nic, &p->address))
         return;
     if (err == -ECONNREFUSED) {
@@ -319,7 +323,7 @@ static void asker_begin(struct tcp_nic *nic, struct tcp_shake *s)
     pthread_mutex_lock(&s->peer->lock);
     l->asker = a;
     pthread_mutex_unlock(&s->peer->lock);
-    shake_end(s);
+    shake_end(nic, s);
     tcp_bulk_step(l, TCP_BOTH);
 }
 
@@ -378,7 +382,7 @@ static void asked_step(struct tcp_nic *nic, struct tcp_shake *s)
         return;
     }
     s->fd = -1;
-    shake_end(s);
+    shake_end(nic, s);
     link_join(l, p);
 }
 
@@ -432,19 +436,19 @@ static void take(struct tcp_nic *nic, struct tcp_shake *s)
 
     tcp_watch(nic->bulk_epoll, s->fd, 0, NULL);
     if (answer_send(nic, s)) {
-        shake_end(s);
+        shake_end(nic, s);
         return;
     }
     l = link_new(nic, s->fd, from, s->in.hello.session);
     if (!l) {
-        shake_end(s);
+        shake_end(nic, s);
         return;
     }
     s->fd = -1;
-    shake_end(s);
-    if (p && p->state == TCP_CALLS) {
+    shake_end(nic, s);
+    if (p && p->state == TCP_CALLS && !p->link) {
         if (p->call)
-            shake_end(p->call);
+            shake_end(nic, p->call);
         p->gone = 0;        /* of a call of ours that failed, and was not told of yet */
         link_join(l, p);
     } else {
@@ -462,7 +466,7 @@ static void hold(struct tcp_nic *nic, struct tcp_shake *s, struct tcp_link *l)
     struct tcp_shake *older = shake_held(nic, &s->in.hello.from);
 
     if (older)
-        shake_end(older);
+        shake_end(nic, older);
     tcp_watch(nic->bulk_epoll, s->fd, 0, NULL);
     s->state = SHAKE_HELD;
     s->since_ns = pw_now_ns();
@@ -493,7 +497,7 @@ static void serve_begin(struct tcp_nic *nic, struct tcp_shake *s)
     if (!l && too_early(nic, s))
         return;
     if (l && __atomic_load_n(&l->lost, __ATOMIC_RELAXED)) {
-        shake_end(s);       /* fenced, maybe: nothing more is served */
+        shake_end(nic, s);       /* fenced, maybe: nothing more is served */
         return;
     }
     if (!l || l->session != s->in.hello.session || l->server) {
@@ -503,12 +507,12 @@ static void serve_begin(struct tcp_nic *nic, struct tcp_shake *s)
     server = calloc(1, sizeof(*server));
     if (!server || tcp_watch(nic->bulk_epoll, s->fd, EPOLLIN, l)) {
         free(server);
-        shake_end(s);
+        shake_end(nic, s);
         return;
     }
     server->fd = s->fd;
     s->fd = -1;
-    shake_end(s);
+    shake_end(nic, s);
     l->server = server;
     tcp_bulk_step(l, TCP_BOTH);
 }
@@ -551,7 +555,7 @@ static void heard_step(struct tcp_nic *nic, struct tcp_shake *s)
     if (!tcp_hello_begins(&s->in.hello, s->have, &nic->address))
         stranger(nic, s);
     else if (n <= 0)
-        shake_end(s);       /* given up by who called */
+        shake_end(nic, s);       /* given up by who called */
     else if (s->have == sizeof(s->in.hello))
         heard_whole(nic, s);
 }
@@ -564,8 +568,13 @@ static bool has_ended(int fd)
     return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-static void caller_drop(struct tcp_link *l)
+/* The peer has another. What this one has brought is still read, but for puts: who asked for
+ * them does them again. */
+static void link_over(struct tcp_link *l)
 {
+    tcp_link_lose(l, ECONNRESET);
+    tcp_server_free(l);
+    l->over = true;
     if (!l->peer)
         tcp_link_free(l);
 }
@@ -575,20 +584,19 @@ static void held_step(struct tcp_nic *nic, struct tcp_shake *s)
     struct tcp_link *l = link_find(nic, &s->in.hello.from);
 
     if (has_ended(s->fd)) {
-        shake_end(s);
+        shake_end(nic, s);
         return;
     }
     if (l && ms_since(s->since_ns) > TCP_HELD_MS) {
-        tcp_link_lose(l, ECONNRESET);
-        caller_drop(l);
+        link_over(l);
         l = link_find(nic, &s->in.hello.from);
     }
     if (!l && !ours_is_taken(nic, peer_find(nic, &s->in.hello.from)))
         take(nic, s);
 }
 
-/* Who has kept silent for longest gives way, so that those who speak come through. */
-static void crowd_thin(struct tcp_nic *nic)
+/* NULL: there is room for another. */
+static struct tcp_shake *crowd_oldest(const struct tcp_nic *nic)
 {
     struct tcp_shake *oldest = NULL;
     unsigned n = 0;
@@ -598,8 +606,20 @@ static void crowd_thin(struct tcp_nic *nic)
             oldest = s;     /* new ones come first in the list */
             n++;
         }
-    if (n >= TCP_SHAKES)
-        stranger(nic, oldest);
+    return n < TCP_SHAKES ? NULL : oldest;
+}
+
+/* Who has kept silent for longest gives way, so that those who speak come through. Many may
+ * have spoken since we looked last. */
+static void crowd_thin(struct tcp_nic *nic)
+{
+    struct tcp_shake *s = crowd_oldest(nic);
+
+    if (!s)
+        return;
+    heard_step(nic, s);
+    if (s->state == SHAKE_HEARD)
+        stranger(nic, s);
 }
 
 void tcp_accept(struct tcp_nic *nic)
@@ -859,6 +879,7 @@ static bool caller_has_left(const struct tcp_link *l)
 void tcp_tell_callers(struct tcp_nic *nic)
 {
     const struct pw_nic_config *c = &nic->config;
+    uint64_t begun = pw_now_ns();
     struct tcp_address from;
     struct tcp_link *l;
 
@@ -866,7 +887,9 @@ void tcp_tell_callers(struct tcp_nic *nic)
     for (l = nic->links; l;) {
         struct tcp_link *next = l->next;
 
-        if (l->peer || l->leaving || ms_since(l->told_ns) < TCP_CALLER_MS) {
+        /* Each of them once, however long the upcalls take. */
+        if (l->peer || l->leaving || l->told_ns >= begun ||
+            ms_since(l->told_ns) < TCP_CALLER_MS) {
             l = next;
             continue;
         }
@@ -994,7 +1017,7 @@ void tcp_links_close(struct tcp_nic *nic)
     while (nic->peers)
         tcp_disconnect(&nic->peers->peer);
     for (struct tcp_shake *s = nic->shakes; s; s = s->next)
-        shake_end(s);
+        shake_end(nic, s);
     shakes_sweep(nic);
     leave_all(nic);
 }
@@ -1027,7 +1050,7 @@ void tcp_disconnect(struct pw_nic_peer *peer)
     for (struct tcp_shake *s = nic->shakes, *next; s; s = next) {
         next = s->next;
         if (s->peer == p)
-            shake_end(s);
+            shake_end(nic, s);
     }
     pthread_mutex_lock(&p->lock);
     if (p->link) {

@@ -313,7 +313,7 @@ void tcp_server_free(struct tcp_link *l)
     if (!l->server)
         return;
     tcp_lend_drop(&l->nic->lender, l->server);
-    tcp_fd_close(&l->server->fd);
+    tcp_fd_end(l->nic->bulk_epoll, &l->server->fd);
     free(l->server);
     l->server = NULL;
 }

@@ -30,6 +30,15 @@ void tcp_fd_close(int *fd)
     *fd = -1;
 }
 
+void tcp_fd_end(int epoll, int *fd)
+{
+    if (*fd < 0)
+        return;
+    tcp_watch(epoll, *fd, 0, NULL);
+    (void)shutdown(*fd, SHUT_RDWR);
+    tcp_fd_close(fd);
+}
+
 int tcp_watch(int epoll, int fd, uint32_t events, void *what)
 {
     struct epoll_event ev = { .events = events, .data.ptr = what };
@@ -73,10 +82,11 @@ static void keep_to_iface(struct tcp_nic *nic, int fd)
                      (socklen_t)strlen(nic->iface.name));
 }
 
+/* Without TCP_USER_TIMEOUT: the kernel ends a connection by that also while its other end
+ * acknowledges but has no room, as who computes and reads no frames. See tcp_unheard(). */
 void tcp_tune(struct tcp_nic *nic, int fd, bool here)
 {
     set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)(nic->timeout_ns / 1000000));
     set(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
     set(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, RTO_MAX_MS);
     if (!here)

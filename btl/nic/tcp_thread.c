@@ -30,6 +30,14 @@ void tcp_ring(struct tcp_nic *nic)
     (void)!write(nic->wake, &one, sizeof(one));
 }
 
+void tcp_news(struct tcp_nic *nic, uint32_t *which)
+{
+    /* Either we see that somebody waits, or who is about to sees this: see tcp_wait(). */
+    __atomic_store_n(which, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&nic->waits, __ATOMIC_SEQ_CST))
+        tcp_ring(nic);
+}
+
 int tcp_bulk_look(struct tcp_nic *nic)
 {
     struct epoll_event ev[EVENTS];
@@ -78,13 +86,16 @@ static void speak(struct tcp_link *l)
 }
 
 /* The kernel knows when something came, also where our program has not read it. While
- * something is unread, a full socket may be what keeps the peer from speaking. */
+ * something is unread, a full socket may be what keeps the peer from speaking; but its host
+ * acknowledges what we say. */
 static void listen_for(struct tcp_nic *nic, struct tcp_link *l)
 {
     struct tcp_info info = { 0 };
     socklen_t len = sizeof(info);
     int unread = 0;
 
+    if (tcp_unheard(l, pw_now_ns(), nic->timeout_ns))
+        tcp_link_lose(l, ETIMEDOUT);
     if (ioctl(l->fd, SIOCINQ, &unread) || unread ||
         getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
         return;

@@ -82,7 +82,7 @@ static bool unheard(int fd, uint64_t *since_ns, uint64_t now, uint64_t doubt_ns)
     return now - *since_ns >= doubt_ns;
 }
 
-static bool link_unheard(struct tcp_link *l, uint64_t now, uint64_t doubt_ns)
+bool tcp_unheard(struct tcp_link *l, uint64_t now, uint64_t doubt_ns)
 {
     bool bad = unheard(l->fd, &l->unheard_ns[0], now, doubt_ns);
 
@@ -114,5 +114,5 @@ void tcp_doubts_look(struct tcp_nic *nic)
 
     for (struct tcp_link *l = nic->links; l; l = l->next)
         if (l->peer && !l->leaving)
-            tcp_doubt(l, link_unheard(l, now, doubt_ns));
+            tcp_doubt(l, tcp_unheard(l, now, doubt_ns));
 }

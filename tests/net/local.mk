@@ -10,6 +10,11 @@ tests_net_stream_SOURCES = tests/net/stream.c
 tests_net_stream_CPPFLAGS = $(mpi_cppflags)
 tests_net_stream_LDADD = $(mpi_libs)
 
+check_PROGRAMS += tests/net/away
+tests_net_away_SOURCES = tests/net/away.c
+tests_net_away_CPPFLAGS = $(mpi_cppflags)
+tests_net_away_LDADD = $(mpi_libs)
+
 check_PROGRAMS += tests/net/stranger
 tests_net_stranger_SOURCES = tests/net/stranger.c
 

@@ -2,8 +2,11 @@
 /* tcp.c - strangers at the door of a tcp NIC, peers that fall silent or lie, memory that is not
  * there, small sockets. What all NICs promise is in tests/nic. */
 #define _GNU_SOURCE
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
+#include "btl/nic/tcp.h"
 #include "tests/unit/tcp_rig.h"
 
 enum { PATIENT_MS = 60000, SHORT_MS = 300, QUIET_MS = 3000, LONG = 1 << 20 };
@@ -114,6 +117,59 @@ Test(tcp, a_crowd_of_silent_strangers_keeps_nobody_out)
     ends_work(b, a);
     end_close(a);
     end_close(b);
+}
+
+/* ---- many callers ---- */
+
+static bool all_answered(const int *fd, int n)
+{
+    struct tcp_answer answer;
+
+    while (n && recv(fd[n - 1], &answer, sizeof(answer), MSG_DONTWAIT | MSG_PEEK) ==
+                    sizeof(answer))
+        n--;
+    return !n;
+}
+
+/* More than are listened to at once, before anybody has looked: each has said who it is. */
+Test(tcp, many_who_call_at_once_are_all_answered)
+{
+    enum { MANY = 300 };
+    struct end *a = end_open(PATIENT_MS, 0);
+    int fd[MANY];
+
+    for (int i = 0; i < MANY; i++) {
+        struct tcp_hello h = hello_to(&a->address, TCP_FRAMES);
+
+        memcpy(h.from.secret, &i, sizeof(i));
+        fd[i] = plain_dial(&a->address);
+        plain_say(fd[i], &h, sizeof(h));
+    }
+    PUMP_UNTIL(a, NULL, all_answered(fd, MANY) || a->nic->counts.strangers);
+    cr_expect(eq(u64, a->nic->counts.strangers, 0));
+    for (int i = 0; i < MANY; i++)
+        close(fd[i]);
+    end_close(a);
+}
+
+/* By the time the second has been told of it is time for the first again. */
+Test(tcp, progress_ends_however_long_it_takes_to_hear_of_callers)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    int fd[2];
+
+    a->caller_us = 2 * TCP_CALLER_MS * 1000;
+    for (int i = 0; i < 2; i++) {
+        struct tcp_hello h = hello_to(&a->address, TCP_FRAMES);
+
+        h.from.secret[0] = (uint8_t)i;
+        fd[i] = plain_dial(&a->address);
+        plain_say(fd[i], &h, sizeof(h));
+    }
+    PUMP_UNTIL(a, NULL, a->callers > 2);
+    close(fd[0]);
+    close(fd[1]);
+    end_close(a);
 }
 
 /* ---- peers that lie ---- */
@@ -311,6 +367,28 @@ Test(tcp, who_makes_no_progress_is_not_silent)
     end_close(b);
 }
 
+/* It reads nothing for longer than would be silence, and its socket is full. */
+Test(tcp, who_reads_nothing_is_not_silent)
+{
+    struct end *a = end_open(SHORT_MS, 4096), *b = end_open(SHORT_MS, 4096);
+    static uint8_t bytes[10000];
+    struct pw_iov iov = { bytes, sizeof(bytes) };
+    unsigned n = 0;
+    uint64_t until;
+
+    ends_join(a, b);
+    until = pw_now_ns() + 10 * SHORT_MS * (uint64_t)1000000;
+    while (pw_now_ns() < until && !a->downs) {
+        n += pw_nic_tcp.send(a->peer, 1, &iov, 1, NULL) == 0;
+        pw_nic_tcp.progress(a->nic);
+    }
+    cr_expect(eq(uint, a->downs, 0), "%s", a->why);
+    PUMP_UNTIL(a, b, b->frames >= n || a->downs);
+    cr_expect(eq(uint, b->frames, n));
+    end_close(a);
+    end_close(b);
+}
+
 /* ---- a link that is dead at one end only ---- */
 
 /* The peer has lost it without a word, and calls anew. */
@@ -332,6 +410,113 @@ Test(tcp, who_calls_anew_is_heard_behind_the_end_of_the_old_link)
     PUMP_UNTIL(a, NULL, recv(fd, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer));
     cr_expect(tcp_answer_sane(&answer, h.session, &a->address));
     close(old);
+    close(fd);
+    end_close(a);
+}
+
+/* Without our progress. */
+static void wait_for_answer(int fd, struct tcp_answer *answer)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+
+    cr_assert(eq(int, poll(&p, 1, 30000), 1), "nobody answers");
+    cr_assert(eq(sz, (size_t)recv(fd, answer, sizeof(*answer), 0), sizeof(*answer)));
+}
+
+/* Who calls would else give us up for dead while we compute. */
+Test(tcp, who_calls_anew_is_answered_though_we_compute)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct { struct tcp_head head; char bytes[8]; } frame = { .bytes = "later" };
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    int old = plain_peer(a, &h), fd;
+
+    frame.head = tcp_head_make(TCP_FRAME, sizeof(frame.bytes), 1, 0);
+    plain_say(old, &frame, sizeof(frame));
+    fd = plain_dial(&a->address);
+    h.session++;
+    plain_say(fd, &h, sizeof(h));
+    wait_for_answer(fd, &answer);
+    cr_expect(tcp_answer_sane(&answer, h.session, &a->address));
+    plain_say(fd, &frame, sizeof(frame));
+    cr_expect(eq(uint, a->downs, 0), "progress is to tell of it");
+    PUMP_UNTIL(a, NULL, a->downs);
+    cr_expect(eq(uint, a->frames, 1), "what had come before is not lost");
+    cr_expect(eq(int, a->cause, -ECONNRESET));
+    pw_nic_tcp.disconnect(a->peer);
+    cr_assert(eq(int, end_connect(a, &h.from), 0));
+    PUMP_UNTIL(a, NULL, a->frames == 2);
+    cr_expect(eq(uint, a->ups, 2));
+    close(old);
+    close(fd);
+    end_close(a);
+}
+
+/* Its puts were done again since, by who asked for them. */
+Test(tcp, nothing_is_put_by_a_link_behind_which_its_peer_called_anew)
+{
+    enum { HALF = 4096 };
+    static char place[2 * HALF], bytes[HALF];
+    struct tcp_request put = { .kind = TCP_PUT, .remote = (uintptr_t)place,
+                               .len = sizeof(place) };
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    int old = plain_peer(a, &h), bulk = plain_dial(&a->address), fd;
+    const volatile char *first = place + HALF - 1;
+
+    memset(bytes, 1, sizeof(bytes));
+    h.what = TCP_BULK;
+    plain_say(bulk, &h, sizeof(h));
+    plain_say(bulk, &put, sizeof(put));
+    plain_say(bulk, bytes, sizeof(bytes));
+    PUMP_UNTIL(a, NULL, *first);
+    fd = plain_dial(&a->address);
+    h.what = TCP_FRAMES;
+    h.session++;
+    plain_say(fd, &h, sizeof(h));
+    wait_for_answer(fd, &answer);
+    plain_say(bulk, bytes, sizeof(bytes));
+    PUMP_UNTIL(a, NULL, plain_closed(bulk));
+    cr_expect(eq(int, place[HALF], 0));
+    close(old);
+    close(bulk);
+    close(fd);
+    end_close(a);
+}
+
+/* Progress does not know of that link yet; the peer has lost it as well. */
+Test(tcp, nothing_is_put_by_a_link_that_came_behind_the_one_that_is_fenced)
+{
+    enum { HALF = 4096 };
+    static char place[2 * HALF], bytes[HALF];
+    struct tcp_request put = { .kind = TCP_PUT, .remote = (uintptr_t)place,
+                               .len = sizeof(place) };
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    int old = plain_peer(a, &h), fd = plain_dial(&a->address), bulk;
+    const volatile char *first = place + HALF - 1;
+
+    memset(bytes, 1, sizeof(bytes));
+    h.session++;
+    plain_say(fd, &h, sizeof(h));
+    wait_for_answer(fd, &answer);
+    bulk = plain_dial(&a->address);
+    h.what = TCP_BULK;
+    plain_say(bulk, &h, sizeof(h));
+    plain_say(bulk, &put, sizeof(put));
+    plain_say(bulk, bytes, sizeof(bytes));
+    for (uint64_t until = pw_now_ns() + 30000000000u; !*first && pw_now_ns() < until;)
+        poll(NULL, 0, 1);
+    cr_assert(eq(int, *first, 1), "who computes is served");
+    pw_nic_tcp.fence(a->peer);
+    plain_say(bulk, bytes, sizeof(bytes));
+    PUMP_UNTIL(a, NULL, plain_closed(bulk));
+    cr_expect(eq(int, place[HALF], 0));
+    close(old);
+    close(bulk);
     close(fd);
     end_close(a);
 }
@@ -358,6 +543,53 @@ Test(tcp, both_call_and_one_connection_results)
         end_close(a);
         end_close(b);
     }
+}
+
+/* ---- fork ---- */
+
+static bool in_sight(int epoll)
+{
+    struct epoll_event event;
+
+    return epoll_wait(epoll, &event, 1, 0) != 0;
+}
+
+/* A child has all sockets until it runs another program: closed here, they are still open,
+ * and an epoll would go on telling of them. */
+Test(tcp, what_a_child_still_has_is_out_of_sight_here)
+{
+    struct tcp_request get = { .kind = TCP_GET, .len = 8 };
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_nic *nic = (struct tcp_nic *)a->nic;
+    struct tcp_reply reply;
+    struct tcp_hello h;
+    int fd = plain_peer(a, &h), bulk = plain_dial(&a->address), ends[2];
+    pid_t child;
+
+    h.what = TCP_BULK;
+    get.remote = (uintptr_t)a->why;
+    plain_say(bulk, &h, sizeof(h));
+    plain_say(bulk, &get, sizeof(get));
+    PUMP_UNTIL(a, NULL, recv(bulk, &reply, sizeof(reply), MSG_DONTWAIT) == sizeof(reply));
+    cr_assert(eq(int, pipe(ends), 0));
+    child = fork();
+    if (!child) {
+        close(fd);
+        close(bulk);
+        close(ends[1]);
+        (void)!read(ends[0], &reply, 1);
+        _exit(0);
+    }
+    close(bulk);
+    close(fd);
+    PUMP_UNTIL(a, NULL, a->downs);
+    pw_nic_tcp.disconnect(a->peer);
+    cr_expect(not(in_sight(nic->bulk_epoll)));
+    cr_expect(not(in_sight(nic->frames_epoll)));
+    close(ends[1]);
+    cr_expect(eq(int, waitpid(child, NULL, 0), child));
+    close(ends[0]);
+    end_close(a);
 }
 
 /* ---- memory ---- */

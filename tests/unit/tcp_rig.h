@@ -33,6 +33,7 @@ struct end {
     const char *arena;                  /* where arena_len: nothing else is lent */
     size_t arena_len;
     unsigned lent;                      /* atomic */
+    unsigned caller_us;                 /* how long the caller upcall takes */
     uint8_t data[TCP_FRAME_MAX];
 };
 
@@ -72,6 +73,8 @@ static inline void end_caller(void *ctx, struct pw_nic *nic, const void *addr, s
     (void)addr;
     (void)len;
     ((struct end *)ctx)->callers++;
+    if (((struct end *)ctx)->caller_us)
+        usleep(((struct end *)ctx)->caller_us);
 }
 
 static inline void end_up(void *ctx, void *peer)
