@@ -34,6 +34,7 @@ libpwnic_la_SOURCES = \
 	btl/nic/tcp_recv.c \
 	btl/nic/tcp_send.c \
 	btl/nic/tcp_lend.c \
+	btl/nic/tcp_past.c \
 	btl/nic/tcp_serve.c \
 	btl/nic/tcp_socket.c \
 	btl/nic/tcp_thread.c \

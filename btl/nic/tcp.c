@@ -117,6 +117,7 @@ static void tcp_close(struct pw_nic *nic)
     tcp_fd_close(&n->wake);
     tcp_fd_close(&n->iface_fd);
     tcp_lender_close(&n->lender);
+    tcp_past_close(&n->past);
     pthread_mutex_destroy(&n->lock);
     pthread_mutex_destroy(&n->news);
     free(n->scratch);

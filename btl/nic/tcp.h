@@ -5,6 +5,7 @@
  *     tcp_address.c  addresses: ours, those that can be reached, sentences about them
  *     tcp_socket.c   sockets: made, bound to the interface, tuned
  *     tcp_link.c     calling and being called, hello and answer, leaving
+ *     tcp_past.c     calls that were heard before
  *     tcp_send.c     frames out
  *     tcp_recv.c     frames in
  *     tcp_bulk.c     puts and gets that we ask for
@@ -173,6 +174,12 @@ struct tcp_link {
     int lost;                   /* atomic: errno that ended it, or 0 */
 };
 
+/* See tcp_past_note(). */
+struct tcp_past {
+    struct tcp_caller *callers;
+    size_t n;
+};
+
 enum tcp_state { TCP_CALLS, TCP_UP, TCP_DOWN };
 
 struct tcp_peer {
@@ -247,6 +254,8 @@ struct tcp_nic {
     struct tcp_link *links;
     struct tcp_peer *peers;
     struct tcp_shake *shakes;
+    uint64_t session;           /* of our last call for frames */
+    struct tcp_past past;
     uint32_t busy;              /* atomic: links, peers, shakes: is there anything to do? */
     uint32_t moving;            /* atomic: shakes, which time ends too */
     uint32_t blocked;           /* atomic: what could not be sent; somebody is to go on */
@@ -342,6 +351,13 @@ void tcp_tell_callers(struct tcp_nic *nic);
 
 /* All peers are left; returns when what they were sent has gone out. No thread runs. */
 void tcp_links_close(struct tcp_nic *nic);
+
+/* ---- tcp_past.c, under nic->lock ---- */
+
+/* That hello for frames was heard. 0; -EEXIST: it, or a later one of the same process, was
+ * before; -ENOMEM. */
+int tcp_past_note(struct tcp_past *past, const struct tcp_hello *h);
+void tcp_past_close(struct tcp_past *past);
 
 /* ---- tcp_send.c ---- */
 

@@ -52,6 +52,9 @@ int tcp_address_open(struct tcp_nic *nic)
                                .family = nic->ip.family, .prefix = nic->ip.prefix,
                                .host = host_id(), .job = nic->config.job };
     memcpy(a->ip, nic->ip.bytes, sizeof(a->ip));
+    if (getrandom(&nic->session, sizeof(nic->session), 0) != sizeof(nic->session))
+        return -EIO;
+    nic->session >>= 1;     /* there is room for more */
     return getrandom(a->secret, TCP_SECRET, 0) == TCP_SECRET ? 0 : -EIO;
 }
 

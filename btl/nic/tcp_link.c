@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "tcp.h"
@@ -388,12 +387,10 @@ static void asked_step(struct tcp_nic *nic, struct tcp_shake *s)
 
 static int call(struct tcp_nic *nic, struct tcp_peer *p, bool bulk)
 {
-    uint64_t session = bulk ? p->link->session : 0;
+    uint64_t session = bulk ? p->link->session : ++nic->session;
     struct tcp_shake *s;
     int fd = -1, err;
 
-    if (!bulk && getrandom(&session, sizeof(session), 0) != sizeof(session))
-        return -EIO;
     err = tcp_dial(nic, &p->address, p->here, &fd);
     if (!err)
         err = tcp_watch(nic->bulk_epoll, fd, EPOLLIN | EPOLLOUT, NULL);
@@ -517,6 +514,29 @@ static void serve_begin(struct tcp_nic *nic, struct tcp_shake *s)
     tcp_bulk_step(l, TCP_BOTH);
 }
 
+static bool has_ended(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+
+    return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* A call for frames. One that was given up may be read behind the next. */
+static void heard_call(struct tcp_nic *nic, struct tcp_shake *s, struct tcp_link *l)
+{
+    int err = tcp_past_note(&nic->past, &s->in.hello);
+
+    if (err == -EEXIST && !has_ended(s->fd))
+        stranger(nic, s);
+    else if (err)
+        shake_end(nic, s);
+    else if (l || ours_is_taken(nic, peer_find(nic, &s->in.hello.from)))
+        hold(nic, s, l);
+    else
+        take(nic, s);
+}
+
 static void heard_whole(struct tcp_nic *nic, struct tcp_shake *s)
 {
     const struct tcp_address *from = &s->in.hello.from;
@@ -529,10 +549,8 @@ static void heard_whole(struct tcp_nic *nic, struct tcp_shake *s)
     tcp_tune(nic, s->fd, from->host == nic->address.host);
     if (s->in.hello.what == TCP_BULK)
         serve_begin(nic, s);
-    else if (l || ours_is_taken(nic, peer_find(nic, from)))
-        hold(nic, s, l);
     else
-        take(nic, s);
+        heard_call(nic, s, l);
 }
 
 static void heard_step(struct tcp_nic *nic, struct tcp_shake *s)
@@ -558,14 +576,6 @@ static void heard_step(struct tcp_nic *nic, struct tcp_shake *s)
         shake_end(nic, s);       /* given up by who called */
     else if (s->have == sizeof(s->in.hello))
         heard_whole(nic, s);
-}
-
-static bool has_ended(int fd)
-{
-    char byte;
-    ssize_t n = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
-
-    return !n || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
 /* The peer has another. What this one has brought is still read, but for puts: who asked for

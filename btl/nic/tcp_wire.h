@@ -3,7 +3,8 @@
  *
  * Who calls begins with a hello. It shows half of the secret of the process that is
  * called, which only that process's address gives, and nothing else is looked at
- * before that half was found right. The answer shows the other half. Both come before
+ * before that half was found right. A hello is taken once: who says it again has
+ * listened. The answer shows the other half. Both come before
  * anything else on a connection for frames; a connection for puts and gets begins with
  * the hello alone.
  *
@@ -25,7 +26,7 @@
 enum {
     TCP_MAGIC = 0x70636f77,         /* of hello and answer */
     TCP_MARK = 0x74,                /* of an address */
-    TCP_VERSION = 1,
+    TCP_VERSION = 2,
     TCP_SECRET = 16, TCP_HALF = TCP_SECRET / 2,
     TCP_FRAME_MAX = 128 << 10,
     TCP_OPS = 64,                   /* requests that a caller has under way at most */
@@ -51,8 +52,9 @@ struct tcp_hello {
     uint16_t version;
     uint16_t what;                  /* enum tcp_hello_what */
     uint8_t proof[TCP_HALF];        /* first half of the secret of who is called */
-    uint64_t session;               /* chosen by who calls for frames; of TCP_BULK: that of
-                                     * the connection for frames */
+    uint64_t session;               /* of TCP_FRAMES: greater than in any hello of this
+                                     * process before; of TCP_BULK: that of the connection for
+                                     * frames */
     struct tcp_address from;
 };
 

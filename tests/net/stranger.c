@@ -173,7 +173,7 @@ static int record(const char *interface, const char *path)
 {
     struct sockaddr_ll at = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL),
                               .sll_ifindex = (int)if_nametoindex(interface) };
-    int fd = socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL)), room = 16 << 20;
+    int fd = socket(AF_PACKET, SOCK_DGRAM, htons(ETH_P_ALL)), room = 128 << 20;
     static uint8_t packet[FRAME_MOST];
     FILE *out = fopen(path, "w");
     struct flow flow = { 0 };

@@ -119,6 +119,36 @@ Test(tcp, a_crowd_of_silent_strangers_keeps_nobody_out)
     end_close(b);
 }
 
+/* Somebody has listened, and says what was said to us; also when the link is gone. */
+Test(tcp, a_hello_said_again_is_a_strangers)
+{
+    struct end *a = end_open(PATIENT_MS, 0);
+    struct tcp_answer answer;
+    struct tcp_hello h;
+    int fd = plain_peer(a, &h), again = plain_dial(&a->address), next;
+
+    plain_say(again, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, plain_closed(again));
+    cr_expect(eq(u64, a->nic->counts.strangers, 1));
+    cr_expect(eq(uint, a->downs, 0), "the link is what it was");
+    close(again);
+    close(fd);
+    PUMP_UNTIL(a, NULL, a->downs);
+    pw_nic_tcp.disconnect(a->peer);
+    again = plain_dial(&a->address);
+    plain_say(again, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, plain_closed(again));
+    cr_expect(eq(u64, a->nic->counts.strangers, 2));
+    h.session++;
+    next = plain_dial(&a->address);
+    plain_say(next, &h, sizeof(h));
+    PUMP_UNTIL(a, NULL, recv(next, &answer, sizeof(answer), MSG_DONTWAIT) == sizeof(answer));
+    cr_expect(eq(u64, a->nic->counts.strangers, 2));
+    close(again);
+    close(next);
+    end_close(a);
+}
+
 /* ---- many callers ---- */
 
 static bool all_answered(const int *fd, int n)

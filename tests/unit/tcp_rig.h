@@ -241,11 +241,13 @@ static inline void plain_say(int fd, const void *bytes, size_t len)
     (void)!send(fd, bytes, len, MSG_NOSIGNAL);
 }
 
-/* A hello to that NIC of somebody whose address is like it but for port and secret. */
+/* A hello to that NIC of somebody whose address is like it but for port and secret. Another
+ * call than before, and not the next one. */
 static inline struct tcp_hello hello_to(const struct tcp_address *to, enum tcp_hello_what what)
 {
+    static uint64_t session;
     struct tcp_hello h = { .magic = TCP_MAGIC, .version = TCP_VERSION,
-                           .what = (uint16_t)what, .session = 99, .from = *to };
+                           .what = (uint16_t)what, .session = session += 100, .from = *to };
 
     memcpy(h.proof, to->secret, TCP_HALF);
     h.from.port ^= 1;
