@@ -345,7 +345,8 @@ int pump(void)
         in_progress = true;
         n = rig->nic->ops->progress(rig->nic);
         in_progress = false;
-        CHECK_EQ(n, rig->upcalls);
+        /* And what of puts and gets makes none. */
+        CHECK(n >= (int)rig->upcalls);
         made += n;
     }
     if (!made)

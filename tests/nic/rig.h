@@ -96,8 +96,8 @@ void conn_disconnect(struct conn *conn);
  * upcall. */
 void conn_await_up(struct conn *conn);
 
-/* Progress this thread's rigs. Returns the number of upcalls. Yields when there
- * were none. */
+/* Progress this thread's rigs. Returns what it did, upcalls and else. Yields when there
+ * was nothing. */
 int pump(void);
 
 struct deadline {
