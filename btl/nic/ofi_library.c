@@ -62,7 +62,16 @@ bool ofi_is_socket(const struct fi_info *info)
     return info->domain_attr->name && if_nametoindex(info->domain_attr->name);
 }
 
-/* What reaches this host only, or is slow and kept for tests, is used when it is named. */
+static bool ends_in(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && !strcmp(s + n - m, end);
+}
+
+/* What reaches this host only, or is slow and kept for tests, is used when it is named. So
+ * is ofi_rxd: an RDMA port has a second domain for it, by another name, and would count as
+ * two devices. */
 static bool info_wanted(const struct fi_info *info)
 {
     static const char *const spare[] = { "shm", "sockets", "udp" };
@@ -71,10 +80,12 @@ static bool info_wanted(const struct fi_info *info)
     if (!provider || !info->domain_attr->name || info->src_addrlen > OFI_NAME_MAX ||
         info->ep_attr->max_msg_size < RDM_MESSAGE_MAX)
         return false;
-    for (size_t i = 0; !getenv("FI_PROVIDER") && i < sizeof(spare) / sizeof(*spare); i++)
+    if (getenv("FI_PROVIDER"))
+        return true;
+    for (size_t i = 0; i < sizeof(spare) / sizeof(*spare); i++)
         if (!strncmp(provider, spare[i], strlen(spare[i])))
             return false;
-    return true;
+    return !ends_in(provider, ";ofi_rxd");
 }
 
 static bool info_known(const struct fi_info *list, const struct fi_info *info)

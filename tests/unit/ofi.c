@@ -28,6 +28,7 @@ static struct {
     bool read_lost;                     /* taken, and never heard of again */
     int mr_mode;                        /* claimed too */
     size_t message_most;                /* 0: as it is */
+    bool dgram;                         /* a port is claimed, by ofi_rxd */
 } fake;
 
 static struct fi_ops_msg msg_fake, msg_real;
@@ -112,6 +113,20 @@ static int fake_fabric(struct fi_fabric_attr *attr, struct fid_fabric **fabric,
     return 0;
 }
 
+/* Behind the others, as an RDMA port has one. */
+static void dgram_add(struct fi_info *list)
+{
+    struct fi_info *info = library_real.dupinfo(list);
+
+    free(info->domain_attr->name);
+    free(info->fabric_attr->prov_name);
+    info->domain_attr->name = strdup("rocm0-dgram");
+    info->fabric_attr->prov_name = strdup("verbs;ofi_rxd");
+    while (list->next)
+        list = list->next;
+    list->next = info;
+}
+
 static int fake_getinfo(uint32_t version, const char *node, const char *service,
                         uint64_t flags, const struct fi_info *hints, struct fi_info **out)
 {
@@ -122,6 +137,8 @@ static int fake_getinfo(uint32_t version, const char *node, const char *service,
         if (fake.message_most)
             info->ep_attr->max_msg_size = fake.message_most;
     }
+    if (!err && fake.dgram)
+        dgram_add(*out);
     return err;
 }
 
@@ -179,6 +196,29 @@ Test(ofi, a_provider_that_there_is_not_is_named)
     cr_expect(eq(int, ops->probe(&info, why), -ENODEV));
     cr_expect(strstr(why, "FI_PROVIDER=nonesuch") != NULL, "%s", why);
     cr_expect(eq(int, end_open(&a), -ENODEV));
+}
+
+Test(ofi, a_port_is_one_device)
+{
+    char why[PW_NIC_WHY_MAX] = "";
+    const struct ofi_library *lib;
+    struct fi_info *infos = NULL, *dgram;
+
+    library_fake();
+    fake.dgram = true;
+    lib = ofi_library(why);
+    for (int named = 0; named < 2; named++) {
+        if (named)
+            setenv("FI_PROVIDER", "verbs;ofi_rxd", 1);
+        else
+            unsetenv("FI_PROVIDER");
+        cr_assert(eq(int, ofi_infos(lib, &infos, why), 0), "%s", why);
+        dgram = ofi_info_named(lib, infos, "rocm0-dgram");
+        cr_expect(eq(int, dgram != NULL, named));
+        if (dgram)
+            lib->freeinfo(dgram);
+        lib->freeinfo(infos);
+    }
 }
 
 /* Every job asks for devices: where there are only sockets it does not pay for that. */
