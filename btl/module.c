@@ -171,6 +171,8 @@ static int engine_open(struct pw_module *m, bool threads)
     else if (err)
         pw_say(true, "no NIC can be used: %s. pinwheel is not used.",
                *why ? why : strerror(-err));
+    else if (*why)
+        pw_say(true, "not all NICs can be used: %s", why);
     return err;
 }
 

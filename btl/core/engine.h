@@ -93,7 +93,9 @@ struct pw_engine_config {
                         struct pw_monitor_report *report);
 };
 
-/* 0, or -ENODEV  no NIC could be opened; why says for each what is missing
+/* 0, and why says what is missing for those NICs that could not be opened, "" where all
+ * were that are wanted;
+ * or -ENODEV  no NIC could be opened; why says for each what is missing
  *       -EINVAL  a name in nics that no backend has, or in monitor that no
  *                monitor has, or a device that is none; why names it
  *       -ENOMEM */

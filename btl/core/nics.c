@@ -57,7 +57,9 @@ static void why_add(char why[PW_NIC_WHY_MAX], int *at, const struct pw_candidate
                         c->has_device ? c->device.name : "", reason);
 }
 
-static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
+/* said: for its sentence, if that fails. */
+static int nic_open(struct pw_engine *e, const struct pw_candidate *c,
+                    char said[PW_NIC_WHY_MAX])
 {
     struct pw_nic_device *device = &e->devices[e->n_nics];
     struct pw_nic_config nc = {
@@ -68,14 +70,17 @@ static int nic_open(struct pw_engine *e, const struct pw_candidate *c)
         .kernel_copy = e->config.kernel_copy, .attach = e->config.attach,
         .distrust = e->config.distrust, .device = c->has_device ? device : NULL,
         .peer_timeout_ms = e->nic_timeout_ms,
-        .doubt_ms = e->doubt_ms,
+        .doubt_ms = e->doubt_ms, .why = said,
     };
     int err;
 
     *device = c->device;
+    said[0] = '\0';
     err = c->ops->open(&nc, &e->nics[e->n_nics]);
     if (!err)
         e->n_nics++;
+    else if (!*said)
+        snprintf(said, PW_NIC_WHY_MAX, "%s", strerror(-err));
     return err;
 }
 
@@ -118,6 +123,7 @@ int pw_nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
 {
     struct pw_wish wish = { e->config.nics, e->config.if_include, e->config.if_exclude };
     int n, at = 0, err = pw_wish_check(&wish, e->config.backends, why);
+    char said[PW_NIC_WHY_MAX];
     struct pw_candidate *c;
 
     if (err)
@@ -130,11 +136,12 @@ int pw_nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
     e->nic_timeout_ms = nic_timeout_ms(e, several_devices(c, n));
     e->doubt_ms = several_devices(c, n) ? PW_DOUBT_MS : 0;
     why[0] = '\0';
-    for (int i = 0; i < n; i++) {
-        err = c[i].chosen ? nic_open(e, &c[i]) : 0;
-        if (err || !c[i].chosen)
-            why_add(why, &at, &c[i], err ? strerror(-err) : c[i].why);
-    }
+    for (int i = 0; i < n; i++)
+        if (c[i].chosen && nic_open(e, &c[i], said))
+            why_add(why, &at, &c[i], said);
+    for (int i = 0; !e->n_nics && i < n; i++)
+        if (!c[i].chosen)
+            why_add(why, &at, &c[i], c[i].why);
     free(c);
     e->frame_max = frame_max_of(e);
     nics_reckon(e);

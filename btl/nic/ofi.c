@@ -80,7 +80,10 @@ static int nic_info(struct ofi_nic *nic, const char *device, char why[PW_NIC_WHY
         return -ENODEV;
     nic->info = ofi_info_named(nic->lib, infos, device);
     nic->lib->freeinfo(infos);
-    return nic->info ? 0 : -ENODEV;
+    if (nic->info)
+        return 0;
+    snprintf(why, PW_NIC_WHY_MAX, "libfabric has no provider that uses it");
+    return -ENODEV;
 }
 
 static void nic_limits(struct ofi_nic *nic)
@@ -111,7 +114,13 @@ static int ofi_start(struct rdm_nic *base, const char *device, char why[PW_NIC_W
         pw_iface_find(nic->info->domain_attr->name, &base->iface))
         base->iface.index = 0;
     nic_limits(nic);
-    return ofi_domain_open(nic) || ofi_port_open(nic, NULL, 0) ? -ENODEV : 0;
+    err = ofi_domain_open(nic);
+    if (!err)
+        err = ofi_port_open(nic, NULL, 0);
+    if (err)
+        snprintf(why, PW_NIC_WHY_MAX, "libfabric's %s gives no endpoint on it: %s",
+                 nic->info->fabric_attr->prov_name, nic->lib->strerror(-err));
+    return err ? -ENODEV : 0;
 }
 
 static int ofi_reopen(struct rdm_nic *base)

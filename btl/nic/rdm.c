@@ -25,7 +25,7 @@ void rdm_info_fill(struct pw_nic_info *info)
 
 static int nic_start(struct rdm_nic *nic, const struct pw_nic_config *config)
 {
-    char why[PW_NIC_WHY_MAX];
+    char unread[PW_NIC_WHY_MAX], *why = config->why ? config->why : unread;
     int err = nic->driver->open(nic, config->device ? config->device->name : NULL, why);
 
     if (!err)

@@ -210,6 +210,9 @@ struct pw_nic_config {
     bool distrust;                  /* peers may change at any moment what they
                                      * share with us: what upcalls get is a copy
                                      * of our own, made before anybody looks */
+    char *why;                      /* NULL, or PW_NIC_WHY_MAX bytes that begin as "": an
+                                     * open() that fails may say there what is missing and
+                                     * what would mend it. Not touched later */
 };
 
 struct pw_nic {

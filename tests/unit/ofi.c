@@ -170,6 +170,7 @@ Test(ofi, without_libfabric_probe_says_so)
     cr_expect(eq(int, ops->probe(&info, why), -ENOSYS));
     cr_expect(strstr(why, "libthere-is-none.so.1") != NULL, "%s", why);
     cr_expect(eq(int, end_open(&a), -ENOSYS));
+    cr_expect(strstr(end_why, "libfabric1") != NULL, "%s", end_why);
     cr_expect(eq(int, ops->devices(&device, 1), 1));
     cr_expect(eq(int, device.usable, 0));
     cr_expect(strstr(device.why, "libthere-is-none.so.1") != NULL, "%s", device.why);
@@ -196,6 +197,7 @@ Test(ofi, a_provider_that_there_is_not_is_named)
     cr_expect(eq(int, ops->probe(&info, why), -ENODEV));
     cr_expect(strstr(why, "FI_PROVIDER=nonesuch") != NULL, "%s", why);
     cr_expect(eq(int, end_open(&a), -ENODEV));
+    cr_expect(strstr(end_why, "FI_PROVIDER=nonesuch") != NULL, "%s", end_why);
 }
 
 Test(ofi, a_port_is_one_device)
@@ -243,6 +245,7 @@ Test(ofi, an_endpoint_that_cannot_send_is_not_opened)
     library_fake();
     fake.send_err = -FI_EOPNOTSUPP;
     cr_expect(eq(int, end_open(&a), -ENODEV));
+    cr_expect(strstr(end_why, "got no message from itself") != NULL, "%s", end_why);
 }
 
 Test(ofi, without_reads_there_are_frames_alone, .timeout = 60)

@@ -11,6 +11,7 @@
 struct pair_waits pair_waits;
 int pair_pinned;
 int pair_open_error[2];
+const char *pair_open_why;
 bool pair_keys_expire;
 int pair_get_error;
 uint32_t pair_delay_ns;
@@ -31,6 +32,8 @@ static int nic_open(int kind, const struct pw_nic_config *config, struct pw_nic 
 
     if (!kind && config->device)
         fake_nic_traits(fake)->network = (uint32_t)atoi(config->device->name + 1);
+    if (err && pair_open_why)
+        snprintf(config->why, PW_NIC_WHY_MAX, "%s", pair_open_why);
     if (!err)
         err = fake->open(config, out);
     if (!err) {

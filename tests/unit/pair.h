@@ -124,9 +124,10 @@ extern struct pair_waits pair_waits;
 /* Ranges that NICs of both sides have pinned and not unpinned, closed ones too. */
 extern int pair_pinned;
 
-/* The two tables, and the next open of either to fail when set. */
+/* The two tables, and the next open of either to fail when set, with that sentence. */
 extern const struct pw_nic_ops *const pair_backends[];
 extern int pair_open_error[2];
+extern const char *pair_open_why;
 
 /* Once a get or a put has answered -EOPNOTSUPP keys are of no use any more, when set:
  * what is left is what the plan says of memory without one. */

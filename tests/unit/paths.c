@@ -86,6 +86,30 @@ Test(paths, without_any_device_left_there_is_no_engine_and_why_says_so)
     cr_expect(ne(ptr, strstr(why, "10.0.0.0/99"), NULL), "%s", why);
 }
 
+/* A NIC knows better than its error what is missing. */
+Test(paths, a_nic_that_cannot_be_opened_is_told_of_in_its_own_words)
+{
+    struct pair_plan plan = { .two_nics = true };
+    struct pair_side side;
+    char why[PW_NIC_WHY_MAX];
+
+    cr_assert(eq(int, pair_side_open(&side, &plan, "fake,fake2", why), 0));
+    cr_expect(eq(str, why, ""), "nothing is missing");
+    pair_side_close(&side);
+
+    pair_open_error[1] = -ENOSYS;
+    pair_open_why = "its library is missing, which Debian has in libfake0";
+    cr_assert(eq(int, pair_side_open(&side, &plan, "fake,fake2", why), 0));
+    cr_expect(eq(str, why, "fake2: its library is missing, which Debian has in libfake0"));
+    pair_side_close(&side);
+    cr_expect(eq(int, pair_side_open(&side, &plan, "fake2", why), -ENODEV));
+    cr_expect(eq(str, why, "fake2: its library is missing, which Debian has in libfake0"));
+
+    pair_open_why = NULL;
+    cr_expect(eq(int, pair_side_open(&side, &plan, "fake2", why), -ENODEV));
+    cr_expect(eq(str, why, "fake2: Function not implemented"));
+}
+
 Test(paths, ranks_that_differ_in_their_devices_meet_on_the_common_one)
 {
     struct pair p;

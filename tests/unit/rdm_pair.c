@@ -40,12 +40,16 @@ static const struct pw_nic_upcalls upcalls = {
     .recv = up_recv, .complete = up_complete, .down = up_down,
 };
 
+char end_why[PW_NIC_WHY_MAX];
+
 int end_open(struct end *end)
 {
     struct pw_nic_device lo = { .name = "lo" };
-    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo };
+    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo,
+                                    .why = end_why };
 
     memset(end, 0, sizeof(*end));
+    end_why[0] = '\0';
     return ops->open(&config, &end->nic);
 }
 

@@ -159,6 +159,7 @@ Test(ucx, without_ucx_it_says_what_to_install)
     cr_expect(strstr(why, "libucx0") != NULL, "%s", why);
     cr_expect(strstr(why, "libthere-is-none.so.1") != NULL, "%s", why);
     cr_expect(eq(int, end_open(&a), -ENOSYS));
+    cr_expect(strstr(end_why, "libucx0") != NULL, "%s", end_why);
 }
 
 Test(ucx, another_library_under_its_name_is_refused)
@@ -208,6 +209,7 @@ static void expect_not_opened(ucs_status_t *what, int err)
 {
     *what = UCS_ERR_NO_DEVICE;
     cr_expect(eq(int, end_open(&a), err));
+    cr_expect(strstr(end_why, "UCX") != NULL, "%s", end_why);
     *what = UCS_OK;
 }
 
