@@ -48,6 +48,8 @@ enum {
     RDM_WINDOW = 64,                /* messages that a peer may have unread */
     RDM_WINDOW_BYTES = 1 << 20,     /* and their bytes */
     RDM_RX_BASE = 64, RDM_RX_PEER = 16, RDM_RX_MOST = 512,  /* buffers posted */
+    RDM_RX_LEAST = 32,              /* when fewer are, because others wait for their turn,
+                                     * more are made */
     RDM_TX_MOST = 256,              /* buffers under way */
     RDM_SLAB = 16,                  /* of them are made at a time */
     RDM_HELLO_MS = 100,             /* the first is repeated after that, then later */
@@ -233,7 +235,8 @@ struct rdm_pin {
 /* An answer that found no room. */
 struct rdm_owed {
     struct rdm_owed *next;
-    struct rdm_put_done done;
+    uint32_t id;
+    int status;
 };
 
 struct rdm_peer {
@@ -261,7 +264,10 @@ struct rdm_peer {
     size_t untold_bytes;            /* of those that it does not know of */
     struct rdm_rx *in, **in_end;    /* to be delivered, in order */
     struct rdm_rx *early;           /* came before others; sorted */
-    uint64_t early_ms;              /* since when something is missing */
+    uint32_t claimed;               /* so many in order it says to have sent */
+    uint32_t answers;               /* PUT_DONE to it */
+    uint32_t answered, answers_claimed;     /* from it: that came, and that it has sent */
+    uint64_t early_ms, answers_ms;  /* since when one of either is missing */
     struct rdm_op *ops;             /* pending */
     struct rdm_pull *pulls;
     struct rdm_serve *serves;
@@ -309,7 +315,7 @@ struct rdm_nic {
     struct rdm_slab *slabs;
     struct rdm_tx *tx_free;
     struct rdm_rx *rx_idle;         /* not posted yet */
-    unsigned n_tx, n_rx;
+    unsigned n_tx, n_rx, n_posted;  /* n_posted: of n_rx, those that the library has */
     struct rdm_peer *peers;
     struct rdm_peer **slots;
     unsigned n_slots, n_peers;      /* n_peers: in any state; atomic */
@@ -382,6 +388,9 @@ void rdm_rx_post(struct rdm_nic *nic, struct rdm_rx *rx);
 /* For a library that needs none posted: one to note a message down with. NULL: no memory. */
 struct rdm_rx *rdm_rx_take(struct rdm_nic *nic);
 int rdm_rx_grow(struct rdm_nic *nic, unsigned peers);
+
+/* The library has given one back, and it may be kept for long. */
+void rdm_rx_more(struct rdm_nic *nic);
 void rdm_rx_retry(struct rdm_nic *nic);
 void rdm_buffers_close(struct rdm_nic *nic);
 
@@ -451,6 +460,9 @@ int rdm_ordered_now(struct rdm_peer *peer, struct rdm_head *head, const struct p
 /* One out of order: 0, -EAGAIN, or -EPIPE (the peer has failed). */
 int rdm_message(struct rdm_peer *peer, const void *data, size_t len);
 
+/* How such a one begins, but for hellos. */
+struct rdm_head rdm_control(const struct rdm_peer *peer, uint16_t kind);
+
 /* Send what is owed, as far as there is room. */
 void rdm_pay(struct rdm_peer *peer);
 
@@ -464,6 +476,9 @@ void rdm_ended(struct rdm_nic *nic, struct rdm_context *c, size_t len, int err);
 
 /* From the driver: a message has come. True: rx is kept, and posted again later. */
 bool rdm_message_heard(struct rdm_nic *nic, struct rdm_rx *rx);
+
+/* Has it sent what has not come, and nothing else has since then? */
+bool rdm_missing(const struct rdm_peer *peer, uint64_t since_ms);
 
 void rdm_peer_ready(struct rdm_peer *peer);
 void rdm_consumed(struct rdm_peer *peer, size_t bytes);
@@ -493,12 +508,20 @@ void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_
 /* They have ended; err positive, 0 done. */
 void rdm_get_ended(struct rdm_op *op, int err);
 void rdm_pull_ended(struct rdm_pull *pull, int err);
-void rdm_pulls_retry(struct rdm_peer *peer);
+
+/* Pieces of both that found no room. */
+void rdm_reads_retry(struct rdm_peer *peer);
 
 /* From a peer. false: nonsense. */
 bool rdm_put_heard(struct rdm_peer *peer, struct rdm_rx *rx);
 bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx);
 void rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done);
+
+/* To it: its put of that number has ended so. Errors as rdm_message(). */
+int rdm_put_answer(struct rdm_peer *peer, uint32_t id, int status);
+
+/* For an operation that the peer answers by its number; never 0, which is that of none. */
+uint32_t rdm_id_next(struct rdm_nic *nic);
 
 /* An operation among its peer's ended: its upcall is to be made. */
 void rdm_op_done(struct rdm_op *op, int status);

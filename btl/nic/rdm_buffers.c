@@ -81,6 +81,8 @@ void rdm_rx_post(struct rdm_nic *nic, struct rdm_rx *rx)
     if (nic->broken || nic->driver->post(nic, rx)) {
         rx->next = nic->rx_idle;
         nic->rx_idle = rx;
+    } else {
+        nic->n_posted++;
     }
 }
 
@@ -123,6 +125,16 @@ int rdm_rx_grow(struct rdm_nic *nic, unsigned peers)
     return 0;
 }
 
+/* While the program computes, messages wait for it, and what others say meanwhile is to be
+ * heard: that they live, that they have put, that they leave. Windows bound how many wait. */
+void rdm_rx_more(struct rdm_nic *nic)
+{
+    unsigned most = RDM_RX_BASE + (RDM_WINDOW + RDM_RX_PEER) * nic->n_peers;
+
+    if (nic->n_posted < RDM_RX_LEAST && !nic->rx_idle && !nic->broken && nic->n_rx < most)
+        rx_grow(nic);
+}
+
 /* As many as peers have sent: windows bound that. */
 struct rdm_rx *rdm_rx_take(struct rdm_nic *nic)
 {
@@ -156,6 +168,7 @@ void rdm_buffers_reclaim(struct rdm_nic *nic)
 {
     nic->tx_free = NULL;
     nic->rx_idle = NULL;
+    nic->n_posted = 0;
     for (struct rdm_slab *slab = nic->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < RDM_SLAB; i++) {
             if (slab->tx[0].c.kind == RDM_TX) {

@@ -52,6 +52,38 @@ static void nonsense(struct rdm_peer *peer)
     rdm_peer_lost(peer, -EPROTO, "it has sent what no peer of ours sends");
 }
 
+static bool ordered_missing(const struct rdm_peer *peer)
+{
+    return peer->early || peer->claimed != peer->expected;
+}
+
+static bool answers_missing(const struct rdm_peer *peer)
+{
+    return peer->answers_claimed != peer->answered;
+}
+
+bool rdm_missing(const struct rdm_peer *peer, uint64_t since_ms)
+{
+    return (ordered_missing(peer) && peer->early_ms < since_ms) ||
+           (answers_missing(peer) && peer->answers_ms < since_ms);
+}
+
+/* A library that connects anew by itself may lose what was under way, and nobody notices
+ * when nothing comes behind it. So what is out of order tells how much there was. */
+static void claims_hear(struct rdm_peer *peer, const struct rdm_head *head)
+{
+    uint64_t now = rdm_nic_of(peer)->tick_ms;
+
+    if (!ordered_missing(peer))
+        peer->early_ms = now;
+    if (!answers_missing(peer))
+        peer->answers_ms = now;
+    if ((int32_t)(head->seq - peer->claimed) > 0)
+        peer->claimed = head->seq;
+    if ((int32_t)(head->imm - peer->answers_claimed) > 0)
+        peer->answers_claimed = head->imm;
+}
+
 /* True: rx is kept. */
 static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
 {
@@ -60,6 +92,9 @@ static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
     bool sane = true;
 
     peer->expected++;
+    peer->early_ms = nic->tick_ms;
+    if ((int32_t)(peer->claimed - peer->expected) < 0)
+        peer->claimed = peer->expected;
     rx->c.peer = peer;
     switch (head->kind) {
     case RDM_DATA:
@@ -99,8 +134,8 @@ static void early_keep(struct rdm_peer *peer, struct rdm_rx *rx, uint32_t seq)
 {
     struct rdm_rx **at = &peer->early;
 
-    if (!peer->early)
-        peer->early_ms = rdm_ms(pw_now_ns());
+    if (!ordered_missing(peer))
+        peer->early_ms = rdm_nic_of(peer)->tick_ms;
     while (*at && (int32_t)(((const struct rdm_head *)(const void *)(*at)->bytes)->seq -
                             seq) < 0)
         at = &(*at)->next;
@@ -139,7 +174,6 @@ static bool ordered_heard(struct rdm_peer *peer, struct rdm_rx *rx)
         struct rdm_rx *next = peer->early;
 
         peer->early = next->next;
-        peer->early_ms = rdm_ms(pw_now_ns());
         if (!ordered_take(peer, next))
             rdm_rx_post(rdm_nic_of(peer), next);
     }
@@ -147,6 +181,14 @@ static bool ordered_heard(struct rdm_peer *peer, struct rdm_rx *rx)
 }
 
 /* ---- any message ---- */
+
+static void answer_count(struct rdm_peer *peer)
+{
+    peer->answered++;
+    peer->answers_ms = rdm_nic_of(peer)->tick_ms;
+    if ((int32_t)(peer->answers_claimed - peer->answered) < 0)
+        peer->answers_claimed = peer->answered;
+}
 
 static bool control_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
 {
@@ -163,6 +205,7 @@ static bool control_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
         peer->bye_done = true;
         break;
     case RDM_PUT_DONE:
+        answer_count(peer);
         if (rx->len == sizeof(struct rdm_put_done))
             rdm_put_done_heard(peer, (const void *)rx->bytes);
         break;
@@ -203,6 +246,7 @@ static bool peer_heard(struct rdm_peer *peer, struct rdm_rx *rx)
     }
     if (!control_heard(peer, rx))
         nonsense(peer);
+    claims_hear(peer, head);
     return false;
 }
 
@@ -240,9 +284,11 @@ void rdm_ended(struct rdm_nic *nic, struct rdm_context *c, size_t len, int err)
 
     switch (c->kind) {
     case RDM_RX:
+        nic->n_posted--;
         rx->len = len;
         if (err || len > RDM_MESSAGE_MAX || !rdm_message_heard(nic, rx))
             rdm_rx_post(nic, rx);
+        rdm_rx_more(nic);
         break;
     case RDM_TX:
         if (peer)

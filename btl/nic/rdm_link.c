@@ -44,6 +44,12 @@ static uint64_t rdm_now_ms(void)
     return rdm_ms(pw_now_ns());
 }
 
+/* 0 too where it happened after somebody looked at the clock. */
+static uint64_t passed(uint64_t now, uint64_t since)
+{
+    return now > since ? now - since : 0;
+}
+
 static uint64_t token_draw(void)
 {
     uint64_t token = 0;
@@ -205,7 +211,8 @@ static struct rdm_peer *caller_find(const struct rdm_nic *nic, const struct rdm_
 /* The core connects anew by itself to whom it knows. */
 bool rdm_caller_due(const struct rdm_nic *nic, const struct rdm_peer *peer, uint64_t now)
 {
-    if (peer->adopted || peer->state == RDM_LEAVING || now - peer->told_ms < RDM_CALLER_MS)
+    if (peer->adopted || peer->state == RDM_LEAVING ||
+        passed(now, peer->told_ms) < RDM_CALLER_MS)
         return false;
     for (const struct rdm_peer *p = nic->peers; p; p = p->next)
         if (p->adopted && p->state != RDM_LEAVING &&
@@ -475,6 +482,7 @@ static int peer_connect(struct rdm_nic *nic, const struct rdm_address *a, void *
     }
     peer->cookie = cookie;
     peer->adopted = true;
+    peer->begun_ms = rdm_now_ms();      /* it may have called for long */
     nic->n_callers--;
     rdm_peer_ready(peer);
     rdm_pay(peer);
@@ -571,10 +579,10 @@ void rdm_disconnect(struct pw_nic_peer *base)
 /* Has it all that we sent, or will it never? */
 static bool peer_left(const struct rdm_peer *peer, uint64_t now)
 {
-    if (rdm_pulls_under_way(peer) && now - peer->lost_ms < RDM_FLUSH_MS)
+    if (rdm_pulls_under_way(peer) && passed(now, peer->lost_ms) < RDM_FLUSH_MS)
         return false;
     return peer->state != RDM_LEAVING || peer->bye_done || peer->bye_heard ||
-           !(peer->owe_bye || peer->bye_sent) || now - peer->lost_ms > RDM_LEAVE_MS;
+           !(peer->owe_bye || peer->bye_sent) || passed(now, peer->lost_ms) > RDM_LEAVE_MS;
 }
 
 static void link_linger(struct rdm_nic *nic)
@@ -599,14 +607,24 @@ static void link_linger(struct rdm_nic *nic)
     } while (!left && !nic->broken && rdm_now_ms() < until);
 }
 
+static struct rdm_peer *peer_staying(const struct rdm_nic *nic)
+{
+    struct rdm_peer *peer = nic->peers;
+
+    while (peer && peer->state == RDM_LEAVING)
+        peer = peer->next;
+    return peer;
+}
+
+/* The list may change with each that leaves: others are heard meanwhile. */
 void rdm_link_close(struct rdm_nic *nic)
 {
+    struct rdm_peer *peer;
+
     pthread_mutex_lock(&nic->lock);
-    for (struct rdm_peer *peer = nic->peers, *next; peer; peer = next) {
-        next = peer->next;
-        if (peer->state != RDM_LEAVING && !peer_leave(peer))
+    while ((peer = peer_staying(nic)))
+        if (!peer_leave(peer))
             rdm_peer_free(peer);
-    }
     if (nic->peers)
         link_linger(nic);
     pthread_mutex_unlock(&nic->lock);
@@ -754,11 +772,11 @@ static void tick_calling(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t no
 
     if (!peer->adopted)
         return;                 /* it calls, we only answer */
-    if (now - peer->begun_ms > nic->timeout_ms) {
+    if (passed(now, peer->begun_ms) > nic->timeout_ms) {
         rdm_peer_lost(peer, -ETIMEDOUT, "it has not answered for %u ms", nic->timeout_ms);
         return;
     }
-    if (now - peer->hello_ms < peer->hello_gap_ms)
+    if (passed(now, peer->hello_ms) < peer->hello_gap_ms)
         return;
     peer->hello_ms = now;
     if (peer->hello_gap_ms < RDM_HELLO_MOST_MS)
@@ -769,17 +787,16 @@ static void tick_calling(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t no
     }
     peer->owe_hello = true;
     /* The connection below may have got stuck; with a new one the core calls again. */
-    if (now - peer->begun_ms > nic->timeout_ms / 4 && !others_up(nic))
+    if (passed(now, peer->begun_ms) > nic->timeout_ms / 4 && !others_up(nic))
         nic->reset = true;
 }
 
 static void tick_up(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
 {
-    uint64_t silent = now - peer->heard_ms;
+    uint64_t silent = passed(now, peer->heard_ms);
 
     /* Long messages may come after shorter ones, but not while it goes on talking. */
-    if (peer->early && silent < 2 * RDM_PING_MS &&
-        now - peer->early_ms > nic->timeout_ms / 4) {
+    if (silent < 2 * RDM_PING_MS && rdm_missing(peer, now - nic->timeout_ms / 4)) {
         rdm_peer_lost(peer, -ECONNABORTED, "messages from it were lost");
         nic->reset = true;
     } else if (silent > nic->timeout_ms ||
@@ -789,12 +806,12 @@ static void tick_up(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
         /* What TCP keeps for it would hold up the next connection. */
         if (!others_up(nic))
             nic->reset = true;
-    } else if (silent > RDM_PING_MS && now - peer->asked_ms > RDM_PING_MS) {
-        struct rdm_head ping = { .kind = RDM_PING, .slot = peer->its_slot,
-                                 .consumed = peer->consumed, .token = peer->its_token };
+    } else if (silent > RDM_PING_MS && passed(now, peer->asked_ms) > RDM_PING_MS) {
+        struct rdm_head ping = rdm_control(peer, RDM_PING);
 
         peer->asked_ms = now;
-        if (silent > 2 * RDM_PING_MS && now - peer->probed_ms > RDM_HELLO_MOST_MS &&
+        if (silent > 2 * RDM_PING_MS &&
+            passed(now, peer->probed_ms) > RDM_HELLO_MOST_MS &&
             peer_gone(peer, 2))
             peer_lost_gone(peer);
         else
@@ -808,7 +825,7 @@ static bool caller_over(const struct rdm_peer *peer, uint64_t now)
     uint64_t since = peer->state == RDM_DYING ? peer->lost_ms : peer->heard_ms;
 
     return !peer->adopted && (peer->state == RDM_DYING || peer->state == RDM_CALLING) &&
-           now - since > RDM_CALLER_KEPT_MS && rdm_peer_settled(peer);
+           passed(now, since) > RDM_CALLER_KEPT_MS && rdm_peer_settled(peer);
 }
 
 static void tick_peer(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
@@ -817,7 +834,7 @@ static void tick_peer(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
         tick_calling(nic, peer, now);
     else if (peer->state == RDM_UP)
         tick_up(nic, peer, now);
-    else if (!rdm_peer_settled(peer) && now - peer->lost_ms > RDM_FLUSH_MS)
+    else if (!rdm_peer_settled(peer) && passed(now, peer->lost_ms) > RDM_FLUSH_MS)
         nic->reset = true;
     else if (peer->state == RDM_LEAVING && peer_left(peer, now)) {
         rdm_peer_free(peer);
@@ -829,17 +846,24 @@ static void tick_peer(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
     }
     peer->owe_ack = peer->owe_ack || peer->consumed != peer->told;
     rdm_pay(peer);
-    rdm_pulls_retry(peer);
+    rdm_reads_retry(peer);
     rdm_stream(peer);
 }
 
+/* What has happened since the process went on is not moved behind now. */
+static uint64_t forgiven(uint64_t at, uint64_t ms, uint64_t now)
+{
+    return at + ms < now ? at + ms : now;
+}
+
 /* A process that was stopped has heard nothing, which is nobody's fault. */
-static void tick_forgive(struct rdm_nic *nic, uint64_t ms)
+static void tick_forgive(struct rdm_nic *nic, uint64_t ms, uint64_t now)
 {
     for (struct rdm_peer *peer = nic->peers; peer; peer = peer->next) {
-        peer->heard_ms += ms;
-        peer->begun_ms += ms;
-        peer->early_ms += ms;
+        peer->heard_ms = forgiven(peer->heard_ms, ms, now);
+        peer->begun_ms = forgiven(peer->begun_ms, ms, now);
+        peer->early_ms = forgiven(peer->early_ms, ms, now);
+        peer->answers_ms = forgiven(peer->answers_ms, ms, now);
     }
 }
 
@@ -848,7 +872,7 @@ void rdm_tick(struct rdm_nic *nic, uint64_t now)
     enum { LATE_MS = 1000 };
 
     if (nic->tick_ms && now - nic->tick_ms > LATE_MS)
-        tick_forgive(nic, now - nic->tick_ms);
+        tick_forgive(nic, now - nic->tick_ms, now);
     nic->tick_ms = now;
     for (struct rdm_peer *peer = nic->peers, *next; peer; peer = next) {
         next = peer->next;

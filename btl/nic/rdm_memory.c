@@ -216,6 +216,12 @@ static int peer_usable(const struct rdm_peer *peer)
 
 /* ---- operations ---- */
 
+uint32_t rdm_id_next(struct rdm_nic *nic)
+{
+    nic->ids += nic->ids == UINT32_MAX;
+    return ++nic->ids;
+}
+
 static struct rdm_op *op_make(struct rdm_peer *peer, void *cookie, size_t len)
 {
     struct rdm_op *op = calloc(1, sizeof(*op));
@@ -351,6 +357,26 @@ int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
     return err;
 }
 
+/* The next piece. Where there is no room it is asked for again by the next tick. */
+static void get_go(struct rdm_op *op)
+{
+    struct rdm_peer *peer = op->c.peer;
+    int err = peer->state == RDM_UP ? get_step(op) : 0;
+
+    if (err && err != -EAGAIN)
+        rdm_peer_failed(peer, -err);
+    if (peer->state == RDM_DYING && rdm_peer_settled(peer))
+        rdm_peer_ready(peer);
+}
+
+/* Those by reading, which have no number. */
+static void gets_retry(struct rdm_peer *peer)
+{
+    for (struct rdm_op *op = peer->ops; op && peer->state == RDM_UP; op = op->next)
+        if (!op->id && !op->under_way && !rdm_nic_of(peer)->broken)
+            get_go(op);
+}
+
 void rdm_get_ended(struct rdm_op *op, int err)
 {
     struct rdm_peer *peer = op->c.peer;
@@ -362,9 +388,8 @@ void rdm_get_ended(struct rdm_op *op, int err)
         __atomic_fetch_add(&nic->base.counts.wire_copied, op->len, __ATOMIC_RELAXED);
     }
     if (!err && op->at < op->len) {
-        if (peer->state == RDM_UP && !get_step(op))
-            return;
-        err = EIO;
+        get_go(op);
+        return;
     }
     if (!err) {
         __atomic_fetch_add(&nic->base.counts.wire_bytes, op->len, __ATOMIC_RELAXED);
@@ -415,7 +440,7 @@ static int put_begin(struct rdm_peer *peer, const void *local, struct rdm_op *op
     struct rdm_put_head to = { .addr = remote, .place = key->place, .key = key->key };
     int err;
 
-    to.id = op->id = ++nic->ids;
+    to.id = op->id = rdm_id_next(nic);
     if (nic->streams) {
         op->put = true;
         op->local = (uint8_t *)(uintptr_t)local;
@@ -476,23 +501,31 @@ void rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done)
 
 /* ---- puts of peers ---- */
 
+int rdm_put_answer(struct rdm_peer *peer, uint32_t id, int status)
+{
+    struct rdm_put_done done = { .head = rdm_control(peer, RDM_PUT_DONE), .id = id,
+                                 .status = status };
+    int err;
+
+    done.head.imm++;
+    err = rdm_message(peer, &done, sizeof(done));
+    peer->answers += !err;
+    return err;
+}
+
 static void put_answer(struct rdm_peer *peer, uint32_t id, int status)
 {
-    struct rdm_put_done done = {
-        .head = { .kind = RDM_PUT_DONE, .slot = peer->its_slot, .token = peer->its_token,
-                  .consumed = peer->consumed },
-        .id = id, .status = status,
-    };
     struct rdm_owed *owed, **at = &peer->owed;
 
-    if (!peer->owed && !rdm_message(peer, &done, sizeof(done)))
+    if (!peer->owed && !rdm_put_answer(peer, id, status))
         return;
     owed = calloc(1, sizeof(*owed));
     if (!owed) {
         rdm_peer_lost(peer, -ENOMEM, "there is no memory to answer it");
         return;
     }
-    owed->done = done;
+    owed->id = id;
+    owed->status = status;
     while (*at)
         at = &(*at)->next;
     *at = owed;
@@ -569,8 +602,9 @@ static void pull_go(struct rdm_pull *pull)
         rdm_peer_failed(pull->c.peer, -err);
 }
 
-void rdm_pulls_retry(struct rdm_peer *peer)
+void rdm_reads_retry(struct rdm_peer *peer)
 {
+    gets_retry(peer);
     for (struct rdm_pull *pull = peer->pulls; pull && peer->state == RDM_UP;
          pull = pull->next)
         if (!pull->started)

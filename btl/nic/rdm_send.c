@@ -89,6 +89,13 @@ static int post(struct rdm_peer *peer, const struct pw_iov *iov, int n)
     return -EPIPE;
 }
 
+struct rdm_head rdm_control(const struct rdm_peer *peer, uint16_t kind)
+{
+    return (struct rdm_head){ .kind = kind, .slot = peer->its_slot, .seq = peer->sent,
+                              .consumed = peer->consumed, .imm = peer->answers,
+                              .token = peer->its_token };
+}
+
 int rdm_message(struct rdm_peer *peer, const void *data, size_t len)
 {
     struct pw_iov iov = { data, len };
@@ -146,7 +153,7 @@ int rdm_ordered_now(struct rdm_peer *peer, struct rdm_head *head, const struct p
     return window_open(peer) ? ordered_post(peer, head, iov, n) : -EAGAIN;
 }
 
-/* Room comes by progress only. */
+/* Room comes by looking only. */
 int rdm_ordered(struct rdm_peer *peer, struct rdm_head *head, const struct pw_iov *iov,
                 int n)
 {
@@ -155,8 +162,8 @@ int rdm_ordered(struct rdm_peer *peer, struct rdm_head *head, const struct pw_io
     if (peer->state == RDM_UP && !window_open(peer))
         rdm_poll(rdm_nic_of(peer));
     err = rdm_ordered_now(peer, head, iov, n);
-    if (err == -EAGAIN && peer->state == RDM_UP)
-        rdm_poll(rdm_nic_of(peer));
+    if (err == -EAGAIN && peer->state == RDM_UP && rdm_poll(rdm_nic_of(peer)))
+        err = rdm_ordered_now(peer, head, iov, n);
     return err;
 }
 
@@ -195,8 +202,7 @@ int rdm_send_inline(struct pw_nic_peer *base, uint32_t imm, const void *data, si
 
 static int pay_kind(struct rdm_peer *peer, uint16_t kind)
 {
-    struct rdm_head head = { .kind = kind, .slot = peer->its_slot,
-                             .token = peer->its_token, .consumed = peer->consumed };
+    struct rdm_head head = rdm_control(peer, kind);
     int err = rdm_message(peer, &head, sizeof(head));
 
     if (!err) {
@@ -211,8 +217,7 @@ static void pay_puts(struct rdm_peer *peer)
     while (peer->owed) {
         struct rdm_owed *owed = peer->owed;
 
-        owed->done.head.consumed = peer->consumed;
-        if (rdm_message(peer, &owed->done, sizeof(owed->done)))
+        if (rdm_put_answer(peer, owed->id, owed->status))
             return;
         peer->owed = owed->next;
         free(owed);

@@ -88,12 +88,11 @@ void rdm_stream_put_done(struct rdm_op *op, int status)
 int rdm_stream_get(struct rdm_peer *peer, struct rdm_op *op)
 {
     struct rdm_get get = {
-        .head = { .kind = RDM_GET, .slot = peer->its_slot, .token = peer->its_token,
-                  .consumed = peer->consumed },
+        .head = rdm_control(peer, RDM_GET),
         .addr = op->remote, .len = op->len, .key = op->key, .place = op->place,
     };
 
-    get.id = op->id = ++rdm_nic_of(peer)->ids;
+    get.id = op->id = rdm_id_next(rdm_nic_of(peer));
     return rdm_message(peer, &get, sizeof(get));
 }
 

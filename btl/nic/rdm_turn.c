@@ -212,12 +212,14 @@ static bool something_to_do(const struct rdm_nic *nic)
 
 /* The descriptor to sleep on, -1: there is none; or -EAGAIN: no sleep, there is something.
  * Those of some providers are readable for as long as they are connected; `found`
- * is what looking brought after the last sleep. */
+ * is what looking brought after the last sleep. It may have been room for somebody. */
 static int sleep_on(struct rdm_nic *nic, int found)
 {
     bool woken = __atomic_exchange_n(&nic->woken, false, __ATOMIC_RELAXED);
 
     nic->false_wakes = found || !woken ? 0 : nic->false_wakes + 1;
+    if (found)
+        return -EAGAIN;
     if (nic->broken || nic->false_wakes > RDM_FALSE_WAKES)
         return -1;
     return nic->driver->arm(nic);
@@ -271,6 +273,8 @@ static void serve(struct rdm_nic *nic)
     found = rdm_poll(nic);
     tick_if_due(nic);
     rdm_settle(nic);
+    if (found)
+        rdm_wake(nic);
     fd = sleep_on(nic, found);
     pthread_mutex_unlock(&nic->lock);
     if (fd != -EAGAIN && nap(fd, nic->stop_bell, nap_us(fd, RDM_SLEEP_MS * 1000)))

@@ -13,7 +13,7 @@
 /* The version changes with anything in this file. */
 enum {
     RDM_OFI_MAGIC = 0x696f6650, RDM_UCX_MAGIC = 0x78637550, /* of whose endpoints it is */
-    RDM_VERSION = 2, RDM_NAME_MAX = 144, RDM_ID = 16,
+    RDM_VERSION = 3, RDM_NAME_MAX = 144, RDM_ID = 16,
 };
 
 /* Published to peers through address(), as far as name_len says. */
@@ -48,9 +48,10 @@ enum rdm_message_kind {
 struct rdm_head {
     uint16_t kind;
     uint16_t slot;      /* the receiver's name for the sender, from its hello */
-    uint32_t seq;       /* of messages in order: 0, 1, ... */
+    uint32_t seq;       /* of messages in order: 0, 1, ...; of others: so many in order were
+                         * sent before */
     uint32_t consumed;  /* so many of the receiver's messages in order were dealt with */
-    uint32_t imm;
+    uint32_t imm;       /* of others than DATA: so many PUT_DONE were sent, with this one */
     uint64_t token;     /* from the receiver's hello */
 };
 

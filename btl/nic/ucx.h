@@ -87,6 +87,7 @@ struct ucx_way {
     ucp_ep_h ep;
     unsigned users;                 /* peers */
     bool failed;                    /* UCX says so, or it was dropped: nobody new uses it */
+    void *closing;                  /* UCX's request, while it is about to close it */
     struct rdm_address to;
 };
 
@@ -98,7 +99,7 @@ struct ucx_nic {
     int wait_fd;                    /* the worker's; -1: it has none */
     int listen_fd;                  /* -1: none */
     struct ucx_way *ways;
-    unsigned closing;               /* ways that UCX is still about to close */
+    struct ucx_way *closing;        /* ways that UCX is still about to close */
     struct rdm_rx *aside, **aside_end;      /* to be dealt with when UCX has returned */
 };
 

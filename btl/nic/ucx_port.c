@@ -186,13 +186,21 @@ static void way_failed(void *arg, ucp_ep_h ep, ucs_status_t status)
             rdm_peer_failed(peer, ucx_errno(status));
 }
 
+static void way_forget(struct ucx_way **list, struct ucx_way *way)
+{
+    while (*list != way)
+        list = &(*list)->next;
+    *list = way->next;
+}
+
 static void way_closed(void *request, ucs_status_t status, void *user_data)
 {
-    struct ucx_nic *nic = user_data;
+    struct ucx_way *way = user_data;
 
     (void)status;
-    nic->lib->request_free(request);
-    nic->closing--;
+    way->nic->lib->request_free(request);
+    way_forget(&way->nic->closing, way);
+    free(way);
 }
 
 /* What is under way ends by and by. flush: it still arrives. */
@@ -203,15 +211,17 @@ static void way_close(struct ucx_nic *nic, struct ucx_way *way, bool flush)
                         UCP_OP_ATTR_FIELD_FLAGS,
         .flags = flush ? 0 : UCP_EP_CLOSE_FLAG_FORCE,
         .cb.send = way_closed,
-        .user_data = nic,
+        .user_data = way,
     };
-    struct ucx_way **at = &nic->ways;
 
-    while (*at != way)
-        at = &(*at)->next;
-    *at = way->next;
-    nic->closing += UCS_PTR_IS_PTR(nic->lib->ep_close(way->ep, &param));
-    free(way);
+    way_forget(&nic->ways, way);
+    way->closing = nic->lib->ep_close(way->ep, &param);
+    if (UCS_PTR_IS_PTR(way->closing)) {
+        way->next = nic->closing;
+        nic->closing = way;
+    } else {
+        free(way);
+    }
 }
 
 static void ways_reap(struct ucx_nic *nic)
@@ -394,13 +404,20 @@ int ucx_port_open(struct ucx_nic *nic, const char *device, char why[PW_NIC_WHY_M
     return -ENODEV;
 }
 
-/* True: nothing of a way, or of what was sent by one, is left with UCX. */
+/* UCX ends the process when a worker goes that somebody still waits for. */
 static void closing_wait(struct ucx_nic *nic)
 {
     uint64_t until = rdm_ms(pw_now_ns()) + UCX_CLOSE_MS;
 
     while (nic->closing && rdm_ms(pw_now_ns()) < until)
         nic->lib->progress(nic->worker);
+    while (nic->closing) {
+        struct ucx_way *way = nic->closing;
+
+        nic->closing = way->next;
+        nic->lib->request_free(way->closing);       /* and way_closed() is not called */
+        free(way);
+    }
 }
 
 /* What was not delivered is UCX's memory. */

@@ -26,6 +26,8 @@ static struct {
     int send_err, read_err, key_err;    /* returned instead */
     int key_errs;                       /* so many times; then it goes on */
     bool read_lost;                     /* taken, and never heard of again */
+    int no_room_in;                     /* so many reads on, for one */
+    int lose;                           /* a message of that kind, when it is next sent */
     int mr_mode;                        /* claimed too */
     size_t message_most;                /* 0: as it is */
     bool dgram;                         /* a port is claimed, by ofi_rxd */
@@ -44,11 +46,24 @@ static ssize_t fake_send(struct fid_ep *ep, const void *buf, size_t len, void *d
     return fake.send_err ? fake.send_err : msg_real.send(ep, buf, len, desc, to, context);
 }
 
+static ssize_t fake_inject(struct fid_ep *ep, const void *buf, size_t len, fi_addr_t to)
+{
+    int kind = ((const struct rdm_head *)buf)->kind;
+
+    if (len >= sizeof(struct rdm_head) &&
+        __atomic_compare_exchange_n(&fake.lose, &kind, 0, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED))
+        return 0;
+    return msg_real.inject(ep, buf, len, to);
+}
+
 static ssize_t fake_read(struct fid_ep *ep, void *buf, size_t len, void *desc,
                          fi_addr_t from, uint64_t addr, uint64_t key, void *context)
 {
     if (fake.read_err || fake.read_lost)
         return fake.read_err;
+    if (fake.no_room_in && !--fake.no_room_in)
+        return -FI_EAGAIN;
     return rma_real.read(ep, buf, len, desc, from, addr, key, context);
 }
 
@@ -72,6 +87,7 @@ static int fake_endpoint(struct fid_domain *domain, struct fi_info *info,
         msg_fake = msg_real = *(*ep)->msg;
         rma_fake = rma_real = *(*ep)->rma;
         msg_fake.send = fake_send;
+        msg_fake.inject = fake_inject;
         rma_fake.read = fake_read;
     }
     (*ep)->msg = &msg_fake;
@@ -285,6 +301,22 @@ Test(ofi, what_is_too_long_for_one_read_is_read_in_pieces, .timeout = 60)
     pair_close();
 }
 
+Test(ofi, a_piece_that_finds_no_room_is_read_later, .timeout = 60)
+{
+    struct pw_nic_key key;
+
+    library_fake();
+    fake.message_most = 65536;
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    fake.no_room_in = 3;
+    move(false, BYTES, &key);
+    cr_expect(eq(int, fake.no_room_in, 0));
+    cr_expect(eq(int, a.downs, 0));
+    pair_close();
+}
+
 Test(ofi, a_put_to_memory_that_may_only_be_read_is_refused, .timeout = 60)
 {
     library_fake();
@@ -353,4 +385,99 @@ Test(ofi, strangers_are_counted_and_not_heard, .timeout = 60)
 
     library_fake();
     strangers(&hello);
+}
+
+/* ---- time ---- */
+
+Test(ofi, a_process_that_was_stopped_keeps_its_peers, .timeout = 60)
+{
+    library_fake();
+    stopped_for_long();
+}
+
+Test(ofi, a_caller_that_waited_for_long_is_connected_to, .timeout = 60)
+{
+    library_fake();
+    called_for_long();
+}
+
+Test(ofi, numbers_of_operations_wrap, .timeout = 60)
+{
+    library_fake();
+    numbers_wrap();
+}
+
+/* While its program computes. What waits for it takes the buffers to receive with. */
+Test(ofi, with_many_messages_unread_a_process_hears_that_others_live, .timeout = 60)
+{
+    struct rdm_nic *nic;
+    struct rdm_peer *peer;
+    uint64_t asked = 0, heard = 0, until;
+    struct end c;
+
+    library_fake();
+    pair_open();
+    peer = (struct rdm_peer *)b.peer;
+    cr_assert(eq(int, end_open(&c), 0));
+    connect_to(&c, &b);
+    connect_to(&b, &c);
+    SOON((ops->progress(c.nic), ops->send_inline(c.peer, 0, "x", 1) == 0));
+    fill(&a);
+    fill(&c);
+    nic = (struct rdm_nic *)b.nic;
+    until = pw_now_ns() + UINT64_C(30000000000);
+    while ((!asked || heard < asked) && pw_now_ns() < until) {
+        ops->progress(a.nic);
+        pthread_mutex_lock(&nic->lock);
+        asked = peer->asked_ms;
+        heard = peer->heard_ms;
+        pthread_mutex_unlock(&nic->lock);
+    }
+    cr_expect(asked && heard >= asked);
+    ops->close(c.nic);
+    pair_close();
+}
+
+/* ---- what a library loses ---- */
+
+static void patience(struct end *end, unsigned ms)
+{
+    struct rdm_nic *nic = (struct rdm_nic *)end->nic;
+
+    pthread_mutex_lock(&nic->lock);
+    nic->timeout_ms = ms;
+    pthread_mutex_unlock(&nic->lock);
+}
+
+/* It connects anew by itself, and tells nobody. */
+Test(ofi, a_message_that_is_lost_is_missed_though_none_follows, .timeout = 60)
+{
+    library_fake();
+    pair_open();
+    patience(&b, 4000);
+    __atomic_store_n(&fake.lose, RDM_DATA, __ATOMIC_RELAXED);
+    cr_assert(eq(int, ops->send_inline(a.peer, 0, "x", 1), 0));
+    cr_assert(eq(int, fake.lose, 0));
+    SOON(b.downs == 1);
+    cr_expect(eq(int, b.cause, -ECONNABORTED));
+    cr_expect(eq(int, b.frames, 1));
+    pair_close();
+}
+
+Test(ofi, a_put_whose_answer_is_lost_ends, .timeout = 60)
+{
+    struct pw_nic_key key;
+
+    library_fake();
+    pair_open();
+    memory_make();
+    patience(&a, 4000);
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &key), 0));
+    __atomic_store_n(&fake.lose, RDM_PUT_DONE, __ATOMIC_RELAXED);
+    cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, 100, &key, &a),
+                 PW_NIC_PENDING));
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, -ECONNRESET));
+    SOON(a.downs == 1);
+    pair_close();
 }

@@ -194,3 +194,85 @@ void strangers(struct rdm_hello *hello)
     cr_expect(eq(int, b.downs, 0));
     pair_close();
 }
+
+/* ---- time ---- */
+
+static struct rdm_peer *peer_of(struct end *end)
+{
+    return (struct rdm_peer *)end->peer;
+}
+
+/* As a process that was not scheduled: when it goes on it hears of its peer first, and looks
+ * at the clock then. */
+void stopped_for_long(void)
+{
+    struct rdm_nic *nic;
+    uint64_t now;
+
+    pair_open();
+    nic = (struct rdm_nic *)a.nic;
+    pthread_mutex_lock(&nic->lock);
+    now = rdm_ms(pw_now_ns());
+    peer_of(&a)->heard_ms = peer_of(&a)->early_ms = now;
+    nic->tick_ms = now - 5000;
+    rdm_tick(nic, now);
+    cr_expect(eq(int, peer_of(&a)->state, RDM_UP), "%s", peer_of(&a)->why);
+    pthread_mutex_unlock(&nic->lock);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 2);
+    cr_expect(eq(int, a.downs, 0));
+    pair_close();
+}
+
+/* Who is connected to late has its time from then on. */
+void called_for_long(void)
+{
+    struct rdm_nic *nic;
+
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    nic = (struct rdm_nic *)b.nic;
+    connect_to(&a, &b);
+    SOON(__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) == 1);
+    pthread_mutex_lock(&nic->lock);
+    nic->peers->begun_ms -= 10 * nic->timeout_ms;
+    nic->peers->state = RDM_CALLING;    /* what it has said last is on its way */
+    pthread_mutex_unlock(&nic->lock);
+    connect_to(&b, &a);
+    pthread_mutex_lock(&nic->lock);
+    rdm_tick(nic, rdm_ms(pw_now_ns()));
+    pthread_mutex_unlock(&nic->lock);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+    cr_expect(eq(int, b.downs, 0));
+    pair_close();
+}
+
+/* Number 0 is that of no operation. */
+void numbers_wrap(void)
+{
+    struct rdm_nic *nic;
+
+    pair_open();
+    nic = (struct rdm_nic *)a.nic;
+    pthread_mutex_lock(&nic->lock);
+    nic->ids = UINT32_MAX;
+    pthread_mutex_unlock(&nic->lock);
+    move_all_sizes();
+    pair_close();
+}
+
+void fill(struct end *from)
+{
+    struct rdm_nic *nic = (struct rdm_nic *)from->nic;
+    uint32_t unread;
+
+    do {
+        ops->send_inline(from->peer, 0, "x", 1);
+        ops->progress(from->nic);
+        pthread_mutex_lock(&nic->lock);
+        unread = peer_of(from)->sent - peer_of(from)->acked;
+        pthread_mutex_unlock(&nic->lock);
+        sched_yield();
+    } while (unread < RDM_WINDOW);
+}

@@ -50,5 +50,11 @@ void move_all_sizes(void);
 /* Stories that are the same for all of them. */
 void put_to_read_only_memory(void);
 void strangers(struct rdm_hello *hello);
+void stopped_for_long(void);
+void called_for_long(void);
+void numbers_wrap(void);
+
+/* As many frames to the other end as it lets us have unread. */
+void fill(struct end *from);
 
 #endif

@@ -29,6 +29,8 @@ static struct {
     size_t address_more;                /* its address is longer by that */
     ucs_status_t fail_ways;             /* told of all ways when it next looks */
     struct ucx_nic *fail_of;            /* of that NIC */
+    unsigned arms;                      /* so often somebody was about to sleep */
+    bool stuck;                         /* nothing goes on any more */
 } fake;
 
 /* What changes while threads of NICs look at it. */
@@ -116,6 +118,8 @@ static unsigned fake_progress(ucp_worker_h worker)
 {
     ucs_status_t status = fake_get(fake.fail_ways);
 
+    if (fake_get(fake.stuck))
+        return 0;
     if (status && fake.fail_of->worker == worker) {
         fake_set(fake.fail_ways, UCS_OK);
         pthread_mutex_lock(&ways_lock);
@@ -125,6 +129,12 @@ static unsigned fake_progress(ucp_worker_h worker)
         pthread_mutex_unlock(&ways_lock);
     }
     return real.progress(worker);
+}
+
+static ucs_status_t fake_arm(ucp_worker_h worker)
+{
+    __atomic_fetch_add(&fake.arms, 1, __ATOMIC_RELAXED);
+    return real.arm(worker);
 }
 
 static void library_fake(void)
@@ -146,6 +156,7 @@ static void library_fake(void)
     lib->ep_create = fake_way;
     lib->am_send = fake_send;
     lib->progress = fake_progress;
+    lib->arm = fake_arm;
 }
 
 /* ---- the library ---- */
@@ -246,6 +257,29 @@ Test(ucx, without_a_descriptor_it_works, .timeout = 60)
     ops->wait(b.nic, 1000000);
     ops->send_inline(a.peer, 0, "x", 1);
     SOON(b.frames == 2);
+    pair_close();
+}
+
+/* What wait itself finds may be the room that its caller waits for. */
+Test(ucx, who_waits_does_not_sleep_when_room_has_come, .timeout = 60)
+{
+    struct rdm_peer *peer;
+    uint32_t acked;
+    unsigned arms;
+
+    library_fake();
+    pair_open();
+    peer = (struct rdm_peer *)a.peer;
+    fill(&a);
+    rdm_thread_stop((struct rdm_nic *)a.nic);
+    rdm_thread_stop((struct rdm_nic *)b.nic);
+    do {
+        ops->progress(b.nic);
+        acked = peer->acked;
+        arms = fake.arms;
+        ops->wait(a.nic, 1000);
+    } while (peer->acked == acked);
+    cr_expect(eq(uint, fake.arms, arms));
     pair_close();
 }
 
@@ -378,6 +412,15 @@ Test(ucx, a_way_that_failed_is_made_anew, .timeout = 60)
     }
 }
 
+/* As where the link is gone, or the machine busy. */
+Test(ucx, a_way_that_does_not_close_in_time_is_left, .timeout = 60)
+{
+    library_fake();
+    pair_open();
+    fake_set(fake.stuck, true);
+    pair_close();
+}
+
 Test(ucx, who_cannot_be_reached_is_not_connected, .timeout = 60)
 {
     uint8_t address[PW_NIC_ADDRESS_MAX];
@@ -419,4 +462,24 @@ Test(ucx, strangers_are_counted_and_not_heard, .timeout = 60)
 
     library_fake();
     strangers(&hello);
+}
+
+/* ---- time ---- */
+
+Test(ucx, a_process_that_was_stopped_keeps_its_peers, .timeout = 60)
+{
+    library_fake();
+    stopped_for_long();
+}
+
+Test(ucx, a_caller_that_waited_for_long_is_connected_to, .timeout = 60)
+{
+    library_fake();
+    called_for_long();
+}
+
+Test(ucx, numbers_of_operations_wrap, .timeout = 60)
+{
+    library_fake();
+    numbers_wrap();
 }
