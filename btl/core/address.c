@@ -3,8 +3,8 @@
  *
  * Start at pw_address_write(). Each process of a job has those of all others, so they are
  * to be short, and NICs of one process say much that is the same: job, host, network. Of a
- * part only that is written in which it differs from the part before, if that is of the same
- * backend, or from zeros. What comes out is what the NIC gave, byte for byte.
+ * part only that is written in which it differs from the part before, if that is of the
+ * same backend, or from zeros. What comes out is what the NIC gave, byte for byte.
  *
  *     magic, version, number of parts; then of each
  *     length of the backend's name, and it; 0: that of the part before
@@ -46,7 +46,8 @@ static void put_byte(struct writer *w, size_t value)
 }
 
 /* From `at` on, as many as are, or are not, as in the part before. */
-static size_t run_of(const struct pw_part *p, const struct pw_part *like, size_t at, bool same)
+static size_t run_of(const struct pw_part *p, const struct pw_part *like, size_t at,
+                     bool same)
 {
     size_t n = 0;
 

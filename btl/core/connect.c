@@ -281,8 +281,8 @@ static void endpoint_called(struct pw_endpoint *ep, struct pw_nic *nic, int j,
         __atomic_store_n(&ep->path, pw_path_best(ep), __ATOMIC_RELEASE);
 }
 
-/* Is it the peer's, as far as that is kept? Fingerprints are of 32 bits, so two of many peers
- * may have the same. */
+/* Is it the peer's, as far as that is kept? Fingerprints are of 32 bits, so two of many
+ * peers may have the same. */
 static bool part_is(const struct pw_endpoint *ep, int j, const void *part, size_t len)
 {
     struct pw_part parts[PW_KEY_NICS];

@@ -95,7 +95,7 @@ static size_t address_len(const struct rdm_address *a)
     return offsetof(struct rdm_address, name) + a->name_len;
 }
 
-/* One for all NICs of the process: what their addresses have in common is published once. */
+/* One for all NICs of the process: what addresses have in common is published once. */
 static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
 static uint8_t secret[RDM_ID];
 static bool secret_there;

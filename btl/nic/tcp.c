@@ -301,7 +301,8 @@ static int tcp_progress(struct pw_nic *nic)
 
 static bool anything(struct tcp_nic *n)
 {
-    return (n->again && n->again->more) || __atomic_load_n(&n->news_there, __ATOMIC_SEQ_CST) ||
+    return (n->again && n->again->more) ||
+           __atomic_load_n(&n->news_there, __ATOMIC_SEQ_CST) ||
            __atomic_load_n(&n->chores, __ATOMIC_SEQ_CST);
 }
 

@@ -27,8 +27,8 @@
  * Where both call at once the call of the one with the smaller address is taken: the other
  * end accepts it and gives up its own, this end does not answer the other's meanwhile
  * (shake held). So is a call held of who has a link already: either that link is found
- * broken soon, or the call is given up by who made it, or the link is taken for over. Its peer
- * has it until progress comes by, which may be long; the new link is a caller's until then.
+ * broken soon, or the call is given up by who made it, or the link is taken for over. Its
+ * peer has it until progress comes by, which may be long; the new link is a caller's then.
  *
  * Locks, in this order:
  *
@@ -443,7 +443,7 @@ int tcp_bulk_step(struct tcp_link *l, unsigned which);
 void tcp_iface_look(struct tcp_nic *nic);       /* iface_fd is readable; no lock held */
 void tcp_doubts_look(struct tcp_nic *nic);      /* now and then; under nic->lock */
 
-/* Is something under way, of which nothing was acknowledged for so long? Under nic->lock. */
+/* Is something under way of which nothing was acknowledged for so long? nic->lock. */
 bool tcp_unheard(struct tcp_link *l, uint64_t now, uint64_t ns);
 uint32_t tcp_delay(struct pw_nic_peer *peer);
 

@@ -578,8 +578,8 @@ static void heard_step(struct tcp_nic *nic, struct tcp_shake *s)
         heard_whole(nic, s);
 }
 
-/* The peer has another. What this one has brought is still read, but for puts: who asked for
- * them does them again. */
+/* The peer has another. What this one has brought is still read, but for puts: who asked
+ * for them does them again. */
 static void link_over(struct tcp_link *l)
 {
     tcp_link_lose(l, ECONNRESET);

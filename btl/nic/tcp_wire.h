@@ -53,8 +53,8 @@ struct tcp_hello {
     uint16_t what;                  /* enum tcp_hello_what */
     uint8_t proof[TCP_HALF];        /* first half of the secret of who is called */
     uint64_t session;               /* of TCP_FRAMES: greater than in any hello of this
-                                     * process before; of TCP_BULK: that of the connection for
-                                     * frames */
+                                     * process before; of TCP_BULK: that of the
+                                     * connection for frames */
     struct tcp_address from;
 };
 

@@ -172,7 +172,8 @@ static int read_exact(const uint8_t *bytes, size_t len, struct pw_part parts[PW_
     for (int i = 0; i < n; i++) {
         cr_assert(le(sz, parts[i].len, PW_NIC_ADDRESS_MAX));
         cr_assert(lt(sz, 0, parts[i].name_len));
-        cr_assert(parts[i].name >= exact && parts[i].name + parts[i].name_len <= exact + len);
+        cr_assert(parts[i].name >= exact &&
+                  parts[i].name + parts[i].name_len <= exact + len);
     }
     free(exact);
     return n;

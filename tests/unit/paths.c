@@ -328,7 +328,8 @@ Test(paths, a_caller_is_not_taken_for_another_whose_fingerprint_is_the_same)
     int len;
 
     rails_open(&p, 0, 1, 0, 1);
-    cr_assert(eq(int, pair_side_open(&c, &(struct pair_plan){ .rails = 1 }, "fake", why), 0));
+    cr_assert(eq(int, pair_side_open(&c, &(struct pair_plan){ .rails = 1 }, "fake", why),
+                 0));
     cr_assert(eq(int, pair_meet(&p.a, &p.b), 0));
     len = pw_engine_address(c.e, bytes, sizeof bytes);
     pw_engine_fingerprints(p.a.e, bytes, (size_t)len, prints, &near);

@@ -154,6 +154,11 @@ static inline void end_close(struct end *e)
     free(e);
 }
 
+static inline uint64_t strangers(const struct end *e)
+{
+    return __atomic_load_n(&e->nic->counts.strangers, __ATOMIC_RELAXED);
+}
+
 static inline int end_connect(struct end *e, const struct tcp_address *to)
 {
     return pw_nic_tcp.connect(e->nic, to, sizeof(*to), NULL, &e->peer);
