@@ -153,12 +153,10 @@ static int progress_slow(struct pw_engine *e)
     return n;
 }
 
-int pw_engine_progress(struct pw_engine *e)
+static inline int progress_entered(struct pw_engine *e)
 {
     int n = 0;
 
-    if (__builtin_expect(!pw_progress_enter(e), 0))
-        return 0;
     e->calls++;
     for (int i = 0; i < e->n_active; i++)
         n += e->active[i]->ops->progress(e->active[i]);
@@ -170,6 +168,11 @@ int pw_engine_progress(struct pw_engine *e)
     pw_idle(e, n);
     pw_progress_leave(e);
     return n;
+}
+
+int pw_engine_progress(struct pw_engine *e)
+{
+    return __builtin_expect(pw_progress_enter(e), 1) ? progress_entered(e) : 0;
 }
 
 void pw_engine_redirect(struct pw_engine *e, const struct pw_engine_upcalls *up, void *ctx)
@@ -200,7 +203,12 @@ void pw_engine_flush(struct pw_engine *e)
         /* From an upcall: the progress that called it goes on afterwards. */
         if (in_upcall(e))
             return;
-        pw_engine_progress(e);
+        /* Who has the progress needs e->lock for what we wait for: who asks for that again
+         * and again would keep it from it. */
+        if (pw_progress_enter(e))
+            progress_entered(e);
+        else
+            sched_yield();
     }
 }
 

@@ -7,8 +7,12 @@
  */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include "pinwheel/clock.h"
 #include "tests/unit/pair.h"
 
 enum { THREADS = 4, TIMES = 300, PIECE = 200 };
@@ -275,6 +279,52 @@ static void transfer_over(const struct pair_plan *plan)
     workers_start(w, &p, put_and_get);
     workers_join(w, &p);
     cr_expect(eq(uint, p.a.e->n_pending, 0));
+    pair_close(&p);
+}
+
+static _Thread_local bool flushes;
+static unsigned ways_given;     /* by that thread */
+
+int sched_yield(void)
+{
+    if (flushes)
+        __atomic_fetch_add(&ways_given, 1, __ATOMIC_RELAXED);
+    return (int)syscall(SYS_sched_yield);
+}
+
+static void *flush_main(void *arg)
+{
+    flushes = true;
+    pw_engine_flush(arg);
+    return NULL;
+}
+
+/* Who asks for the locks again and again keeps them from the one for which it waits. */
+Test(threads, who_flushes_gives_way_to_who_makes_progress, .timeout = 60)
+{
+    uint64_t memory = 5, local = 6, until = pw_now_ns() + UINT64_C(20000000000);
+    struct pair_outcome o = { 0 };
+    struct pw_key key = { 0 };
+    pthread_t thread;
+    struct pair p;
+
+    pair_open(&p, &(struct pair_plan){ .threads = true });
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ, false, &key), 0));
+    cr_assert(eq(int, pw_endpoint_get(p.a.ep, &local, at(&memory), 8, &key, pair_done, &o),
+                 PW_NIC_PENDING));
+    cr_assert(eq(int, pw_progress_enter(p.a.e), 1));
+    cr_assert(eq(int, pthread_create(&thread, NULL, flush_main, p.a.e), 0));
+    while (__atomic_load_n(&ways_given, __ATOMIC_RELAXED) < 100 && pw_now_ns() < until)
+        sched_yield();
+    cr_expect(le(uint, 100, __atomic_load_n(&ways_given, __ATOMIC_RELAXED)));
+    pw_progress_leave(p.a.e);
+    while (__atomic_load_n(&p.a.e->n_pending, __ATOMIC_RELAXED)) {
+        pw_engine_progress(p.b.e);
+        pw_engine_progress(p.a.e);
+    }
+    pthread_join(thread, NULL);
+    cr_expect(eq(u64, local, 5));
+    pw_engine_deregister(p.b.e, &key);
     pair_close(&p);
 }
 
