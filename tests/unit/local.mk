@@ -96,11 +96,16 @@ tests_unit_queue_SOURCES = tests/unit/queue.c \
 tests_unit_queue_LDADD = $(unit_libs)
 
 # Between hosts, over the loopback.
-unit_tests += tests/unit/lend tests/unit/tcp tests/unit/tcp_fuzz
+unit_tests += tests/unit/lend tests/unit/tcp tests/unit/tcp_fuzz tests/unit/tcp_memory \
+	tests/unit/tcp_strangers
 tests_unit_lend_SOURCES = tests/unit/lend.c
 tests_unit_lend_LDADD = $(unit_libs)
 tests_unit_tcp_SOURCES = tests/unit/tcp.c tests/unit/tcp_rig.h
 tests_unit_tcp_LDADD = $(unit_libs)
+tests_unit_tcp_memory_SOURCES = tests/unit/tcp_memory.c tests/unit/tcp_rig.h
+tests_unit_tcp_memory_LDADD = $(unit_libs)
+tests_unit_tcp_strangers_SOURCES = tests/unit/tcp_strangers.c tests/unit/tcp_rig.h
+tests_unit_tcp_strangers_LDADD = $(unit_libs)
 tests_unit_tcp_fuzz_SOURCES = tests/unit/tcp_fuzz.c tests/unit/tcp_rig.h tests/unit/draw.h
 tests_unit_tcp_fuzz_LDADD = $(unit_libs)
 unit_tests += tests/unit/tcp_watch

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tcp_memory.c - puts, gets and long frames of a tcp NIC: memory that is not there, what is
+ * copied and what is lent, small sockets. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "btl/nic/tcp.h"
+#include "tests/unit/tcp_rig.h"
+
+enum { PATIENT_MS = 60000, LONG = 1 << 20 };
+
+/* ---- memory ---- */
+
+static int reach_now(struct end *a, struct end *b, bool put, void *local, void *remote,
+                     size_t len)
+{
+    struct pw_nic_key key = { { 0 } };
+    unsigned before = a->completes;
+    int err;
+
+    while ((err = put ? pw_nic_tcp.put(a->peer, local, (uintptr_t)remote, len, &key, a)
+                      : pw_nic_tcp.get(a->peer, local, (uintptr_t)remote, len, &key, a)) ==
+           -EAGAIN)
+        pw_nic_tcp.progress(a->nic);
+    cr_assert(eq(int, err, PW_NIC_PENDING));
+    PUMP_UNTIL(a, b, a->completes > before);
+    return a->status;
+}
+
+/* Its owner has unmapped what it still shares: in the middle, and all of it. */
+Test(tcp_memory, memory_that_is_not_there_is_efault_and_no_more)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem;
+
+    mem = mmap(NULL, LONG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(ne(ptr, mem, MAP_FAILED));
+    memset(mem, 1, LONG);
+    munmap(mem + LONG / 2, LONG / 2);
+    ends_join(a, b);
+    for (int put = 0; put < 2; put++) {
+        cr_expect(eq(int, reach_now(a, b, put, local, mem, LONG), -EFAULT));
+        cr_expect(eq(int, reach_now(a, b, put, local, mem + LONG / 2, 100), -EFAULT));
+        cr_expect(eq(int, reach_now(a, b, put, local, mem, LONG / 2), 0));
+    }
+    ends_work(a, b);
+    cr_expect(eq(uint, a->downs + b->downs, 0));
+    munmap(mem, LONG / 2);
+    free(local);
+    end_close(a);
+    end_close(b);
+}
+
+Test(tcp_memory, a_region_that_is_refused_is_told_and_untouched)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem = calloc(1, LONG);
+
+    ends_join(a, b);
+    memset(local, 2, LONG);
+    b->borrow = -EACCES;
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), -EACCES));
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, 0), -EACCES));
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), -EACCES));
+    cr_expect(eq(int, mem[0] | mem[LONG - 1], 0));
+    cr_expect(eq(int, local[0] & local[LONG - 1], 2));
+    b->borrow = 0;
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* Who waits and serves meanwhile is not idle: the core would give its processor away. */
+Test(tcp_memory, to_serve_is_progress)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    struct pw_nic_key key = { { 0 } };
+    char local[8] = "abcdefg", mem[8];
+    unsigned puts = 100, upcalls;
+    int served = 0;
+
+    ends_join(a, b);
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, sizeof(mem)), 0));
+    PUMP_UNTIL(a, b, !pw_nic_tcp.progress(b->nic));
+    upcalls = b->ups + b->downs + b->completes;
+    for (unsigned before = a->completes; a->completes < before + puts;) {
+        unsigned done = a->completes;
+
+        cr_assert(eq(int, pw_nic_tcp.put(a->peer, local, (uintptr_t)mem, sizeof(mem), &key,
+                                         a), PW_NIC_PENDING));
+        while (a->completes == done) {
+            pw_nic_tcp.progress(a->nic);
+            served += pw_nic_tcp.progress(b->nic);
+        }
+    }
+    cr_expect(eq(uint, b->ups + b->downs + b->completes, upcalls));
+    cr_expect(lt(int, (int)puts / 2, served));
+    end_close(a);
+    end_close(b);
+}
+
+/* Nothing but the beginning of a get's data goes through memory of ours. */
+Test(tcp_memory, long_transfers_are_not_copied)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = calloc(1, LONG), *mem = calloc(1, LONG);
+
+    ends_join(a, b);
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), 0));
+    cr_expect(eq(u64, a->nic->counts.wire_bytes, LONG));
+    cr_expect(eq(u64, b->nic->counts.wire_bytes, LONG));
+    cr_expect(le(u64, a->nic->counts.wire_copied, 1024));
+    cr_expect(eq(u64, b->nic->counts.wire_copied, 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+enum { SEVERAL = 8 };
+
+/* Gets of the SEVERAL parts of mem, all of them asked for at once. */
+static void get_all(struct end *a, char *local, char *mem)
+{
+    struct pw_nic_key key = { { 0 } };
+
+    for (int i = 0; i < SEVERAL; i++)
+        cr_assert(eq(int, pw_nic_tcp.get(a->peer, local + i * (LONG / SEVERAL),
+                                         (uintptr_t)mem + (size_t)i * (LONG / SEVERAL),
+                                         LONG / SEVERAL, &key, a), PW_NIC_PENDING));
+}
+
+/* Where several wait their data is lent to the socket (tcp_lend.c), whatever its size. */
+Test(tcp_memory, several_gets_at_once_bring_the_right_bytes)
+{
+    for (int queue = 0; queue <= 4096; queue += 4096) {
+        struct end *a = end_open(PATIENT_MS, queue), *b = end_open(PATIENT_MS, queue);
+        char *local = calloc(1, LONG), *mem = malloc(LONG);
+
+        for (int i = 0; i < LONG; i++)
+            mem[i] = (char)(i * 7 + i / 251);
+        ends_join(a, b);
+        get_all(a, local, mem);
+        PUMP_UNTIL(a, b, a->completes == SEVERAL);
+        cr_expect(eq(int, a->status, 0));
+        cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+        cr_expect(eq(u64, b->nic->counts.wire_copied, 0));
+        free(local);
+        free(mem);
+        end_close(a);
+        end_close(b);
+    }
+}
+
+/* Some of it has been taken, and not sent: that is not sent any more. */
+Test(tcp_memory, a_region_that_goes_while_it_is_lent_is_told)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    char *local = calloc(1, LONG), *mem = malloc(LONG);
+
+    memset(mem, 1, LONG);
+    ends_join(a, b);
+    get_all(a, local, mem);
+    PUMP_UNTIL(a, b, local[100]);
+    b->borrow = -EACCES;
+    memset(mem, 2, LONG);
+    PUMP_UNTIL(a, b, a->completes == SEVERAL);
+    cr_expect(eq(int, a->status, -EACCES));
+    cr_expect(eq(int, local[LONG / SEVERAL - 1], 0));
+    b->borrow = 0;
+    get_all(a, local, mem);
+    PUMP_UNTIL(a, b, a->completes == 2 * SEVERAL);
+    cr_expect(eq(int, a->status, 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* ---- small sockets ---- */
+
+/* Frames and transfers many times as long as what a socket takes. */
+Test(tcp_memory, what_does_not_fit_goes_out_piece_by_piece)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    uint8_t *local = malloc(LONG), *mem = calloc(1, LONG);
+
+    for (int i = 0; i < LONG; i++)
+        local[i] = (uint8_t)(i * 7 + i / 251);
+    ends_join(a, b);
+    for (unsigned i = 0; i < 40; i++) {
+        size_t len = i % 4 ? i * 3000 : TCP_FRAME_MAX;
+
+        cr_expect(eq(int, end_send(a, b, local + i, len), 0));
+        PUMP_UNTIL(a, b, b->frames == i + 1);
+        cr_expect(eq(sz, b->bytes, len));
+        cr_expect(eq(int, memcmp(b->data, local + i, len), 0));
+    }
+    cr_expect(eq(int, reach_now(a, b, true, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    memset(local, 0, LONG);
+    cr_expect(eq(int, reach_now(a, b, false, local, mem, LONG), 0));
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* The rest of a frame is copied when the caller leaves: its memory is its own again. */
+Test(tcp_memory, a_frame_that_was_pending_arrives_behind_a_disconnect)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    uint8_t *local = malloc(TCP_FRAME_MAX);
+    struct pw_iov iov = { local, TCP_FRAME_MAX };
+
+    memset(local, 9, TCP_FRAME_MAX);
+    ends_join(a, b);
+    cr_assert(eq(int, pw_nic_tcp.send(a->peer, 1, &iov, 1, a), PW_NIC_PENDING));
+    pw_nic_tcp.disconnect(a->peer);
+    memset(local, 0, TCP_FRAME_MAX);
+    PUMP_UNTIL(a, b, b->downs);
+    cr_expect(eq(int, b->cause, 0));
+    cr_expect(eq(uint, b->frames, 1));
+    cr_expect(eq(int, b->data[0] & b->data[TCP_FRAME_MAX - 1], 9));
+    cr_expect(eq(uint, a->completes, 0));
+    free(local);
+    end_close(a);
+    end_close(b);
+}
