@@ -15,8 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ofi.h"
+
+#define PORTS "/sys/class/infiniband"
 
 static const struct rdm_symbol symbols[] = {
     { "fi_version", offsetof(struct ofi_library, version) },
@@ -28,12 +31,34 @@ static const struct rdm_symbol symbols[] = {
     { NULL, 0 },
 };
 
+/* A port that software makes on a network device (rxe) is its child. */
+static bool software_port(void)
+{
+    DIR *dir = opendir(PORTS);
+    struct dirent *entry;
+    bool found = false;
+
+    while (dir && !found && (entry = readdir(dir))) {
+        char path[sizeof(PORTS) + sizeof(entry->d_name) + sizeof("//parent")];
+
+        snprintf(path, sizeof(path), PORTS "/%s/parent", entry->d_name);
+        found = entry->d_name[0] != '.' && !access(path, F_OK);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
 /* Its own cache of registrations would watch memory by changing functions of the C library
  * under our hooks. We have one, and say FI_MR_LOCAL where a provider asks. And ofi_rxm has
  * 4096 receive buffers of 16 KiB for each endpoint, and clears them all when it is opened:
- * 64 MiB and 55 ms for each rank. Who has set these keeps them. */
+ * 64 MiB and 55 ms for each rank. Its queue of completions has room for 256 peers with all
+ * that each may have under way; where software makes the port none is so long, but one for
+ * 64. Who has set these keeps them. */
 static void library_prepare(void)
 {
+    if (software_port())
+        setenv("FI_UNIVERSE_SIZE", "64", 0);
     setenv("FI_MR_CACHE_MONITOR", "disabled", 0);
     setenv("FI_OFI_RXM_MSG_RX_SIZE", "128", 0);
 }
@@ -187,7 +212,7 @@ static bool folder_has_entries(const char *path)
 bool ofi_only_sockets(void)
 {
     static const char *const fabrics[] = {
-        "/sys/class/infiniband", "/sys/class/cxi", "/sys/class/hfi1",
+        PORTS, "/sys/class/cxi", "/sys/class/hfi1",
     };
 
     for (size_t i = 0; i < sizeof(fabrics) / sizeof(*fabrics); i++)

@@ -13,16 +13,16 @@
 # skipped as a whole.
 
 # In the machine. One line for each job: RIGHT or WRONG and what it is about; what the
-# job said stands before it, and is in /tmp/out; what the one before it said in /tmp/last.
+# job said stands before it, and is in /run/out; what the one before it said in /run/last.
 cat > "$tmp/boot" <<'EOF_BOOT'
 export TMPDIR=/tmp      # the guest's own
 
 check() {               # WHAT COMMAND...
     local what=$1 right=WRONG
     shift
-    touch /tmp/out && mv /tmp/out /tmp/last
-    "$@" > /tmp/out 2>&1 && right=RIGHT
-    cat /tmp/out
+    touch /run/out && mv /run/out /run/last
+    "$@" > /run/out 2>&1 && right=RIGHT
+    cat /run/out
     echo "$right $what"
 }
 EOF_BOOT
