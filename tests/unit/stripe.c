@@ -223,8 +223,10 @@ Test(stripe, a_short_put_whose_rail_is_lost_is_fenced_too)
     rig_close(&g);
 }
 
+/* Soon: not at once where the other one seems to be much faster. */
 Test(stripe, a_rail_that_returns_has_pieces_again)
 {
+    uint64_t until = pw_now_ns() + UINT64_C(20000000000);
     unsigned before;
     struct rig g;
 
@@ -237,9 +239,11 @@ Test(stripe, a_rail_that_returns_has_pieces_again)
         pair_turns(&g.p, 1);
     cr_expect(not(g.p.a.ep->paths[1].broken));
     before = calls(&g, 1, FAKE_GET);
-    g.done.calls = 0;
-    cr_assert(eq(int, get(&g), PW_NIC_PENDING));
-    expect_done(&g, 0);
+    do {
+        g.done.calls = 0;
+        cr_assert(eq(int, get(&g), PW_NIC_PENDING));
+        expect_done(&g, 0);
+    } while (calls(&g, 1, FAKE_GET) == before && pw_now_ns() < until);
     cr_expect(lt(uint, before, calls(&g, 1, FAKE_GET)));
     rig_close(&g);
 }
