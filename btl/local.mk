@@ -67,7 +67,9 @@ ucx_sources = \
 	btl/nic/ucx.c \
 	btl/nic/ucx.h \
 	btl/nic/ucx_library.c \
-	btl/nic/ucx_port.c
+	btl/nic/ucx_memory.c \
+	btl/nic/ucx_port.c \
+	btl/nic/ucx_test.c
 
 # Where a library's headers are; the library itself is loaded when it is needed.
 if HAVE_LIBFABRIC

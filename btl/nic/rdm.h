@@ -12,9 +12,10 @@
  *     rdm_events.c   messages in, what has ended
  *     rdm_turn.c     whose turn it is: progress, waiting, the service thread
  *     rdm_memory.c   registered memory, put and get
- *     rdm_stream.c   long puts and gets by messages, where the library does not read memory
+ *     rdm_stream.c   puts and gets by messages, where the library does not read memory
  *
- * The library is used for messages and for reading a peer's memory, and for nothing else.
+ * The library is used for messages and, where it does that without the peer's help, for
+ * reading its memory; for nothing else.
  * A put asks the peer to read (a short one carries its bytes), so that who is written to
  * knows when to stop: what goes over TCP cannot be taken back once the library has it, and
  * the kernel delivers it minutes later, when the put was done again on another path and the
@@ -43,6 +44,8 @@
 enum {
     RDM_MESSAGE_MAX = 65536,        /* bytes of one message, headers included */
     RDM_PUT_SHORT = 8192,           /* puts up to there carry their bytes */
+    RDM_READ_SHORT = 1024,          /* so much is read at a time where the library finds no
+                                     * way to register what it reads into */
     RDM_BOUNCE = 32768,             /* gets up to there are copied where local memory must
                                      * be registered; longer ones register it */
     RDM_WINDOW = 64,                /* messages that a peer may have unread */
@@ -138,6 +141,8 @@ struct rdm_driver {
 
     /* A way to peer->address. 0, -EHOSTUNREACH or -ENOMEM. */
     int (*peer_open)(struct rdm_peer *peer);
+    /* Where nic->reads: does that one read, too, and what can we read of it? NULL: all do. */
+    bool (*peer_reads)(const struct rdm_peer *peer);
     void (*peer_close)(struct rdm_peer *peer);
     /* NULL, or drop what is under way to it, as the port is not closed for it: endings
      * follow. */
@@ -161,8 +166,12 @@ struct rdm_driver {
                    void **out);
     void (*mr_close)(struct rdm_nic *nic, void *mr);
     uint64_t (*mr_key)(void *mr);
+    /* May it be read, and read into? Not if the library would not have it, and mr_open gave
+     * no more than a number. NULL: all may. */
+    bool (*mr_reads)(void *mr);
 
-    /* Read a peer's memory, where nic->reads. At most nic->read_most. */
+    /* Read a peer's memory, where peer->reads. At most nic->read_most. 0: rdm_ended() comes,
+     * not from inside. -ENOMEM: less may do. */
     int (*read)(struct rdm_peer *peer, struct rdm_context *c, void *to, size_t len,
                 void *mr, uint64_t from, uint64_t key);
 
@@ -187,9 +196,11 @@ struct rdm_op {
     int status;
     uint32_t id;                    /* of a put: the peer's answer names it */
     bool under_way;                 /* a get that was not given back yet */
+    bool forgotten;                 /* and of which nobody is told when it is */
     void *mr;                       /* registered for this operation; NULL none */
     struct rdm_tx *bounce;          /* a get through it; NULL none */
     uint8_t *local;
+    size_t most;                    /* of it is read at a time */
     size_t len, at;                 /* at: so much was read, or is being read, or was sent */
     size_t landed;                  /* by messages: so much is in its place */
     unsigned unanswered;            /* pieces of a put */
@@ -207,6 +218,7 @@ struct rdm_pull {
     uint32_t id;
     bool started;                   /* the library has it */
     uint8_t *local;
+    size_t most;                    /* of it is read at a time */
     size_t len, at;
     uint64_t remote, key;
 };
@@ -226,6 +238,7 @@ struct rdm_pin {
     uint8_t *base;
     size_t len;
     unsigned access;
+    bool reads;                     /* the library reads it */
     unsigned users;                 /* pulls into it, and serves */
     bool closing;                   /* unpinned: the last user closes it */
 };
@@ -250,6 +263,7 @@ struct rdm_peer {
     uint64_t its_token;             /* we to it; 0: not known */
     struct rdm_address address;
     bool there;                     /* opened by the driver */
+    bool reads;                     /* it and we read each other's memory */
     union {
         uint64_t number;
         void *pointer;
@@ -305,7 +319,7 @@ struct rdm_nic {
     bool populate;                  /* what is registered has to have its pages */
     bool offsets;                   /* registered memory is named by offsets, not addresses */
     bool reads;                     /* the endpoint reads peers' memory */
-    bool streams;                   /* it does not, and messages bring what is put and got */
+    bool streams;                   /* messages bring what is put and got, where it does not */
     bool probes;                    /* a TCP connection to its address is answered: so who
                                      * refuses one is gone */
     bool broken;                    /* a reset failed */
@@ -532,8 +546,8 @@ struct rdm_pin *rdm_pin_named(const struct rdm_nic *nic, uint32_t place, uint64_
                               uint64_t addr, uint64_t len, unsigned access);
 void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin);
 
-/* All of its operations end with that status. Those that the library has not given back
- * are not touched by it any more: the caller has seen to that. */
+/* All of its operations end with that status. One that the library has not given back ends
+ * when it is, and nobody is told. */
 void rdm_ops_end(struct rdm_peer *peer, int status);
 
 /* Is there one, or a pull, that the library may still write for? */

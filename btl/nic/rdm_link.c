@@ -352,6 +352,8 @@ static int peer_open(struct rdm_nic *nic, const struct rdm_address *a,
         return err;
     }
     peer->there = true;
+    peer->reads = nic->reads &&
+                  (!nic->driver->peer_reads || nic->driver->peer_reads(peer));
     *out = peer;
     return 0;
 }
@@ -510,16 +512,25 @@ int rdm_connect(struct pw_nic *base, const void *addr, size_t len, void *cookie,
     return err;
 }
 
+static void ops_wait(struct rdm_peer *peer)
+{
+    uint64_t until = rdm_now_ms() + RDM_FLUSH_MS;
+
+    while (rdm_ops_under_way(peer) && rdm_now_ms() < until)
+        rdm_poll(rdm_nic_of(peer));
+}
+
 /* Nobody is told of what it was to bring. What the library still writes for it has to end
  * first. */
 static void peer_abandon(struct rdm_peer *peer)
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
-    uint64_t until = rdm_now_ms() + RDM_FLUSH_MS;
 
-    while (rdm_ops_under_way(peer) && rdm_now_ms() < until)
-        rdm_poll(nic);
-    if (rdm_ops_under_way(peer)) {
+    ops_wait(peer);
+    if (rdm_ops_under_way(peer) && nic->driver->peer_drop) {
+        nic->driver->peer_drop(peer);
+        ops_wait(peer);
+    } else if (rdm_ops_under_way(peer)) {
         nic->reset = true;
         rdm_settle(nic);
     }
@@ -559,7 +570,7 @@ static bool peer_leave(struct rdm_peer *peer)
     if (was == RDM_CALLING)
         rdm_hello_send(peer, RDM_LEAVE);
     if (was != RDM_UP || peer->bye_heard)
-        return rdm_pulls_under_way(peer);
+        return !rdm_peer_settled(peer);
     peer->owe_bye = true;
     rdm_pay(peer);
     return true;
@@ -579,7 +590,7 @@ void rdm_disconnect(struct pw_nic_peer *base)
 /* Has it all that we sent, or will it never? */
 static bool peer_left(const struct rdm_peer *peer, uint64_t now)
 {
-    if (rdm_pulls_under_way(peer) && passed(now, peer->lost_ms) < RDM_FLUSH_MS)
+    if (!rdm_peer_settled(peer) && passed(now, peer->lost_ms) < RDM_FLUSH_MS)
         return false;
     return peer->state != RDM_LEAVING || peer->bye_done || peer->bye_heard ||
            !(peer->owe_bye || peer->bye_sent) || passed(now, peer->lost_ms) > RDM_LEAVE_MS;

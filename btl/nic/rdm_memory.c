@@ -5,6 +5,9 @@
  *     short put   its bytes go along in a message
  *     long put    the peer reads ours, when it is told to
  *
+ * Where one of both does not read, or the library would not have that memory, messages bring
+ * it (rdm_stream.c).
+ *
  * Each ends when the data is where it belongs: the peer answers a put. A frame that was sent
  * after a put waits in the peer's queue until what it has to fetch has come.
  *
@@ -70,6 +73,11 @@ static int populate(const struct rdm_nic *nic, void *addr, size_t len, unsigned 
     return errno == ENOMEM || errno == EFAULT ? -EFAULT : 0;
 }
 
+static bool mr_reads(const struct rdm_nic *nic, void *mr)
+{
+    return nic->reads && (!nic->driver->mr_reads || nic->driver->mr_reads(mr));
+}
+
 static int pin_register(struct rdm_nic *nic, void *addr, size_t len, unsigned access,
                         struct rdm_key *key)
 {
@@ -86,10 +94,12 @@ static int pin_register(struct rdm_nic *nic, void *addr, size_t len, unsigned ac
     pin->base = addr;
     pin->len = len;
     pin->access = access;
+    pin->reads = mr_reads(nic, pin->mr);
     nic->pins[place] = pin;
     nic->pin_hint = place + 1;
     *key = (struct rdm_key){ .base = (uintptr_t)addr, .len = len, .place = place,
-                             .key = nic->driver->mr_key(pin->mr), .there = 1 };
+                             .key = nic->driver->mr_key(pin->mr),
+                             .there = RDM_THERE | (pin->reads ? RDM_READABLE : 0) };
     return 0;
 }
 
@@ -187,7 +197,8 @@ static int key_read(const struct rdm_nic *nic, uint64_t remote, size_t len,
     memset(out, 0, sizeof(*out));
     if (bytes)
         memcpy(out, bytes, sizeof(*out));
-    if (!(nic->reads || nic->streams) || out->there != 1 || out->base + out->len < out->base)
+    if (!(nic->reads || nic->streams) || (out->there & ~(uint32_t)RDM_READABLE) != RDM_THERE ||
+        out->base + out->len < out->base)
         return -EOPNOTSUPP;
     return key_covers(out, remote, len) ? 0 : -EFAULT;
 }
@@ -205,6 +216,12 @@ enum pw_reach rdm_reach(struct pw_nic_peer *base, uint64_t remote, size_t len,
 static uint64_t mr_address(const struct rdm_nic *nic, uint64_t addr, uint64_t base)
 {
     return nic->offsets ? addr - base : addr;
+}
+
+/* The rest is brought by messages. */
+static bool by_reading(const struct rdm_peer *peer, const struct rdm_key *key)
+{
+    return peer->reads && key->there & RDM_READABLE;
 }
 
 static int peer_usable(const struct rdm_peer *peer)
@@ -231,6 +248,7 @@ static struct rdm_op *op_make(struct rdm_peer *peer, void *cookie, size_t len)
         op->c.peer = peer;
         op->cookie = cookie;
         op->len = len;
+        op->most = rdm_nic_of(peer)->read_most;
     }
     return op;
 }
@@ -255,6 +273,10 @@ void rdm_op_done(struct rdm_op *op, int status)
         at = &(*at)->next;
     *at = op->next;
     op_release(nic, op);
+    if (op->forgotten) {
+        free(op);
+        return;
+    }
     op->status = status;
     op->next = NULL;
     *nic->done_end = op;
@@ -270,21 +292,31 @@ static void op_begin(struct rdm_op *op)
 
 /* ---- get ---- */
 
-/* All of it, or as much as the library takes in one call. */
+/* As much of `left` bytes as the library takes in one call: how many, or -errno. */
+static ssize_t read_step(struct rdm_context *c, size_t *most, uint8_t *to, size_t left,
+                         void *mr, uint64_t from, uint64_t key)
+{
+    const struct rdm_driver *driver = rdm_nic_of(c->peer)->driver;
+    size_t len = left < *most ? left : *most;
+    int err = driver->read(c->peer, c, to, len, mr, from, key);
+
+    if (err == -ENOMEM && len > RDM_READ_SHORT) {
+        *most = len = RDM_READ_SHORT;
+        err = driver->read(c->peer, c, to, len, mr, from, key);
+    }
+    return err ? err : (ssize_t)len;
+}
+
 static int get_step(struct rdm_op *op)
 {
-    struct rdm_nic *nic = rdm_nic_of(op->c.peer);
-    size_t most = nic->read_most, len = op->len - op->at;
     uint8_t *to = op->bounce ? op->bounce->bytes : op->local + op->at;
     void *mr = op->bounce ? op->bounce->slab->mr : op->mr;
-    int err;
+    ssize_t n = read_step(&op->c, &op->most, to, op->len - op->at, mr, op->remote + op->at,
+                          op->key);
 
-    if (len > most)
-        len = most;
-    err = nic->driver->read(op->c.peer, &op->c, to, len, mr, op->remote + op->at, op->key);
-    if (err)
-        return err;
-    op->at += len;
+    if (n < 0)
+        return (int)n;
+    op->at += (size_t)n;
     op->under_way = true;
     return 0;
 }
@@ -299,21 +331,21 @@ static int get_local(struct rdm_nic *nic, struct rdm_op *op)
     return op->bounce ? 0 : -EAGAIN;
 }
 
-static int get_ask(struct rdm_peer *peer, struct rdm_op *op)
+static int get_ask(struct rdm_peer *peer, struct rdm_op *op, const struct rdm_key *key)
 {
-    struct rdm_nic *nic = rdm_nic_of(peer);
     int err;
 
-    if (nic->streams)
+    if (!by_reading(peer, key))
         return rdm_stream_get(peer, op);
-    err = get_local(nic, op);
+    op->remote = mr_address(rdm_nic_of(peer), op->remote, key->base);
+    err = get_local(rdm_nic_of(peer), op);
     return err ? err : get_step(op);
 }
 
-static int get_begin(struct rdm_peer *peer, struct rdm_op *op)
+static int get_begin(struct rdm_peer *peer, struct rdm_op *op, const struct rdm_key *key)
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
-    int err = get_ask(peer, op);
+    int err = get_ask(peer, op, key);
 
     if (err) {
         op_release(nic, op);
@@ -347,11 +379,11 @@ int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
         op = op_make(peer, cookie, len);
         if (op) {
             op->local = local;
-            op->remote = mr_address(nic, remote, key.base);
+            op->remote = remote;
             op->key = key.key;
             op->place = key.place;
         }
-        err = op ? get_begin(peer, op) : -EAGAIN;
+        err = op ? get_begin(peer, op, &key) : -EAGAIN;
     }
     pthread_mutex_unlock(&nic->lock);
     return err;
@@ -365,8 +397,6 @@ static void get_go(struct rdm_op *op)
 
     if (err && err != -EAGAIN)
         rdm_peer_failed(peer, -err);
-    if (peer->state == RDM_DYING && rdm_peer_settled(peer))
-        rdm_peer_ready(peer);
 }
 
 /* Those by reading, which have no number. */
@@ -377,12 +407,15 @@ static void gets_retry(struct rdm_peer *peer)
             get_go(op);
 }
 
-void rdm_get_ended(struct rdm_op *op, int err)
+static void get_over(struct rdm_op *op, int err)
 {
     struct rdm_peer *peer = op->c.peer;
     struct rdm_nic *nic = rdm_nic_of(peer);
 
-    op->under_way = false;
+    if (op->forgotten) {
+        rdm_op_done(op, -ECANCELED);
+        return;
+    }
     if (!err && op->bounce) {
         memcpy(op->local, op->bounce->bytes, op->len);
         __atomic_fetch_add(&nic->base.counts.wire_copied, op->len, __ATOMIC_RELAXED);
@@ -402,6 +435,14 @@ void rdm_get_ended(struct rdm_op *op, int err)
         return;
     }
     rdm_peer_failed(peer, err);
+}
+
+void rdm_get_ended(struct rdm_op *op, int err)
+{
+    struct rdm_peer *peer = op->c.peer;
+
+    op->under_way = false;
+    get_over(op, err);
     if (peer->state == RDM_DYING && rdm_peer_settled(peer))
         rdm_peer_ready(peer);
 }
@@ -428,9 +469,26 @@ static int put_long(struct rdm_peer *peer, struct rdm_op *op, const void *local,
 
     if (err)
         return err;
+    if (!mr_reads(nic, op->mr))
+        return -EOPNOTSUPP;
     fetch.from = mr_address(nic, (uintptr_t)local, (uintptr_t)local);
     fetch.from_key = nic->driver->mr_key(op->mr);
     return rdm_ordered(peer, &head, &iov, 1);
+}
+
+static int put_stream(struct rdm_peer *peer, const void *local, struct rdm_op *op,
+                      const struct rdm_put_head *to)
+{
+    op_release(rdm_nic_of(peer), op);
+    op->put = true;
+    op->local = (uint8_t *)(uintptr_t)local;
+    op->remote = to->addr;
+    op->key = to->key;
+    op->place = to->place;
+    op_begin(op);
+    peer->n_puts++;
+    rdm_stream(peer);
+    return PW_NIC_PENDING;
 }
 
 static int put_begin(struct rdm_peer *peer, const void *local, struct rdm_op *op,
@@ -438,22 +496,14 @@ static int put_begin(struct rdm_peer *peer, const void *local, struct rdm_op *op
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
     struct rdm_put_head to = { .addr = remote, .place = key->place, .key = key->key };
-    int err;
+    int err = -EOPNOTSUPP;
 
     to.id = op->id = rdm_id_next(nic);
-    if (nic->streams) {
-        op->put = true;
-        op->local = (uint8_t *)(uintptr_t)local;
-        op->remote = remote;
-        op->key = key->key;
-        op->place = key->place;
-        op_begin(op);
-        peer->n_puts++;
-        rdm_stream(peer);
-        return PW_NIC_PENDING;
-    }
-    err = op->len <= RDM_PUT_SHORT ? put_short(peer, op, local, &to)
-                                   : put_long(peer, op, local, &to);
+    if (by_reading(peer, key))
+        err = op->len <= RDM_PUT_SHORT ? put_short(peer, op, local, &to)
+                                       : put_long(peer, op, local, &to);
+    if (err == -EOPNOTSUPP)
+        return put_stream(peer, local, op, &to);
     if (err) {
         op_release(nic, op);
         free(op);
@@ -577,21 +627,17 @@ static void pull_done(struct rdm_pull *pull, int status)
 
 static int pull_step(struct rdm_pull *pull)
 {
-    struct rdm_nic *nic = rdm_nic_of(pull->c.peer);
-    size_t most = nic->read_most, len = pull->len - pull->at;
-    int err;
+    ssize_t n;
 
-    if (nic->broken)
+    if (rdm_nic_of(pull->c.peer)->broken)
         return -EAGAIN;
-    if (len > most)
-        len = most;
-    err = nic->driver->read(pull->c.peer, &pull->c, pull->local + pull->at, len,
-                            pull->pin->mr, pull->remote + pull->at, pull->key);
-    if (!err) {
-        pull->at += len;
-        pull->started = true;
-    }
-    return err;
+    n = read_step(&pull->c, &pull->most, pull->local + pull->at, pull->len - pull->at,
+                  pull->pin->mr, pull->remote + pull->at, pull->key);
+    if (n < 0)
+        return (int)n;
+    pull->at += (size_t)n;
+    pull->started = true;
+    return 0;
 }
 
 static void pull_go(struct rdm_pull *pull)
@@ -620,7 +666,9 @@ bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx)
 
     if (rx->len != sizeof(struct rdm_head) + sizeof(*fetch))
         return false;
-    pin = nic->reads ? pin_of_put(nic, &fetch->to, fetch->len) : NULL;
+    pin = peer->reads ? pin_of_put(nic, &fetch->to, fetch->len) : NULL;
+    if (pin && !pin->reads)
+        pin = NULL;
     pull = pin ? calloc(1, sizeof(*pull)) : NULL;
     if (!pull || !fetch->len) {
         put_answer(peer, fetch->to.id, pin ? -ENOMEM : -EFAULT);
@@ -630,7 +678,8 @@ bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx)
     *pull = (struct rdm_pull){
         .c = { .kind = RDM_PULL, .peer = peer }, .rx = rx, .pin = pin,
         .id = fetch->to.id, .local = (uint8_t *)(uintptr_t)fetch->to.addr,
-        .len = fetch->len, .remote = fetch->from, .key = fetch->from_key,
+        .most = nic->read_most, .len = fetch->len, .remote = fetch->from,
+        .key = fetch->from_key,
         .next = peer->pulls,
     };
     peer->pulls = pull;
@@ -645,15 +694,12 @@ void rdm_pull_ended(struct rdm_pull *pull, int err)
     struct rdm_peer *peer = pull->c.peer;
 
     pull->started = false;
-    if (!err && pull->at == pull->len) {
+    if (err)
+        rdm_peer_failed(peer, err);
+    else if (pull->at == pull->len)
         pull_done(pull, 0);
-        return;
-    }
-    if (!err) {
+    else
         pull_go(pull);
-        return;
-    }
-    rdm_peer_failed(peer, err);
     if (peer->state == RDM_DYING && rdm_peer_settled(peer))
         rdm_peer_ready(peer);
 }
@@ -668,8 +714,13 @@ void rdm_pulls_end(struct rdm_peer *peer)
 
 void rdm_ops_end(struct rdm_peer *peer, int status)
 {
-    while (peer->ops)
-        rdm_op_done(peer->ops, status);
+    for (struct rdm_op *op = peer->ops, *next; op; op = next) {
+        next = op->next;
+        if (op->under_way)
+            op->forgotten = true;
+        else
+            rdm_op_done(op, status);
+    }
 }
 
 bool rdm_ops_under_way(const struct rdm_peer *peer)

@@ -13,7 +13,7 @@
 /* The version changes with anything in this file. */
 enum {
     RDM_OFI_MAGIC = 0x696f6650, RDM_UCX_MAGIC = 0x78637550, /* of whose endpoints it is */
-    RDM_VERSION = 3, RDM_NAME_MAX = 144, RDM_ID = 16,
+    RDM_VERSION = 4, RDM_NAME_MAX = 144, RDM_ID = 16,
 };
 
 /* Published to peers through address(), as far as name_len says. */
@@ -58,9 +58,14 @@ struct rdm_head {
 /* Memory as a peer names it: the 32 bytes of a key. */
 struct rdm_key {
     uint64_t base, len;
-    uint64_t key;       /* the library's */
+    uint64_t key;       /* the library's; random where it has none */
     uint32_t place;     /* among the owner's pins */
-    uint32_t there;     /* 1; else it is no key */
+    uint32_t there;     /* RDM_THERE, perhaps RDM_READABLE; else it is no key */
+};
+
+enum {
+    RDM_THERE = 1,
+    RDM_READABLE = 2,   /* the library reads it, and into it; else messages do */
 };
 
 struct rdm_put_head {

@@ -22,7 +22,6 @@ static void info_fill(struct pw_nic_info *info, const char *device, uint64_t spe
     info->latency_ns = speed && speed < 2000000000 ? 10000 : 3000;
     info->bytes_per_s = speed ? speed : 1000000000;
     snprintf(info->what, sizeof(info->what), "%s: UCX", device);
-    snprintf(info->note, sizeof(info->note), "puts and gets go by UCX's active messages");
 }
 
 /* Who asks what there is need not load UCX for it. */
@@ -66,6 +65,7 @@ static int ucx_start(struct rdm_nic *base, const char *device, char why[PW_NIC_W
 
     nic->wait_fd = nic->listen_fd = -1;
     nic->aside_end = &nic->aside;
+    nic->ended_end = &nic->ended;
     nic->lib = ucx_library(why);
     if (!nic->lib)
         return -ENOSYS;
@@ -73,6 +73,7 @@ static int ucx_start(struct rdm_nic *base, const char *device, char why[PW_NIC_W
     base->address.protocol = major;
     base->address.protocol_version = (uint16_t)minor;
     base->streams = true;
+    base->read_most = UCX_READ_MOST;
     if (!device || pw_iface_find(device, &base->iface))
         base->iface.index = 0;
     info_fill(&base->base.info, device ? device : "any device",
@@ -95,37 +96,6 @@ static void ucx_stop(struct rdm_nic *base)
         close(nic->listen_fd);
 }
 
-/* A message to itself, which is a stranger's: a device that UCX opens and that carries
- * nothing is found out. */
-static int ucx_test(struct rdm_nic *base, char why[PW_NIC_WHY_MAX])
-{
-    struct rdm_peer self = { .base.nic = &base->base, .address = base->address };
-    uint64_t until = rdm_ms(pw_now_ns()) + RDM_TEST_MS, zero[4] = { 0 };
-    const uint64_t *heard = &base->base.counts.strangers;
-    struct rdm_tx *tx = rdm_tx_get(base, true);
-    int err = tx ? ucx_peer_open(&self) : -ENOMEM;
-
-    if (!err) {
-        self.there = true;
-        memcpy(tx->bytes, zero, sizeof(zero));
-        err = ucx_send(&self, tx, sizeof(zero));
-    }
-    while (!err && !__atomic_load_n(heard, __ATOMIC_RELAXED) &&
-           rdm_ms(pw_now_ns()) < until) {
-        rdm_poll(base);
-        sched_yield();
-    }
-    if (self.there)
-        ucx_peer_close(&self);
-    if (!err && !__atomic_exchange_n(&base->base.counts.strangers, 0, __ATOMIC_RELAXED))
-        err = -ETIMEDOUT;
-    if (err)
-        snprintf(why, PW_NIC_WHY_MAX, "UCX brought no message from %s to itself: %s",
-                 base->base.info.what, strerror(-err));
-    base->probes = !err && !rdm_listens(base, &base->address, 100);
-    return err ? -ENODEV : 0;
-}
-
 /* ---- addresses ---- */
 
 uint32_t ucx_name_sum(const struct ucx_name *name, size_t len)
@@ -143,7 +113,7 @@ static int ucx_address_ip(const struct rdm_address *a, struct pw_ip *ip, uint16_
 {
     const struct ucx_name *name = (const void *)a->name;
 
-    if (a->name_len <= sizeof(*name) || a->name_len > RDM_NAME_MAX || name->zero ||
+    if (a->name_len <= sizeof(*name) || a->name_len > RDM_NAME_MAX || name->domain > 64 ||
         name->sum != ucx_name_sum(name, a->name_len))
         return -EINVAL;
     if (!name->family)
@@ -156,38 +126,6 @@ static int ucx_address_ip(const struct rdm_address *a, struct pw_ip *ip, uint16_
     memcpy(ip->bytes, name->ip, name->family == 4 ? 4 : 16);
     *port = ntohs(name->port);
     return 0;
-}
-
-/* ---- memory ---- */
-
-/* Only a number by which peers name it. */
-static int ucx_mr_open(struct rdm_nic *nic, const void *addr, size_t len, unsigned access,
-                       void **out)
-{
-    uint64_t *mr = malloc(sizeof(*mr));
-
-    (void)nic;
-    (void)addr;
-    (void)len;
-    (void)access;
-    *out = mr;
-    if (!mr)
-        return -ENOMEM;
-    if (getrandom(mr, sizeof(*mr), 0) == (ssize_t)sizeof(*mr))
-        return 0;
-    free(mr);
-    return -EIO;
-}
-
-static void ucx_mr_close(struct rdm_nic *nic, void *mr)
-{
-    (void)nic;
-    free(mr);
-}
-
-static uint64_t ucx_mr_key(void *mr)
-{
-    return *(const uint64_t *)mr;
 }
 
 static const char *ucx_error(const struct rdm_nic *nic, int err)
@@ -212,6 +150,7 @@ static const struct rdm_driver ucx_driver = {
     .peer_open = ucx_peer_open,
     .peer_close = ucx_peer_close,
     .peer_drop = ucx_peer_drop,
+    .peer_reads = ucx_peer_reads,
     .send = ucx_send,
     .post = ucx_post,
     .poll = ucx_poll,
@@ -219,6 +158,8 @@ static const struct rdm_driver ucx_driver = {
     .mr_open = ucx_mr_open,
     .mr_close = ucx_mr_close,
     .mr_key = ucx_mr_key,
+    .mr_reads = ucx_mr_reads,
+    .read = ucx_read,
     .error = ucx_error,
 };
 

@@ -5,7 +5,9 @@
  * send that has ended and each way that has failed.
  *
  * A way stays when the last peer that used it has gone, for the next connection with the
- * same process. It is closed when it fails, as it does when that process ends.
+ * same process. It is closed when it fails, as it does when that process ends; and when it is
+ * dropped, for that is how a read ends whose peer does not answer. It is kept until nobody
+ * names it, and UCX has given back all reads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -193,6 +195,28 @@ static void way_forget(struct ucx_way **list, struct ucx_way *way)
     *list = way->next;
 }
 
+static void way_release(struct ucx_nic *nic, struct ucx_way *way)
+{
+    if (!way->closed || way->users || way->reads)
+        return;
+    way_forget(&nic->closed, way);
+    free(way);
+}
+
+void ucx_way_read(struct ucx_nic *nic, struct ucx_way *way)
+{
+    way->reads--;
+    way_release(nic, way);
+}
+
+static void way_end(struct ucx_nic *nic, struct ucx_way *way)
+{
+    way->closed = true;
+    way->next = nic->closed;
+    nic->closed = way;
+    way_release(nic, way);
+}
+
 static void way_closed(void *request, ucs_status_t status, void *user_data)
 {
     struct ucx_way *way = user_data;
@@ -200,7 +224,7 @@ static void way_closed(void *request, ucs_status_t status, void *user_data)
     (void)status;
     way->nic->lib->request_free(request);
     way_forget(&way->nic->closing, way);
-    free(way);
+    way_end(way->nic, way);
 }
 
 /* What is under way ends by and by. flush: it still arrives. */
@@ -215,12 +239,13 @@ static void way_close(struct ucx_nic *nic, struct ucx_way *way, bool flush)
     };
 
     way_forget(&nic->ways, way);
+    way->failed = true;
     way->closing = nic->lib->ep_close(way->ep, &param);
     if (UCS_PTR_IS_PTR(way->closing)) {
         way->next = nic->closing;
         nic->closing = way;
     } else {
-        free(way);
+        way_end(nic, way);
     }
 }
 
@@ -228,7 +253,7 @@ static void ways_reap(struct ucx_nic *nic)
 {
     for (struct ucx_way *way = nic->ways, *next; way; way = next) {
         next = way->next;
-        if (way->failed && !way->users)
+        if (way->failed && (way->dropped || !way->users))
             way_close(nic, way, false);
     }
 }
@@ -280,12 +305,18 @@ int ucx_peer_open(struct rdm_peer *peer)
 
 void ucx_peer_close(struct rdm_peer *peer)
 {
-    ((struct ucx_way *)peer->to.pointer)->users--;
+    struct ucx_way *way = peer->to.pointer;
+
+    way->users--;
+    way_release(way->nic, way);
 }
 
+/* It is closed when we look next. */
 void ucx_peer_drop(struct rdm_peer *peer)
 {
-    ((struct ucx_way *)peer->to.pointer)->failed = true;
+    struct ucx_way *way = peer->to.pointer;
+
+    way->failed = way->dropped = true;
     __atomic_fetch_add(&rdm_nic_of(peer)->base.counts.reconnects, 1, __ATOMIC_RELAXED);
 }
 
@@ -297,6 +328,7 @@ int ucx_poll(struct rdm_nic *base)
     int n = (int)nic->lib->progress(nic->worker);
 
     n += aside_hear(nic);
+    n += ucx_reads_tell(nic);
     ways_reap(nic);
     return n;
 }
@@ -305,6 +337,8 @@ int ucx_arm(struct rdm_nic *base)
 {
     struct ucx_nic *nic = ucx_of(base);
 
+    if (nic->ended)
+        return -EAGAIN;
     if (nic->wait_fd < 0)
         return -1;
     return nic->lib->arm(nic->worker) == UCS_OK ? nic->wait_fd : -EAGAIN;
@@ -322,18 +356,24 @@ static ucp_config_t *config_make(struct ucx_nic *nic, const char *device)
         lib->config_modify(config, "NET_DEVICES", device);
     if (!getenv("UCX_TLS"))
         lib->config_modify(config, "TLS", "^self,sm");
-    /* It would have memory watched, for all of this process. */
+    /* It would have memory watched, for all of this process. So would InfiniBand's own cache,
+     * or it would believe memory that it knows nothing new of (its UCX_IB_REG_METHODS). */
     lib->config_modify(config, "RCACHE_ENABLE", "n");
     /* A connect() that waits would hold up everybody for as long as a host is away. */
-    if (nic->base.iface.index)
+    if (nic->base.iface.index) {
         lib->config_modify(config, "CONN_NB", "y");
+    } else {
+        lib->config_modify(config, "REG_METHODS", "direct");
+        lib->config_modify(config, "ZCOPY_THRESH", UCX_ZCOPY_TEXT);
+    }
     return config;
 }
 
 static ucs_status_t context_open(struct ucx_nic *nic, const char *device)
 {
     ucp_params_t params = { .field_mask = UCP_PARAM_FIELD_FEATURES,
-                            .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP };
+                            .features = UCP_FEATURE_AM | UCP_FEATURE_RMA |
+                                        UCP_FEATURE_WAKEUP };
     ucp_config_t *config = config_make(nic, device);
     ucs_status_t status;
 
@@ -344,16 +384,22 @@ static ucs_status_t context_open(struct ucx_nic *nic, const char *device)
     return status;
 }
 
-static ucs_status_t worker_open(struct ucx_nic *nic)
+static ucs_status_t worker_make(struct ucx_nic *nic, ucp_worker_h *out)
 {
     ucp_worker_params_t params = { .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE,
                                    .thread_mode = UCS_THREAD_MODE_SERIALIZED };
+
+    return nic->lib->worker_create(nic->context, &params, out);
+}
+
+static ucs_status_t worker_open(struct ucx_nic *nic)
+{
     ucp_am_handler_param_t handler = {
         .field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG,
         .id = UCX_AM, .flags = UCP_AM_FLAG_WHOLE_MSG, .cb = message_came, .arg = nic,
     };
-    ucs_status_t status = nic->lib->worker_create(nic->context, &params, &nic->worker);
+    ucs_status_t status = worker_make(nic, &nic->worker);
 
     if (status == UCS_OK)
         status = nic->lib->set_am_recv_handler(nic->worker, &handler);
@@ -362,15 +408,35 @@ static ucs_status_t worker_open(struct ucx_nic *nic)
     return status;
 }
 
+/* release_address is for who has it. */
+static ucs_status_t address_query(struct ucx_nic *nic, ucp_worker_h worker,
+                                  ucp_worker_attr_t *attr)
+{
+    *attr = (ucp_worker_attr_t){
+        .field_mask = UCP_WORKER_ATTR_FIELD_ADDRESS | UCP_WORKER_ATTR_FIELD_ADDRESS_FLAGS,
+        .address_flags = getenv("UCX_TLS") ? 0 : UCP_WORKER_ADDRESS_FLAG_NET_ONLY,
+    };
+    return nic->lib->worker_query(worker, attr);
+}
+
+ucp_address_t *ucx_worker_open(struct ucx_nic *nic, ucp_worker_h *out)
+{
+    ucp_worker_attr_t attr;
+
+    if (worker_make(nic, out) != UCS_OK)
+        return NULL;
+    if (address_query(nic, *out, &attr) == UCS_OK)
+        return attr.address;
+    nic->lib->worker_destroy(*out);
+    return NULL;
+}
+
 /* Its address goes into ours. */
 static int address_take(struct ucx_nic *nic, char why[PW_NIC_WHY_MAX])
 {
     struct ucx_name *name = (void *)nic->base.address.name;
-    ucp_worker_attr_t attr = {
-        .field_mask = UCP_WORKER_ATTR_FIELD_ADDRESS | UCP_WORKER_ATTR_FIELD_ADDRESS_FLAGS,
-        .address_flags = getenv("UCX_TLS") ? 0 : UCP_WORKER_ADDRESS_FLAG_NET_ONLY,
-    };
-    ucs_status_t status = nic->lib->worker_query(nic->worker, &attr);
+    ucp_worker_attr_t attr;
+    ucs_status_t status = address_query(nic, nic->worker, &attr);
     int err = 0;
 
     if (status != UCS_OK) {
@@ -404,20 +470,28 @@ int ucx_port_open(struct ucx_nic *nic, const char *device, char why[PW_NIC_WHY_M
     return -ENODEV;
 }
 
+static void ways_free(struct ucx_way **list)
+{
+    while (*list) {
+        struct ucx_way *way = *list;
+
+        *list = way->next;
+        free(way);
+    }
+}
+
 /* UCX ends the process when a worker goes that somebody still waits for. */
 static void closing_wait(struct ucx_nic *nic)
 {
     uint64_t until = rdm_ms(pw_now_ns()) + UCX_CLOSE_MS;
 
-    while (nic->closing && rdm_ms(pw_now_ns()) < until)
+    while ((nic->closing || nic->reads) && rdm_ms(pw_now_ns()) < until)
         nic->lib->progress(nic->worker);
-    while (nic->closing) {
-        struct ucx_way *way = nic->closing;
-
-        nic->closing = way->next;
+    ucx_reads_forget(nic);
+    for (struct ucx_way *way = nic->closing; way; way = way->next)
         nic->lib->request_free(way->closing);       /* and way_closed() is not called */
-        free(way);
-    }
+    ways_free(&nic->closing);
+    ways_free(&nic->closed);
 }
 
 /* What was not delivered is UCX's memory. */
@@ -439,7 +513,7 @@ void ucx_port_close(struct rdm_nic *base)
     }
     held_release(nic, nic->aside);
     while (nic->ways)
-        way_close(nic, nic->ways, !nic->ways->failed);
+        way_close(nic, nic->ways, !nic->ways->failed && !nic->ways->reads);
     closing_wait(nic);
     nic->lib->worker_destroy(nic->worker);
     nic->worker = NULL;

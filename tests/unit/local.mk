@@ -51,13 +51,15 @@ if HAVE_LIBFABRIC
 unit_tests += tests/unit/ofi
 endif
 if HAVE_UCX
-unit_tests += tests/unit/ucx
+unit_tests += tests/unit/ucx tests/unit/ucx_reads
 endif
 rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
 tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
 tests_unit_ofi_LDADD = $(unit_libs)
 tests_unit_ucx_SOURCES = tests/unit/ucx.c $(rdm_pair)
 tests_unit_ucx_LDADD = $(unit_libs)
+tests_unit_ucx_reads_SOURCES = tests/unit/ucx_reads.c $(rdm_pair)
+tests_unit_ucx_reads_LDADD = $(unit_libs)
 
 # Peers that call first.
 unit_tests += tests/unit/callers
