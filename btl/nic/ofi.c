@@ -245,8 +245,9 @@ static int ofi_arm(struct rdm_nic *base)
 static int ofi_mr_open(struct rdm_nic *nic, const void *addr, size_t len, unsigned access,
                        void **out)
 {
-    uint64_t rights = FI_READ | FI_WRITE | (access ? FI_REMOTE_READ : FI_SEND | FI_RECV) |
-                      (access & (PW_WRITE | PW_ATOMIC) ? FI_REMOTE_WRITE : 0);
+    /* Nobody but us writes there: puts are fetched. */
+    uint64_t rights = FI_READ | FI_WRITE | (access & PW_READ ? FI_REMOTE_READ : 0) |
+                      (access ? 0 : FI_SEND | FI_RECV);
     struct fid_mr *mr;
     int err = ofi_register(ofi_of(nic), addr, len, rights, &mr);
 

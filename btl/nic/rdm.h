@@ -93,6 +93,7 @@ struct rdm_rx {
     uint8_t *room;                  /* ours */
     void *held;                     /* the library's; NULL: they are in ours */
     bool pulling;                   /* a PULL under way: what came later waits */
+    bool owed;                      /* its answer found no room: unread until it has */
 };
 
 struct rdm_tx {
@@ -207,6 +208,7 @@ struct rdm_op {
     uint64_t remote, key;
     uint32_t place;
     bool put;                       /* by messages, of local */
+    bool get;                       /* by messages, into local */
 };
 
 /* A put of a peer's that we fetch. */
@@ -240,7 +242,7 @@ struct rdm_pin {
     unsigned access;
     bool reads;                     /* the library reads it */
     unsigned users;                 /* pulls into it, and serves */
-    bool closing;                   /* unpinned: the last user closes it */
+    bool closing;                   /* unpinned: the last user frees it */
 };
 
 /* ---- peers ---- */
@@ -250,6 +252,7 @@ struct rdm_owed {
     struct rdm_owed *next;
     uint32_t id;
     int status;
+    size_t bytes;                   /* of the put, which counts as read when this is paid */
 };
 
 struct rdm_peer {
@@ -280,6 +283,7 @@ struct rdm_peer {
     struct rdm_rx *early;           /* came before others; sorted */
     uint32_t claimed;               /* so many in order it says to have sent */
     uint32_t answers;               /* PUT_DONE to it */
+    uint32_t asked;                 /* PUT and FETCH to it */
     uint32_t answered, answers_claimed;     /* from it: that came, and that it has sent */
     uint64_t early_ms, answers_ms;  /* since when one of either is missing */
     struct rdm_op *ops;             /* pending */
@@ -529,7 +533,7 @@ void rdm_reads_retry(struct rdm_peer *peer);
 /* From a peer. false: nonsense. */
 bool rdm_put_heard(struct rdm_peer *peer, struct rdm_rx *rx);
 bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx);
-void rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done);
+bool rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done);
 
 /* To it: its put of that number has ended so. Errors as rdm_message(). */
 int rdm_put_answer(struct rdm_peer *peer, uint32_t id, int status);
@@ -540,8 +544,8 @@ uint32_t rdm_id_next(struct rdm_nic *nic);
 /* An operation among its peer's ended: its upcall is to be made. */
 void rdm_op_done(struct rdm_op *op, int status);
 
-/* The pin at that place, if a peer with that key may do `access` (enum pw_access, any of
- * them) to [addr, addr + len) of it. */
+/* The pin at that place, if a peer with that key may do `access` (enum pw_access) to
+ * [addr, addr + len) of it. */
 struct rdm_pin *rdm_pin_named(const struct rdm_nic *nic, uint32_t place, uint64_t key,
                               uint64_t addr, uint64_t len, unsigned access);
 void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin);
@@ -572,9 +576,9 @@ void rdm_stream(struct rdm_peer *peer);
 /* Are pieces of a put left, behind which nothing may be sent? */
 bool rdm_stream_puts(const struct rdm_peer *peer);
 void rdm_stream_end(struct rdm_peer *peer);
-void rdm_stream_put_done(struct rdm_op *op, int status);
+bool rdm_stream_put_done(struct rdm_op *op, int status);
 
-/* From a peer. false: nonsense. */
+/* As above. */
 bool rdm_get_heard(struct rdm_peer *peer, const struct rdm_rx *rx);
 bool rdm_get_data_heard(struct rdm_peer *peer, const struct rdm_rx *rx);
 

@@ -76,7 +76,7 @@ void rdm_tx_put(struct rdm_nic *nic, struct rdm_tx *tx)
 void rdm_rx_post(struct rdm_nic *nic, struct rdm_rx *rx)
 {
     rx->c.peer = NULL;
-    rx->pulling = false;
+    rx->pulling = rx->owed = false;
     rx->next = NULL;
     if (nic->broken || nic->driver->post(nic, rx)) {
         rx->next = nic->rx_idle;

@@ -45,11 +45,29 @@ static void window_acked(struct rdm_peer *peer, uint32_t consumed)
         peer->bytes_out -= peer->bytes[peer->acked++ % RDM_WINDOW];
 }
 
+static const struct rdm_head *rx_head(const struct rdm_rx *rx)
+{
+    return (const void *)rx->bytes;
+}
+
 /* ---- messages in order ---- */
 
 static void nonsense(struct rdm_peer *peer)
 {
     rdm_peer_lost(peer, -EPROTO, "it has sent what no peer of ours sends");
+}
+
+/* May it have sent so many, and answered so many? A farewell needs no room in the window;
+ * what is out of order counts those before it. */
+static bool number_sane(const struct rdm_peer *peer, const struct rdm_head *head)
+{
+    bool ordered = head->kind <= RDM_BYE;
+    uint32_t end = peer->consumed + RDM_WINDOW + (head->kind >= RDM_BYE) + !ordered;
+
+    if (peer->state != RDM_UP)
+        return true;            /* nobody counts any more */
+    return (int32_t)(head->seq - end) < 0 &&
+           (ordered || (int32_t)(head->imm - peer->asked) <= 0);
 }
 
 static bool ordered_missing(const struct rdm_peer *peer)
@@ -111,6 +129,10 @@ static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
         sane = rdm_get_data_heard(peer, rx);
         break;
     default:
+        if (rx->len != sizeof(*head)) {
+            sane = false;
+            break;
+        }
         peer->bye_heard = true;
         peer->owe_bye_done = true;
         rdm_pay(peer);
@@ -120,7 +142,8 @@ static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
     if (!sane)
         nonsense(peer);
     if (head->kind != RDM_DATA && !rx->pulling) {
-        rdm_consumed(peer, rx->len);
+        if (!rx->owed)
+            rdm_consumed(peer, rx->len);
         return false;
     }
     rx->next = NULL;
@@ -130,18 +153,21 @@ static bool ordered_take(struct rdm_peer *peer, struct rdm_rx *rx)
     return true;
 }
 
-static void early_keep(struct rdm_peer *peer, struct rdm_rx *rx, uint32_t seq)
+/* True: it is kept. False: it has come before. */
+static bool early_keep(struct rdm_peer *peer, struct rdm_rx *rx, uint32_t seq)
 {
     struct rdm_rx **at = &peer->early;
 
     if (!ordered_missing(peer))
         peer->early_ms = rdm_nic_of(peer)->tick_ms;
-    while (*at && (int32_t)(((const struct rdm_head *)(const void *)(*at)->bytes)->seq -
-                            seq) < 0)
+    while (*at && (int32_t)(rx_head(*at)->seq - seq) < 0)
         at = &(*at)->next;
+    if (*at && rx_head(*at)->seq == seq)
+        return false;
     rx->c.peer = peer;
     rx->next = *at;
     *at = rx;
+    return true;
 }
 
 static bool early_next(struct rdm_peer *peer)
@@ -161,14 +187,8 @@ static bool ordered_heard(struct rdm_peer *peer, struct rdm_rx *rx)
 
     if (peer->state != RDM_UP || (int32_t)(head->seq - peer->expected) < 0)
         return false;
-    if (head->seq != peer->expected) {
-        if (head->seq - peer->expected > 2 * RDM_WINDOW) {
-            nonsense(peer);
-            return false;
-        }
-        early_keep(peer, rx, head->seq);
-        return true;
-    }
+    if (head->seq != peer->expected)
+        return early_keep(peer, rx, head->seq);
     kept = ordered_take(peer, rx);
     while (early_next(peer)) {
         struct rdm_rx *next = peer->early;
@@ -190,10 +210,18 @@ static void answer_count(struct rdm_peer *peer)
         peer->answers_claimed = peer->answered;
 }
 
+static size_t control_len(uint16_t kind)
+{
+    return kind == RDM_PUT_DONE ? sizeof(struct rdm_put_done) :
+           kind == RDM_GET ? sizeof(struct rdm_get) : sizeof(struct rdm_head);
+}
+
 static bool control_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
 {
-    const struct rdm_head *head = (const void *)rx->bytes;
+    const struct rdm_head *head = rx_head(rx);
 
+    if (rx->len != control_len(head->kind))
+        return false;
     switch (head->kind) {
     case RDM_ACK:
         break;
@@ -205,10 +233,10 @@ static bool control_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
         peer->bye_done = true;
         break;
     case RDM_PUT_DONE:
+        if (peer->answered == peer->asked)
+            return false;
         answer_count(peer);
-        if (rx->len == sizeof(struct rdm_put_done))
-            rdm_put_done_heard(peer, (const void *)rx->bytes);
-        break;
+        return rdm_put_done_heard(peer, (const void *)rx->bytes);
     case RDM_GET:
         return rdm_get_heard(peer, rx);
     default:
@@ -235,6 +263,10 @@ static bool peer_heard(struct rdm_peer *peer, struct rdm_rx *rx)
 
     peer->heard_ms = rdm_nic_of(peer)->tick_ms;
     rdm_peer_up(peer);          /* it knows our token, so it has heard us */
+    if (!number_sane(peer, head)) {
+        nonsense(peer);
+        return false;
+    }
     window_acked(peer, head->consumed);
     if (head->kind >= RDM_DATA && head->kind <= RDM_BYE) {
         if (peer->state == RDM_LEAVING && head->kind == RDM_BYE) {

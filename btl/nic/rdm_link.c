@@ -387,7 +387,7 @@ static bool hello_right(const struct rdm_nic *nic, const struct rdm_hello *hello
     struct rdm_address from;
 
     return hello->magic == nic->driver->magic && hello->version == RDM_VERSION &&
-           hello->token &&
+           hello->what >= RDM_HELLO && hello->what <= RDM_LEAVE && hello->token &&
            !memcmp(hello->secret, nic->address.secret, RDM_ID) &&
            hello->from.name_len <= RDM_NAME_MAX &&
            !address_read(nic, &hello->from, address_len(&hello->from), &from) &&

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "rdm.h"
+#include "pinwheel/clock.h"
 
 _Static_assert(sizeof(struct rdm_key) <= PW_NIC_KEY_MAX, "a key fits");
 
@@ -126,16 +127,75 @@ int rdm_pin(struct pw_nic *base, void *addr, size_t len, unsigned access,
     return err;
 }
 
-static void pin_free(struct rdm_nic *nic, struct rdm_pin *pin)
+void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin)
 {
-    nic->driver->mr_close(nic, pin->mr);
+    if (--pin->users || !pin->closing)
+        return;
+    if (pin->mr)
+        nic->driver->mr_close(nic, pin->mr);
     free(pin);
 }
 
-void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin)
+static bool pulls_into(const struct rdm_peer *peer, const struct rdm_pin *pin)
 {
-    if (!--pin->users && pin->closing)
-        pin_free(nic, pin);
+    for (const struct rdm_pull *pull = peer->pulls; pull; pull = pull->next)
+        if (pull->pin == pin && pull->started)
+            return true;
+    return false;
+}
+
+static bool pin_under_way(const struct rdm_nic *nic, const struct rdm_pin *pin)
+{
+    for (const struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
+        if (pulls_into(peer, pin))
+            return true;
+    return false;
+}
+
+static void pin_wait(struct rdm_nic *nic, const struct rdm_pin *pin)
+{
+    uint64_t until = rdm_ms(pw_now_ns()) + RDM_FLUSH_MS;
+
+    while (pin_under_way(nic, pin) && rdm_ms(pw_now_ns()) < until)
+        rdm_poll(nic);
+}
+
+static void pin_drop(struct rdm_nic *nic, const struct rdm_pin *pin)
+{
+    for (struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
+        if (pulls_into(peer, pin)) {
+            rdm_peer_lost(peer, -ENETRESET, "memory that it put to was given back");
+            nic->driver->peer_drop(peer);
+        }
+    pin_wait(nic, pin);
+}
+
+/* A peer's put is being fetched into it, which none of ours would have under way. What the
+ * library writes there has to end before the memory is somebody else's. */
+static void pin_settle(struct rdm_nic *nic, const struct rdm_pin *pin)
+{
+    pin_wait(nic, pin);
+    if (!pin_under_way(nic, pin))
+        return;
+    if (nic->driver->peer_drop) {
+        pin_drop(nic, pin);
+    } else {
+        nic->reset = true;
+        rdm_settle(nic);
+    }
+}
+
+static void pin_close(struct rdm_nic *nic, struct rdm_pin *pin)
+{
+    pin->closing = true;
+    pin->users++;
+    if (pin->users > 1)
+        pin_settle(nic, pin);
+    if (!pin_under_way(nic, pin)) {
+        nic->driver->mr_close(nic, pin->mr);
+        pin->mr = NULL;
+    }
+    rdm_pin_release(nic, pin);
 }
 
 void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_key *bytes)
@@ -155,9 +215,7 @@ void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_
         nic->pins[key.place] = NULL;
         if (key.place < nic->pin_hint)
             nic->pin_hint = key.place;
-        pin->closing = true;
-        if (!pin->users)
-            pin_free(nic, pin);
+        pin_close(nic, pin);
     }
     pthread_mutex_unlock(&nic->lock);
 }
@@ -178,7 +236,7 @@ struct rdm_pin *rdm_pin_named(const struct rdm_nic *nic, uint32_t place, uint64_
 static struct rdm_pin *pin_of_put(const struct rdm_nic *nic, const struct rdm_put_head *to,
                                   uint64_t len)
 {
-    return rdm_pin_named(nic, to->place, to->key, to->addr, len, PW_WRITE | PW_ATOMIC);
+    return rdm_pin_named(nic, to->place, to->key, to->addr, len, PW_WRITE);
 }
 
 /* ---- asking ---- */
@@ -427,14 +485,12 @@ static void get_over(struct rdm_op *op, int err)
     if (!err) {
         __atomic_fetch_add(&nic->base.counts.wire_bytes, op->len, __ATOMIC_RELAXED);
         rdm_op_done(op, 0);
-        return;
-    }
-    /* Memory that is not registered any more is not the connection's fault. */
-    if (err == EACCES || err == ENOKEY || err == EKEYREJECTED) {
+    } else if (err == EACCES || err == ENOKEY || err == EKEYREJECTED) {
+        /* Memory that is not registered any more is not the connection's fault. */
         rdm_op_done(op, -EFAULT);
-        return;
+    } else {
+        rdm_peer_failed(peer, err);
     }
-    rdm_peer_failed(peer, err);
 }
 
 void rdm_get_ended(struct rdm_op *op, int err)
@@ -537,16 +593,20 @@ int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t
     return err;
 }
 
-void rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done)
+bool rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done)
 {
-    for (struct rdm_op *op = peer->ops; op; op = op->next)
-        if (op->id && op->id == done->id) {
-            if (op->put)
-                rdm_stream_put_done(op, done->status);
-            else
-                rdm_op_done(op, done->status <= 0 ? done->status : -EPROTO);
-            return;
-        }
+    struct rdm_op *op = peer->ops;
+
+    while (op && (!op->id || op->id != done->id))
+        op = op->next;
+    if (!op)
+        return true;            /* it has ended otherwise */
+    if (op->get)
+        return false;
+    if (op->put)
+        return rdm_stream_put_done(op, done->status);
+    rdm_op_done(op, done->status <= 0 ? done->status : -EPROTO);
+    return true;
 }
 
 /* ---- puts of peers ---- */
@@ -563,7 +623,8 @@ int rdm_put_answer(struct rdm_peer *peer, uint32_t id, int status)
     return err;
 }
 
-static void put_answer(struct rdm_peer *peer, uint32_t id, int status)
+/* rx: where the put came. */
+static void put_answer(struct rdm_peer *peer, struct rdm_rx *rx, uint32_t id, int status)
 {
     struct rdm_owed *owed, **at = &peer->owed;
 
@@ -576,6 +637,8 @@ static void put_answer(struct rdm_peer *peer, uint32_t id, int status)
     }
     owed->id = id;
     owed->status = status;
+    owed->bytes = rx->len;
+    rx->owed = true;
     while (*at)
         at = &(*at)->next;
     *at = owed;
@@ -593,9 +656,9 @@ bool rdm_put_heard(struct rdm_peer *peer, struct rdm_rx *rx)
     if (pin_of_put(nic, to, len)) {
         memcpy((void *)(uintptr_t)to->addr, to + 1, len);
         __atomic_fetch_add(&nic->base.counts.wire_copied, len, __ATOMIC_RELAXED);
-        put_answer(peer, to->id, 0);
+        put_answer(peer, rx, to->id, 0);
     } else {
-        put_answer(peer, to->id, -EFAULT);
+        put_answer(peer, rx, to->id, -EFAULT);
     }
     return true;
 }
@@ -619,7 +682,7 @@ static void pull_done(struct rdm_pull *pull, int status)
     struct rdm_peer *peer = pull->c.peer;
 
     if (peer->state == RDM_UP || peer->state == RDM_LEAVING)
-        put_answer(peer, pull->id, status);
+        put_answer(peer, pull->rx, pull->id, status);
     pull_remove(peer, pull);
     if (peer->state != RDM_LEAVING)
         rdm_peer_ready(peer);
@@ -642,8 +705,13 @@ static int pull_step(struct rdm_pull *pull)
 
 static void pull_go(struct rdm_pull *pull)
 {
-    int err = pull_step(pull);
+    int err;
 
+    if (pull->pin->closing) {
+        pull_done(pull, -EFAULT);
+        return;
+    }
+    err = pull_step(pull);
     if (err && err != -EAGAIN)
         rdm_peer_failed(pull->c.peer, -err);
 }
@@ -651,10 +719,12 @@ static void pull_go(struct rdm_pull *pull)
 void rdm_reads_retry(struct rdm_peer *peer)
 {
     gets_retry(peer);
-    for (struct rdm_pull *pull = peer->pulls; pull && peer->state == RDM_UP;
-         pull = pull->next)
+    for (struct rdm_pull *pull = peer->pulls, *next; pull && peer->state == RDM_UP;
+         pull = next) {
+        next = pull->next;
         if (!pull->started)
             pull_go(pull);
+    }
 }
 
 bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx)
@@ -671,7 +741,7 @@ bool rdm_pull_heard(struct rdm_peer *peer, struct rdm_rx *rx)
         pin = NULL;
     pull = pin ? calloc(1, sizeof(*pull)) : NULL;
     if (!pull || !fetch->len) {
-        put_answer(peer, fetch->to.id, pin ? -ENOMEM : -EFAULT);
+        put_answer(peer, rx, fetch->to.id, pin ? -ENOMEM : -EFAULT);
         free(pull);
         return true;
     }
@@ -698,7 +768,7 @@ void rdm_pull_ended(struct rdm_pull *pull, int err)
         rdm_peer_failed(peer, err);
     else if (pull->at == pull->len)
         pull_done(pull, 0);
-    else
+    else if (peer->state == RDM_UP || peer->state == RDM_LEAVING)
         pull_go(pull);
     if (peer->state == RDM_DYING && rdm_peer_settled(peer))
         rdm_peer_ready(peer);
@@ -714,6 +784,7 @@ void rdm_pulls_end(struct rdm_peer *peer)
 
 void rdm_ops_end(struct rdm_peer *peer, int status)
 {
+    peer->n_puts = 0;
     for (struct rdm_op *op = peer->ops, *next; op; op = next) {
         next = op->next;
         if (op->under_way)
@@ -765,7 +836,7 @@ void rdm_memory_close(struct rdm_nic *nic)
 {
     for (unsigned i = 0; i < nic->n_pins; i++)
         if (nic->pins[i])
-            pin_free(nic, nic->pins[i]);
+            pin_close(nic, nic->pins[i]);
     free(nic->pins);
     while (nic->done) {
         struct rdm_op *op = nic->done;

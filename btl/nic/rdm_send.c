@@ -137,6 +137,7 @@ static int ordered_post(struct rdm_peer *peer, struct rdm_head *head,
     peer->told = head->consumed;
     peer->untold_bytes = 0;
     peer->owe_ack = false;
+    peer->asked += head->kind == RDM_PUT || head->kind == RDM_FETCH;
     peer->bytes[peer->sent % RDM_WINDOW] = (uint32_t)len;
     peer->bytes_out += (uint32_t)len;
     peer->sent++;
@@ -220,6 +221,7 @@ static void pay_puts(struct rdm_peer *peer)
         if (rdm_put_answer(peer, owed->id, owed->status))
             return;
         peer->owed = owed->next;
+        rdm_consumed(peer, owed->bytes);
         free(owed);
     }
 }

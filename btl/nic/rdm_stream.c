@@ -68,12 +68,12 @@ static int put_step(struct rdm_peer *peer)
     return 0;
 }
 
-void rdm_stream_put_done(struct rdm_op *op, int status)
+bool rdm_stream_put_done(struct rdm_op *op, int status)
 {
     struct rdm_peer *peer = op->c.peer;
 
     if (!op->unanswered)
-        return;                 /* nothing was asked */
+        return false;           /* nothing was asked */
     op->unanswered--;
     if (status && !op->status) {
         peer->n_puts -= put_unsent(op);
@@ -81,6 +81,7 @@ void rdm_stream_put_done(struct rdm_op *op, int status)
     }
     if (!op->unanswered && !put_unsent(op))
         rdm_op_done(op, op->status);
+    return true;
 }
 
 /* ---- get ---- */
@@ -93,6 +94,7 @@ int rdm_stream_get(struct rdm_peer *peer, struct rdm_op *op)
     };
 
     get.id = op->id = rdm_id_next(rdm_nic_of(peer));
+    op->get = true;
     return rdm_message(peer, &get, sizeof(get));
 }
 
@@ -100,7 +102,7 @@ static struct rdm_op *get_named(struct rdm_peer *peer, uint32_t id)
 {
     struct rdm_op *op = peer->ops;
 
-    while (op && (op->put || op->id != id))
+    while (op && !(op->get && op->id == id))
         op = op->next;
     return op;
 }
@@ -111,7 +113,7 @@ bool rdm_get_data_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
     size_t head = sizeof(struct rdm_head) + sizeof(*data), len;
     struct rdm_op *op;
 
-    if (rx->len < head)
+    if (rx->len < head || !rdm_nic_of(peer)->streams)
         return false;
     op = get_named(peer, data->id);
     if (!op)
@@ -148,7 +150,7 @@ bool rdm_get_heard(struct rdm_peer *peer, const struct rdm_rx *rx)
         return true;
     }
     serve->pin = rdm_pin_named(nic, get->place, get->key, get->addr, get->len,
-                               PW_READ | PW_WRITE | PW_ATOMIC);
+                               PW_READ);
     serve->id = get->id;
     serve->addr = get->addr;
     serve->len = get->len;

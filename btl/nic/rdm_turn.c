@@ -110,7 +110,8 @@ static int deliver_head(struct rdm_nic *nic, struct rdm_peer *peer)
                       rx->len - sizeof(*head));
         pthread_mutex_lock(&nic->lock);
     }
-    rdm_consumed(peer, rx->len);
+    if (!rx->owed)
+        rdm_consumed(peer, rx->len);
     rdm_rx_post(nic, rx);
     return frame;
 }
@@ -160,7 +161,7 @@ static bool peer_has_more(const struct rdm_peer *peer)
     if (!peer->adopted)
         return false;
     return (peer->in && !peer->in->pulling) || peer->untold ||
-           (!peer->in && peer->state == RDM_DYING && rdm_peer_settled(peer));
+           (peer->state == RDM_DYING && rdm_peer_settled(peer));
 }
 
 static int deliver(struct rdm_nic *nic)

@@ -15,6 +15,11 @@ tests_net_away_SOURCES = tests/net/away.c
 tests_net_away_CPPFLAGS = $(mpi_cppflags)
 tests_net_away_LDADD = $(mpi_libs)
 
+check_PROGRAMS += tests/net/passive
+tests_net_passive_SOURCES = tests/net/passive.c
+tests_net_passive_CPPFLAGS = $(mpi_cppflags)
+tests_net_passive_LDADD = $(mpi_libs)
+
 check_PROGRAMS += tests/net/stranger
 tests_net_stranger_SOURCES = tests/net/stranger.c
 

@@ -61,6 +61,19 @@ tests_unit_ucx_LDADD = $(unit_libs)
 tests_unit_ucx_reads_SOURCES = tests/unit/ucx_reads.c $(rdm_pair)
 tests_unit_ucx_reads_LDADD = $(unit_libs)
 
+# What they share, over a library of the tests' own.
+if HAVE_RDM
+unit_tests += tests/unit/rdm_fuzz tests/unit/rdm_lies
+endif
+fake_port = tests/unit/fake_port.c tests/unit/fake_port.h
+tests_unit_rdm_lies_SOURCES = tests/unit/rdm_lies.c $(fake_port) $(rdm_pair)
+tests_unit_rdm_lies_LDADD = $(unit_libs)
+tests_unit_rdm_fuzz_SOURCES = tests/unit/rdm_fuzz.c tests/unit/rdm_fuzz.h \
+	tests/unit/rdm_fuzz_wire.c tests/unit/draw.h $(fake_port)
+tests_unit_rdm_fuzz_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=clock_gettime -Wl,--wrap=getrandom \
+	-Wl,--wrap=rdm_thread_start -Wl,--wrap=usleep
+tests_unit_rdm_fuzz_LDADD = $(unit_libs)
+
 # Peers that call first.
 unit_tests += tests/unit/callers
 tests_unit_callers_SOURCES = tests/unit/callers.c $(pair)
