@@ -207,7 +207,8 @@ static void tell_kernel_copy(void)
                 strerror(errno));
 }
 
-/* What NICs say of themselves besides: whether any memory can be attached, and why not. */
+/* What NICs say of themselves besides: whether any memory can be attached, and why not; and
+ * those that are none. */
 static void tell_nics(const struct pw_module *m)
 {
     const struct pw_nic_info *info;
@@ -215,6 +216,9 @@ static void tell_nics(const struct pw_module *m)
     for (int i = 0; (info = pw_engine_nic(m->engine, i)); i++)
         if (*info->note)
             pw_tell(1, "%s: %s", info->what, info->note);
+    if (*pw_engine_left_out(m->engine))
+        pw_tell(1, "of some backends nothing can be used here: %s",
+                pw_engine_left_out(m->engine));
 }
 
 static void tell_trust(void)

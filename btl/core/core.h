@@ -247,6 +247,7 @@ struct pw_engine {
     struct pw_nic *nics[PW_KEY_NICS];
     struct pw_nic_device devices[PW_KEY_NICS];  /* as they were chosen; a NIC may look */
     int n_nics;
+    char left_out[PW_NIC_WHY_MAX];      /* backends of which nothing can be used, and why */
     struct pw_nic *active[PW_KEY_NICS]; /* asked in each progress call: of this host, or with
                                          * a path; the others now and then */
     int n_active;

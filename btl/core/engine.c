@@ -112,6 +112,11 @@ const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i)
     return i >= 0 && i < e->n_nics ? &e->nics[i]->info : NULL;
 }
 
+const char *pw_engine_left_out(const struct pw_engine *e)
+{
+    return e->left_out;
+}
+
 void pw_engine_settle(struct pw_engine *e)
 {
     if (__atomic_load_n(&e->n_lame, __ATOMIC_RELAXED))

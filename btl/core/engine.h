@@ -191,6 +191,10 @@ bool pw_engine_pins_pool(const struct pw_engine *e);
 /* What the i-th NIC in use says of itself; NULL: there are not so many. */
 const struct pw_nic_info *pw_engine_nic(const struct pw_engine *e, int i);
 
+/* Backends that were built and wanted, of which this machine has nothing that can be used,
+ * each with the reason; "": there are none. */
+const char *pw_engine_left_out(const struct pw_engine *e);
+
 /* access 0: for this process alone, as ob1 asks for where it will get to; nothing is
  * pinned for that. Where no NIC must have it pinned, only -ENOMEM for want of a number. 0, or -ENOMEM, -EAGAIN, -EFAULT as pw_regcache_get(), or the NIC's
  * error. Give back with the key that was filled. */

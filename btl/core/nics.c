@@ -104,6 +104,26 @@ static bool several_devices(const struct pw_candidate *c, int n)
     return devices > 1;
 }
 
+/* Candidates of one backend follow each other. */
+static bool backend_usable(const struct pw_candidate *c, const struct pw_candidate *end)
+{
+    const struct pw_nic_ops *ops = c->ops;
+
+    for (; c < end && c->ops == ops; c++)
+        if (c->device.usable)
+            return true;
+    return false;
+}
+
+static void left_out_note(struct pw_engine *e, const struct pw_candidate *c, int n)
+{
+    int at = 0;
+
+    for (int i = 0; i < n; i++)
+        if ((!i || c[i].ops != c[i - 1].ops) && !backend_usable(&c[i], c + n))
+            why_add(e->left_out, &at, &c[i], c[i].why);
+}
+
 /* The largest message that fits every NIC's frame, with what a guard adds. */
 static size_t frame_max_of(const struct pw_engine *e)
 {
@@ -133,6 +153,7 @@ int pw_nics_open(struct pw_engine *e, char why[PW_NIC_WHY_MAX])
         return -ENOMEM;
     n = pw_candidates(e->config.backends, e->config.nics, c, PW_CANDIDATES);
     pw_select(&wish, c, n, PW_KEY_NICS);
+    left_out_note(e, c, n);
     e->nic_timeout_ms = nic_timeout_ms(e, several_devices(c, n));
     e->doubt_ms = several_devices(c, n) ? PW_DOUBT_MS : 0;
     why[0] = '\0';

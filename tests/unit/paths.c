@@ -86,6 +86,27 @@ Test(paths, without_any_device_left_there_is_no_engine_and_why_says_so)
     cr_expect(ne(ptr, strstr(why, "10.0.0.0/99"), NULL), "%s", why);
 }
 
+/* It is no error: others do. But somebody may have named it. */
+Test(paths, a_backend_with_nothing_to_use_is_told_of_beside_others)
+{
+    struct pair_plan plan = { .two_nics = true };
+    struct pair_side side;
+    char why[PW_NIC_WHY_MAX];
+
+    cr_assert(eq(int, pair_side_open(&side, &plan, "fake,fake2", why), 0));
+    cr_expect(eq(str, (char *)pw_engine_left_out(side.e), ""));
+    pair_side_close(&side);
+    fake_nic_traits(&fake_nic_ops2)->probe_error = -ENODEV;
+    cr_assert(eq(int, pair_side_open(&side, &plan, "fake,fake2", why), 0));
+    cr_expect(eq(str, why, ""));
+    cr_expect(eq(str, (char *)pw_engine_left_out(side.e),
+                 "fake2: the test wants no fake NIC (No such device)"));
+    pair_side_close(&side);
+    cr_assert(eq(int, pair_side_open(&side, &plan, "fake", why), 0));
+    cr_expect(eq(str, (char *)pw_engine_left_out(side.e), ""), "nobody wants it");
+    pair_side_close(&side);
+}
+
 /* A NIC knows better than its error what is missing. */
 Test(paths, a_nic_that_cannot_be_opened_is_told_of_in_its_own_words)
 {

@@ -77,6 +77,7 @@ struct area {
 struct op {
     uint8_t *all;
     uint64_t number;            /* of the bytes that it moves */
+    size_t len;
     bool open, done, put;
     int status;
 };
@@ -277,6 +278,7 @@ static void op_end(struct link *l, struct op *o)
 
     hold(all_are(o->all, STRIP, GUARD) && all_are(at + LEN, STRIP, GUARD),
          "written beside what was to be got");
+    hold(o->put || all_are(at + o->len, LEN - o->len, GUARD), "more is written than got");
     hold(!o->put || filled(at, LEN, o->number), "written to what is put");
     hold(!l->honest || !o->status || l->downs, "an operation with good fails");
     f.refused += !l->honest && o->status == -EFAULT;
@@ -296,6 +298,7 @@ static void op_begin(struct link *l, struct op *o, const struct pw_nic_key *key)
     hold(all_are(o->all, LEN + 2 * STRIP, REST), "written after its end");
     memset(o->all, GUARD, LEN + 2 * STRIP);
     o->put = pick(2);
+    o->len = len;
     o->number = draw(&f.state);
     o->open = true;
     if (o->put)

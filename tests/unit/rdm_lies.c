@@ -342,6 +342,40 @@ Test(rdm_lies, an_answer_of_a_put_to_a_get)
     pair_close();
 }
 
+/* A get of 16 bytes by messages, and what answers it. */
+static void answered_wrongly(uint64_t at, size_t len)
+{
+    struct rdm_get_data data = { .at = at };
+    struct pw_nic_key key;
+    union words w;
+
+    open_with(&fake_streams);
+    memory_make();
+    memset(source, 'b', BYTES);
+    cr_assert(eq(int, ops->pin(a.nic, target, BYTES, PW_READ, &key), 0));
+    fake_port_full(fake_port_of(a.nic), true);
+    SOON(ops->get(b.peer, source, (uintptr_t)target, 16, &key, &b) == PW_NIC_PENDING);
+    pthread_mutex_lock(&nic_of(&b)->lock);
+    data.id = peer_of(&b)->ops->id;
+    pthread_mutex_unlock(&nic_of(&b)->lock);
+    w = words_of(RDM_GET_DATA);
+    say(&w, with(&w, &data, sizeof(data)) + len);
+    b_loses_it(-EPROTO);
+    cr_expect(eq(int, source[0], 'b'));
+    cr_expect(eq(int, source[16], 'b'));
+    pair_close();
+}
+
+Test(rdm_lies, data_that_are_not_the_next_of_a_get)
+{
+    answered_wrongly(1, 8);
+}
+
+Test(rdm_lies, more_data_than_a_get_asked_for)
+{
+    answered_wrongly(0, 17);
+}
+
 /* ---- memory that has no room for all that a peer says ---- */
 
 static unsigned buffers(struct end *end)
