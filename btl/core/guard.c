@@ -59,6 +59,8 @@ struct pw_guard {
     size_t owed_bytes;
     bool busy;              /* counted in e->n_busy: see guard_mind() */
     bool owing;             /* counted in e->n_owing */
+    bool lent;              /* copies were sent from where they lie */
+    struct pw_guard *next_left;
     char *ring;
     size_t size, at;        /* where the next copy goes */
     struct guard_copy copies[PW_GUARD_WINDOW];
@@ -109,6 +111,18 @@ static void count_if(unsigned *count, bool *flag, bool now)
     *flag = now;
 }
 
+/* A socket may still refer to copies, and a peer that lives read what comes to lie there. */
+static void ring_leave(struct pw_guard *g)
+{
+    static struct pw_guard *left;
+
+    g->ep = NULL;
+    g->next_left = __atomic_load_n(&left, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&left, &g->next_left, g, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED))
+        ;
+}
+
 void pw_guard_close(struct pw_guard *g)
 {
     if (!g)
@@ -116,8 +130,12 @@ void pw_guard_close(struct pw_guard *g)
     count_if(&g->ep->e->n_busy, &g->busy, false);
     count_if(&g->ep->e->n_owing, &g->owing, false);
     pthread_mutex_destroy(&g->lock);
-    free(g->ring);
-    free(g);
+    if (g->lent && !pw_guard_quiet(g)) {
+        ring_leave(g);
+    } else {
+        free(g->ring);
+        free(g);
+    }
 }
 
 static bool loses(const struct pw_path *path)
@@ -223,6 +241,18 @@ static void guard_hear(struct pw_guard *g, uint32_t ack)
 
 /* ---- out ---- */
 
+/* A copy stays until the peer says that it has it. */
+static int copy_send(struct pw_guard *g, struct pw_path *path, uint32_t imm,
+                     const struct pw_iov *iov, void *cookie)
+{
+    const struct pw_nic_ops *ops = path->nic->ops;
+
+    if (!ops->send_kept)
+        return ops->send(path->peer, imm, iov, 1, cookie);
+    g->lent = true;
+    return ops->send_kept(path->peer, imm, iov, 1, g->sent - g->acked, cookie);
+}
+
 /* Give the path what it has not been given. Under g->lock. */
 static int guard_push(struct pw_guard *g)
 {
@@ -238,7 +268,7 @@ static int guard_push(struct pw_guard *g)
         if (c->in_nic)
             break;
         memcpy(g->ring + c->at + c->len - sizeof(tail), &tail, sizeof(tail));
-        err = path->nic->ops->send(path->peer, c->imm, &iov, 1, copy_cookie(c));
+        err = copy_send(g, path, c->imm, &iov, copy_cookie(c));
         if (err < 0)
             break;
         c->in_nic = err == PW_NIC_PENDING;
@@ -294,16 +324,20 @@ static bool guard_acknowledge(struct pw_guard *g)
 bool pw_guard_accept(struct pw_guard *g, uint32_t imm, const void *data, size_t len)
 {
     struct pw_guard_tail tail;
-    bool fresh;
+    bool fresh, known;
 
     if (len < sizeof(tail))
         return false;
     memcpy(&tail, (const char *)data + len - sizeof(tail), sizeof(tail));
     guard_lock(g);
-    fresh = tail.seq == g->expected && (uint16_t)imm == (uint16_t)tail.seq;
+    /* Of one that has come before, by another path, its sender may have used the memory
+     * again meanwhile: what is in it then is nobody's word. */
+    known = (uint16_t)imm == (uint16_t)tail.seq;
+    fresh = known && tail.seq == g->expected;
     if (fresh)
         g->expected++;
-    guard_hear(g, tail.ack);
+    if (known)
+        guard_hear(g, tail.ack);
     guard_mind(g);
     guard_owes(g, g->owed + 1, g->owed_bytes + len);
     if (g->owed >= PW_GUARD_OWED || g->owed_bytes >= PW_GUARD_OWED_BYTES)

@@ -341,6 +341,7 @@ const struct pw_nic_ops pw_nic_tcp = {
     .disconnect = tcp_disconnect,
     .fence = tcp_fence,
     .send = tcp_send,
+    .send_kept = tcp_send_kept,
     .send_inline = tcp_send_inline,
     .reach = tcp_reach,
     .put = tcp_put,

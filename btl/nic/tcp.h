@@ -36,6 +36,7 @@
  *                  the slow part of progress, by the thread, by connect and disconnect
  *     peer->lock   peer->link, sending to it, peer->ops. Held by whoever sends
  *     nic->news    what progress is to tell
+ *     lender.lock  the pipe; under any other, and nobody waits long for it
  *
  * Without a lock: receiving of frames, which only progress does; a link that a peer has is
  * closed by the thread that calls progress, so that it may look at it. No lock is held in an
@@ -62,7 +63,8 @@ enum {
     TCP_STEP = 1 << 20,         /* before others have their turn */
     TCP_BATCH = 64,             /* frames, or answers, before others have their turn */
     TCP_SCRATCH = 64 << 10,
-    TCP_LEND = 32 << 10,        /* gets of so much are sent where they lie, if several wait */
+    TCP_LEND = 32 << 10,        /* so much may be sent where it lies, see tcp_lend.c */
+    TCP_STREAM = 4,             /* frames that are not answered: more are to follow */
     TCP_DIRECT = 4,             /* links that are looked at one by one */
     TCP_HOT = 256,              /* calls of progress, see hot */
     TCP_CUT_MS = 1000,          /* without puts and gets a link is of no use */
@@ -86,6 +88,7 @@ struct tcp_op {
     uint16_t kind;              /* TCP_PUT, TCP_GET; 0: none, or a frame */
     bool asked;                 /* the peer has all of the request */
     bool data;                  /* of a get: its data has come */
+    bool lends;                 /* a put's data, see tcp_lend.c */
     int status;
     char *local;
     uint64_t region, remote;
@@ -98,6 +101,7 @@ struct tcp_rest {
     size_t at, len;             /* what is left of the copy, sent first */
     struct iovec left[3];       /* then, of the caller's memory */
     int n_left;
+    bool kept;                  /* that stays what it is, and may be lent */
 };
 
 /* Our connection for puts and gets to a peer. */
@@ -113,7 +117,7 @@ struct tcp_asker {
 struct tcp_job {
     struct tcp_request ask;
     int status;
-    bool with_data;
+    bool with_data, lends;
     size_t sent;                /* of its reply, data and TCP_DONE */
 };
 
@@ -130,9 +134,10 @@ struct tcp_server {
 
 /* See tcp_lend(). */
 struct tcp_lender {
+    pthread_mutex_t lock;
     int in, out;                /* of the pipe; -1: none yet */
     size_t inside;              /* bytes taken from memory that no socket has accepted */
-    const void *whose;          /* inside != 0: for whom */
+    const void *whose;          /* atomic: for whom, or NULL: there are none */
     bool off;                   /* cannot be done here */
 };
 
@@ -204,6 +209,7 @@ struct tcp_peer {
     struct tcp_op *idle;
     struct tcp_op *to_ask, **to_ask_end;
     uint32_t puts;              /* that were asked for */
+    uint32_t puts_ended;        /* and that were answered */
     uint32_t gets;              /* atomic: that are not answered */
     bool wants_asker;
 };
@@ -363,6 +369,8 @@ void tcp_past_close(struct tcp_past *past);
 
 int tcp_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
              void *op);
+int tcp_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
+                  unsigned before, void *op);
 int tcp_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data, size_t len);
 
 /* As much of the rest as goes now. 0 when nothing is left, -EAGAIN, or what the socket
@@ -418,10 +426,14 @@ int tcp_serve_step(struct tcp_link *l);         /* as tcp_ask_step */
 void tcp_lender_open(struct tcp_lender *l);
 void tcp_lender_close(struct tcp_lender *l);
 
+/* Can a transfer of len bytes be lent now, which is worth it? */
+bool tcp_lend_wanted(struct tcp_lender *l, size_t len);
+
 /* As much of iov[0..n), n <= 2, as the socket, which does not block, takes; by reference:
  * the bytes stay what they are until the other end's program has them all. The next call
  * for the same `whose` goes on behind what was sent. more: something follows soon.
- * Bytes sent, -EAGAIN, what the socket said, or -EOPNOTSUPP: send them by a copy. */
+ * Bytes sent, -EAGAIN, what the socket said, or -EOPNOTSUPP: send them by a copy, and
+ * tcp_lend_drop() first. */
 ssize_t tcp_lend(struct tcp_lender *l, int fd, const void *whose, const struct iovec *iov,
                  int n, bool more);
 

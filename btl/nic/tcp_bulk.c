@@ -37,6 +37,32 @@ static size_t op_bytes(const struct tcp_op *op)
     return REQUEST + (op->kind == TCP_PUT ? op->len : 0);
 }
 
+/* A put's data, from where it lies; its head before, which goes with what follows. As
+ * ask_some(); -EOPNOTSUPP: by a copy. */
+static ssize_t put_lend(struct tcp_asker *a, struct tcp_op *op, const struct tcp_request *r)
+{
+    struct tcp_lender *lender = &op->peer->nic->lender;
+    size_t begun = op->sent > REQUEST ? op->sent - REQUEST : 0;
+    size_t left = op->len - begun, most = left < TCP_PIECE ? left : TCP_PIECE;
+    struct iovec iov = { op->local + begun, most };
+    ssize_t n;
+
+    if (!op->sent)
+        op->lends = op->peer->puts - op->peer->puts_ended > 1 &&
+                    tcp_lend_wanted(lender, op->len);
+    if (!op->lends)
+        return -EOPNOTSUPP;
+    if (op->sent >= REQUEST) {
+        n = tcp_lend(lender, a->fd, a, &iov, 1, left > most);
+        if (n == -EOPNOTSUPP)
+            tcp_lend_drop(lender, a);
+        return n;
+    }
+    n = send(a->fd, (const char *)r + op->sent, REQUEST - op->sent,
+             MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
+    return n < 0 ? -errno : n;
+}
+
 /* One system call's worth. Bytes sent, or -errno. */
 static ssize_t ask_some(struct tcp_asker *a, struct tcp_peer *p, struct tcp_op *op)
 {
@@ -46,8 +72,10 @@ static ssize_t ask_some(struct tcp_asker *a, struct tcp_peer *p, struct tcp_op *
     size_t left = op->kind == TCP_PUT ? op->len - begun : 0;
     struct iovec iov[2];
     struct msghdr m = { .msg_iov = iov };
-    ssize_t n;
+    ssize_t n = left ? put_lend(a, op, &r) : -EOPNOTSUPP;
 
+    if (n != -EOPNOTSUPP)
+        return n;
     if (op->sent < REQUEST)
         iov[m.msg_iovlen++] = (struct iovec){ (char *)&r + op->sent, REQUEST - op->sent };
     if (left)
@@ -193,6 +221,8 @@ static int answered(struct tcp_peer *p, const struct tcp_reply *r)
     if (ok && r->kind == TCP_DONE) {
         if (op->kind == TCP_GET)
             __atomic_fetch_sub(&p->gets, 1, __ATOMIC_RELAXED);
+        else
+            p->puts_ended++;
         op->kind = 0;
         tcp_done(p->nic, op, r->status);
     }
@@ -267,6 +297,7 @@ void tcp_ops_fail(struct tcp_peer *p, int status)
             tcp_done(p->nic, &p->ops[i], status);
         }
     __atomic_store_n(&p->gets, 0, __ATOMIC_RELAXED);
+    p->puts_ended = p->puts;
     p->to_ask = NULL;
     p->to_ask_end = &p->to_ask;
     if (p->frame_pending && p->link && p->link->rest.n_left) {
@@ -279,6 +310,7 @@ void tcp_asker_free(struct tcp_link *l)
 {
     if (!l->asker)
         return;
+    tcp_lend_drop(&l->nic->lender, l->asker);
     tcp_fd_end(l->nic->bulk_epoll, &l->asker->fd);
     free(l->asker);
     l->asker = NULL;

@@ -169,6 +169,7 @@ void tcp_link_free(struct tcp_link *l)
     forget_link(l);
     tcp_asker_free(l);
     tcp_server_free(l);
+    tcp_lend_drop(&nic->lender, l);
     tcp_fd_end(nic->frames_epoll, &l->fd);
     free(l->rest.copy);
     free(l->buf);

@@ -13,6 +13,16 @@
 
 enum { REST_MAX = TCP_FRAME_MAX + 64 };
 
+/* What a caller of ops->send or send_kept wants. */
+struct frame {
+    uint32_t imm;
+    const struct pw_iov *iov;
+    int n;
+    bool kept;
+    unsigned before;
+    void *op;
+};
+
 static bool rest_empty(const struct tcp_rest *r)
 {
     return !r->len && !r->n_left;
@@ -24,12 +34,12 @@ static void blocked(struct tcp_nic *nic)
 }
 
 /* What the socket said to a send; the end is found by who reads. */
-static int send_failed(struct tcp_link *l)
+static int send_failed(struct tcp_link *l, int err)
 {
-    if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS)
+    if (err == EAGAIN || err == EINTR || err == ENOBUFS)
         return -EAGAIN;
-    tcp_link_lose(l, errno);
-    return -errno;
+    tcp_link_lose(l, err);
+    return -err;
 }
 
 static int rest_copy(struct tcp_link *l, const void *bytes, size_t len)
@@ -47,11 +57,12 @@ static int rest_copy(struct tcp_link *l, const void *bytes, size_t len)
     return 0;
 }
 
-/* Without its first `sent` bytes. */
+/* Without its first `sent` bytes. What of them is in the lender's pipe is copied, too. */
 static int rest_of(struct tcp_link *l, const struct iovec *iov, int n, size_t sent)
 {
     int err = 0;
 
+    tcp_lend_drop(&l->nic->lender, l);
     for (int i = 0; i < n && !err; i++) {
         size_t skip = sent < iov[i].iov_len ? sent : iov[i].iov_len;
 
@@ -86,12 +97,25 @@ static int flush_copy(struct tcp_link *l)
         ssize_t n = send(l->fd, r->copy + r->at, r->len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0)
-            return send_failed(l);
+            return send_failed(l, errno);
         r->at += (size_t)n;
         r->len -= (size_t)n;
     }
     r->at = 0;
     return 0;
+}
+
+/* Bytes sent of the frame's iov[0..n), or -errno. kept: where they lie. */
+static ssize_t bytes_send(struct tcp_link *l, struct iovec *iov, int n, bool kept)
+{
+    struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+    ssize_t sent = kept ? tcp_lend(&l->nic->lender, l->fd, l, iov, n, false) : -EOPNOTSUPP;
+
+    if (sent != -EOPNOTSUPP)
+        return sent;
+    tcp_lend_drop(&l->nic->lender, l);
+    sent = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? -errno : sent;
 }
 
 static int flush_left(struct tcp_link *l)
@@ -100,14 +124,13 @@ static int flush_left(struct tcp_link *l)
 
     while (r->n_left) {
         struct iovec iov[3];
-        struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)r->n_left };
         int n_iov = r->n_left;
         ssize_t n;
 
         memcpy(iov, r->left, sizeof(iov));
-        n = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+        n = bytes_send(l, iov, n_iov, r->kept);
         if (n < 0)
-            return send_failed(l);
+            return send_failed(l, (int)-n);
         rest_keep(l, iov, n_iov, (size_t)n);
     }
     return 0;
@@ -136,7 +159,7 @@ int tcp_say(struct tcp_link *l, enum tcp_kind kind)
         return -EAGAIN;
     n = send(l->fd, &head, sizeof(head), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0)
-        return send_failed(l);
+        return send_failed(l, errno);
     return (size_t)n < sizeof(head) ? rest_copy(l, (char *)&head + n, sizeof(head) - (size_t)n)
                                     : 0;
 }
@@ -147,6 +170,7 @@ int tcp_keep_rest(struct tcp_link *l)
 
     if (!r->n_left)
         return 0;
+    tcp_lend_drop(&l->nic->lender, l);
     if (r->len && r->at) {
         memmove(r->copy, r->copy + r->at, r->len);
         r->at = 0;
@@ -166,6 +190,7 @@ void tcp_say_bye(struct tcp_link *l)
 
     if (tcp_say(l, TCP_BYE) != -EAGAIN)
         return;
+    tcp_lend_drop(&l->nic->lender, l);
     if (r->len && r->at) {
         memmove(r->copy, r->copy + r->at, r->len);
         r->at = 0;
@@ -197,46 +222,60 @@ static int accepted(struct tcp_peer *p, struct tcp_link *l, const struct iovec *
     return PW_NIC_PENDING;
 }
 
-static int send_small(struct tcp_peer *p, struct tcp_link *l, uint32_t imm,
-                      const struct pw_iov *iov, int n, size_t len)
+static int send_small(struct tcp_peer *p, struct tcp_link *l, const struct frame *f, size_t len)
 {
     struct { struct tcp_head head; char bytes[TCP_SMALL]; } out;
     size_t at = 0, total = sizeof(out.head) + len;
     struct iovec whole;
     ssize_t sent;
 
-    out.head = tcp_head_make(TCP_FRAME, len, imm, p->puts);
-    for (int i = 0; i < n; i++)
-        if (iov[i].len) {
-            memcpy(out.bytes + at, iov[i].base, iov[i].len);
-            at += iov[i].len;
+    out.head = tcp_head_make(TCP_FRAME, len, f->imm, p->puts);
+    for (int i = 0; i < f->n; i++)
+        if (f->iov[i].len) {
+            memcpy(out.bytes + at, f->iov[i].base, f->iov[i].len);
+            at += f->iov[i].len;
         }
     sent = send(l->fd, &out, total, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (__builtin_expect(sent < 0, 0))
-        return send_failed(l);
+        return send_failed(l, errno);
     tcp_count(&l->nic->nic.counts.wire_copied, len);
     whole = (struct iovec){ &out, total };
     return accepted(p, l, &whole, 1, (size_t)sent, total, NULL);
 }
 
-static int send_long(struct tcp_peer *p, struct tcp_link *l, uint32_t imm,
-                     const struct pw_iov *pieces, int n, size_t len, void *op)
+/* The head, copied, and behind it what is lent. Bytes sent, or -errno. */
+static ssize_t frame_lend(struct tcp_link *l, struct iovec *iov, int n)
 {
-    struct tcp_head head = tcp_head_make(TCP_FRAME, len, imm, p->puts);
-    struct iovec iov[4] = { { &head, sizeof(head) } };
-    struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)n + 1 };
+    ssize_t head = send(l->fd, iov[0].iov_base, iov[0].iov_len,
+                        MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE);
     ssize_t sent;
 
-    for (int i = 0; i < n; i++)
-        iov[i + 1] = (struct iovec){ (void *)(uintptr_t)pieces[i].base, pieces[i].len };
-    sent = sendmsg(l->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0)
-        return send_failed(l);
-    return accepted(p, l, iov, n + 1, (size_t)sent, sizeof(head) + len, op);
+    if (head < 0)
+        return -errno;
+    if ((size_t)head < iov[0].iov_len)
+        return head;
+    sent = bytes_send(l, iov + 1, n - 1, true);
+    return sent > 0 ? head + sent : head;   /* what the socket says, it says again */
 }
 
-static int send_locked(struct tcp_peer *p, uint32_t imm, const struct pw_iov *iov, int n,
-                       size_t len, void *op)
+static int send_long(struct tcp_peer *p, struct tcp_link *l, const struct frame *f, size_t len)
+{
+    struct tcp_head head = tcp_head_make(TCP_FRAME, len, f->imm, p->puts);
+    struct iovec iov[4] = { { &head, sizeof(head) } };
+    ssize_t sent;
+
+    for (int i = 0; i < f->n; i++)
+        iov[i + 1] = (struct iovec){ (void *)(uintptr_t)f->iov[i].base, f->iov[i].len };
+    l->rest.kept = f->kept && f->n <= 2 && f->before >= TCP_STREAM &&
+                   tcp_lend_wanted(&l->nic->lender, len);
+    sent = l->rest.kept ? frame_lend(l, iov, f->n + 1)
+                        : bytes_send(l, iov, f->n + 1, false);
+    if (sent < 0)
+        return send_failed(l, (int)-sent);
+    return accepted(p, l, iov, f->n + 1, (size_t)sent, sizeof(head) + len, f->op);
+}
+
+static int send_locked(struct tcp_peer *p, const struct frame *f, size_t len)
 {
     struct tcp_link *l = p->link;
     int err = 0;
@@ -246,28 +285,43 @@ static int send_locked(struct tcp_peer *p, uint32_t imm, const struct pw_iov *io
     if (__builtin_expect(!rest_empty(&l->rest), 0))
         err = tcp_flush(l);
     if (!err)
-        err = len <= TCP_SMALL ? send_small(p, l, imm, iov, n, len)
-                               : send_long(p, l, imm, iov, n, len, op);
+        err = len <= TCP_SMALL ? send_small(p, l, f, len) : send_long(p, l, f, len);
     /* Where the connection broke, down comes, with all that had arrived before it. */
     return err < 0 ? -EAGAIN : err;
 }
 
-int tcp_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n, void *op)
+static int frame_send(struct pw_nic_peer *peer, const struct frame *f)
 {
     struct tcp_peer *p = (struct tcp_peer *)peer;
     size_t len = 0;
     int err;
 
-    for (int i = 0; i < n; i++)
-        len += iov[i].len;
+    for (int i = 0; i < f->n; i++)
+        len += f->iov[i].len;
     if (len > TCP_FRAME_MAX)
         return -EMSGSIZE;
     pthread_mutex_lock(&p->lock);
-    err = send_locked(p, imm, iov, n, len, op);
+    err = send_locked(p, f, len);
     pthread_mutex_unlock(&p->lock);
     if (err >= 0)
         tcp_count(&p->nic->nic.counts.wire_bytes, len);
     return err;
+}
+
+int tcp_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n, void *op)
+{
+    struct frame f = { .imm = imm, .iov = iov, .n = n, .op = op };
+
+    return frame_send(peer, &f);
+}
+
+int tcp_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
+                  unsigned before, void *op)
+{
+    struct frame f = { .imm = imm, .iov = iov, .n = n, .op = op, .kept = true,
+                       .before = before };
+
+    return frame_send(peer, &f);
 }
 
 int tcp_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data, size_t len)

@@ -214,19 +214,23 @@ static bool data_left(const struct tcp_job *j)
     return j->ask.kind == TCP_GET && !j->status && j->sent < REPLY + j->ask.len;
 }
 
-/* What has begun comes to its end, whatever happens. */
-static void data_decide(struct tcp_job *j)
+/* What has begun comes to its end, whatever happens; lent also from its midst on, when
+ * others have come to wait for it. */
+static void data_decide(struct tcp_nic *nic, const struct tcp_server *s, struct tcp_job *j)
 {
-    if (!j->sent)
+    if (!j->sent) {
         j->with_data = j->ask.kind == TCP_GET && !j->status && j->ask.len;
+        j->lends = false;
+    }
+    if (j->with_data && !j->lends && s->n_jobs > 1)
+        j->lends = tcp_lend_wanted(&nic->lender, j->ask.len);
 }
 
 /* As answer_some(); -EOPNOTSUPP: by a copy. */
 static ssize_t answer_lend(struct tcp_nic *nic, struct tcp_server *s,
                            const struct tcp_job *j)
 {
-    if (nic->lender.off || !j->with_data || j->status || j->ask.len < TCP_LEND ||
-        (s->n_jobs == 1 && !tcp_lend_begun(&nic->lender, s)))
+    if (!j->with_data || j->status || !j->lends)
         return -EOPNOTSUPP;
     return j->sent < REPLY ? head_send(s, j) : data_lend(nic, s, j);
 }
@@ -242,7 +246,7 @@ static ssize_t answer_some(struct tcp_nic *nic, struct tcp_server *s, struct tcp
         j->status = borrow(nic, &j->ask, PW_READ);
         lent = !j->status;
     }
-    data_decide(j);
+    data_decide(nic, s, j);
     n = answer_lend(nic, s, j);
     if (n == -EOPNOTSUPP) {
         tcp_lend_drop(&nic->lender, s);

@@ -286,7 +286,14 @@ struct pw_nic_ops {
     int (*send)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                 int n, void *op);
 
-    /* The same for one small piece, at most inline_max; never PENDING. */
+    /* As send, and the memory stays what it is, also beyond complete(), until the peer's
+     * program has said that it has the frame, or for ever; so its bytes may be on their way
+     * from where they lie. before: frames to that peer which it has not said that of. NULL:
+     * this NIC gains nothing by that. */
+    int (*send_kept)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
+                     int n, unsigned before, void *op);
+
+    /* The same as send for one small piece, at most inline_max; never PENDING. */
     int (*send_inline)(struct pw_nic_peer *peer, uint32_t imm, const void *data,
                        size_t len);
 

@@ -218,6 +218,65 @@ static void order_through_a_small_queue(const struct subject *s)
     order_kept(s, rounds(s, 20000), size_small, 16384);
 }
 
+/* ---- frames whose memory stays ---- */
+
+enum { KEPT = 200, KEPT_BYTES = 160 << 10 };
+
+static size_t size_kept(const struct conn *conn, uint32_t seq)
+{
+    size_t most = conn->rig->nic->info.frame_max;
+
+    most = most < KEPT_BYTES ? most : KEPT_BYTES;
+    return seq % 3 ? mix(seq + 5) % 200 : most - mix(seq) % (most / 2);
+}
+
+static int kept_post(struct conn *conn, uint32_t seq, const void *data, struct op *op)
+{
+    const struct pw_nic_ops *ops = conn->rig->nic->ops;
+    struct pw_iov iov = { data, conn->size(conn, seq) };
+
+    return ops->send_kept ? ops->send_kept(conn->peer, seq, &iov, 1, seq, op)
+                          : ops->send(conn->peer, seq, &iov, 1, op);
+}
+
+/* All of them in a row; who gains nothing by memory that stays just sends. */
+static void kept_in_order(const struct subject *s, size_t queue_bytes)
+{
+    struct rig_options options = { .queue_bytes = queue_bytes };
+    struct op *ops = calloc(KEPT, sizeof(*ops));
+    uint8_t *data = malloc((size_t)KEPT * KEPT_BYTES);
+    struct pair p;
+
+    REQUIRE(ops && data);
+    pair_open(&p, s, &options);
+    p.ab.size = p.ba.size = size_kept;
+    for (uint32_t seq = 0; seq < KEPT; seq++) {
+        uint8_t *at = data + (size_t)seq * KEPT_BYTES;
+        struct deadline d = deadline_patient();
+        int err;
+
+        frame_fill(at, size_kept(&p.ab, seq), sequence_seed(p.ab.tag_out, seq));
+        ops[seq].conn = &p.ab;
+        while ((err = kept_post(&p.ab, seq, at, &ops[seq])) == -EAGAIN)
+            REQUIRE(pump_before(&d));
+        REQUIRE(err == 0 || err == PW_NIC_PENDING);
+    }
+    conn_await_frames(&p.ba, KEPT);
+    pair_close(&p);
+    free(data);
+    free(ops);
+}
+
+static void order_of_kept_frames(const struct subject *s)
+{
+    kept_in_order(s, 0);
+}
+
+static void kept_frames_through_a_small_queue(const struct subject *s)
+{
+    kept_in_order(s, 16384);
+}
+
 struct both_ways {
     uint32_t n;
 };
@@ -311,6 +370,8 @@ const struct nic_case frame_cases[] = {
     { "send and send_inline mixed keep their order", order_of_mixed_sends, 20, false },
     { "order holds for frames of any size", order_with_any_size, 20, false },
     { "order holds through a small queue", order_through_a_small_queue, 20, false },
+    { "order holds for frames whose memory stays", order_of_kept_frames, 20, false },
+    { "the same through a small queue", kept_frames_through_a_small_queue, 20, false },
     { "order holds both ways between processes",
       order_both_ways_between_processes, 20, true },
     { "frames sent before the peer connects arrive",

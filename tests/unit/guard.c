@@ -325,6 +325,87 @@ Test(guard, closing_while_the_nic_reads_copies)
     pair_close(&p);
 }
 
+/* ---- memory that stays ---- */
+
+enum { KEPT = 4096 };
+
+/* What the frames of one side were sent from, and began with. */
+static struct { const uint32_t *at; uint32_t was; } kept[KEPT];
+static unsigned n_kept, before_most, changed;
+
+static void keep(const void *base, size_t len, unsigned before)
+{
+    cr_assert(ge(sz, len, sizeof kept->was));
+    cr_assert(le(uint, before, n_kept));
+    for (unsigned i = 0; i < before; i++)
+        changed += *kept[n_kept - 1 - i].at != kept[n_kept - 1 - i].was;
+    before_most = before > before_most ? before : before_most;
+    kept[n_kept].at = base;
+    kept[n_kept++].was = *(const uint32_t *)base;
+}
+
+Test(guard, memory_stays_until_it_is_answered)
+{
+    struct pair p;
+
+    pair_on_kept = keep;
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    for (uint32_t n = 0; n < 3000; n++) {
+        while (pair_send(&p.a, n))
+            pair_turns(&p, 1);
+        if (n % 50 == 0)
+            pair_turns(&p, 1);
+    }
+    cr_expect(pair_until(&p, &p.b.received, 3000));
+    cr_expect(eq(uint, n_kept, 3000));
+    cr_expect(eq(uint, changed, 0));
+    cr_expect(lt(uint, 20, before_most));
+    pair_close(&p);
+}
+
+/* A socket may still read it; who reads it there is not gone yet. */
+Test(guard, memory_stays_although_its_endpoint_is_closed)
+{
+    struct pair p;
+
+    pair_on_kept = keep;
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert(eq(int, pair_send(&p.a, i + 1), 0));
+    pw_endpoint_close(p.a.ep);
+    pair_turns(&p, 3);
+    for (int i = 0; i < 8; i++) {
+        void *other = malloc(1 << 20);
+
+        memset(other, 0xff, 1 << 20);
+        cr_expect(ne(ptr, other, NULL));        /* kept: it may be where the other was */
+    }
+    for (unsigned i = 0; i < n_kept; i++)
+        changed += *kept[i].at != kept[i].was;
+    cr_expect(eq(uint, n_kept, 20));
+    cr_expect(eq(uint, changed, 0));
+    pair_close(&p);
+}
+
+/* What comes once more by an old path may be of memory that has other frames by now: it
+ * acknowledges nothing. */
+Test(guard, a_number_that_does_not_agree_acknowledges_nothing)
+{
+    struct { uint32_t body; struct pw_guard_tail tail; } f = { .tail = { .seq = 9, .ack = 3 } };
+    struct pair p;
+
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    pair_loss_percent = 100;
+    for (uint32_t i = 0; i < 5; i++)
+        cr_assert(eq(int, pair_send(&p.b, i), 0));
+    pw_guard_accept(p.b.ep->guard, pw_imm(PW_F_MESSAGE | PW_F_NUMBERED, 0, 8), &f, sizeof f);
+    /* Did it say that three had come, these would not be sent again. */
+    pair_loss_percent = 0;
+    cr_expect(pair_until(&p, &p.a.received, 5));
+    cr_expect(not(p.a.disorder));
+    pair_close(&p);
+}
+
 /* A send that failed in the NIC is as good as lost. */
 Test(guard, a_send_that_the_nic_failed_is_sent_again)
 {

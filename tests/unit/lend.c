@@ -222,3 +222,25 @@ Test(lend, what_this_socket_cannot_take_is_copied)
     cr_expect(not(tcp_lend_begun(&g.lender, &g)));
     rig_close(&g);
 }
+
+Test(lend, nobody_waits_for_the_pipe)
+{
+    struct rig g;
+    ssize_t n;
+
+    rig_open(&g);
+    cr_expect(tcp_lend_wanted(&g.lender, TCP_LEND));
+    cr_expect(not(tcp_lend_wanted(&g.lender, TCP_LEND - 1)));
+    while ((n = lend(&g, &g, g.mem, LONG)) > 0)
+        ;
+    cr_assert(eq(int, (int)n, -EAGAIN));
+    cr_expect(not(tcp_lend_wanted(&g.lender, LONG)));
+    pthread_mutex_lock(&g.lender.lock);
+    cr_expect(eq(int, (int)lend(&g, &g, g.mem, LONG), -EAGAIN));
+    cr_expect(eq(int, (int)lend(&g, &n, g.mem, LONG), -EOPNOTSUPP));
+    cr_expect(not(tcp_lend_wanted(&g.lender, LONG)));
+    pthread_mutex_unlock(&g.lender.lock);
+    tcp_lend_drop(&g.lender, &g);
+    cr_expect(tcp_lend_wanted(&g.lender, LONG));
+    rig_close(&g);
+}

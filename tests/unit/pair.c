@@ -18,6 +18,7 @@ uint32_t pair_delay_ns;
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
+void (*pair_on_kept)(const void *base, size_t len, unsigned before);
 
 static const struct pw_nic_ops *const rails_backends[2];
 static bool keyed, offers, by_kernel, expired;
@@ -102,6 +103,14 @@ static int nic_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
     if (pair_after_send)
         pair_after_send(imm);
     return err;
+}
+
+static int nic_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
+                         int n, unsigned before, void *op)
+{
+    if (pair_on_kept)
+        pair_on_kept(iov[0].base, iov[0].len, before);
+    return nic_send(peer, imm, iov, n, op);
 }
 
 static struct pair_side *nic_side(struct pw_nic_peer *peer);
@@ -213,7 +222,7 @@ static void nic_wait(struct pw_nic *nic, unsigned timeout_us)
     .name = title, .probe = pair_probe_##k, .open = pair_open_##k,          \
     .close = nic_close, .address = nic_address, .reachable = nic_reachable, \
     .connect = nic_connect, .disconnect = nic_disconnect,                   \
-    .fence = nic_fence, .send = nic_send,                                   \
+    .fence = nic_fence, .send = nic_send, .send_kept = nic_send_kept,       \
     .send_inline = nic_send_inline, .reach = nic_reach, .put = nic_put,     \
     .get = nic_get, .atomic = nic_atomic, .pin = nic_pin,                   \
     .unpin = nic_unpin, .progress = nic_progress, .wait = nic_wait }

@@ -148,4 +148,7 @@ extern unsigned pair_loss_percent;
 extern void (*pair_before_send)(uint32_t imm);
 extern void (*pair_after_send)(uint32_t imm);
 
+/* Before a send of memory that is to stay, the arguments of send_kept. */
+extern void (*pair_on_kept)(const void *base, size_t len, unsigned before);
+
 #endif

@@ -182,6 +182,135 @@ Test(tcp_memory, a_region_that_goes_while_it_is_lent_is_told)
     end_close(b);
 }
 
+/* ---- where it lies ---- */
+
+static bool has_lent(const struct end *e)
+{
+    return ((const struct tcp_nic *)e->nic)->lender.in >= 0;
+}
+
+static char *pattern(void)
+{
+    char *mem = malloc(LONG);
+
+    for (int i = 0; i < LONG; i++)
+        mem[i] = (char)(i * 7 + i / 251);
+    return mem;
+}
+
+Test(tcp_memory, several_puts_at_once_are_lent_and_land)
+{
+    for (int queue = 0; queue <= 4096; queue += 4096) {
+        struct end *a = end_open(PATIENT_MS, queue), *b = end_open(PATIENT_MS, queue);
+        char *local = pattern(), *mem = calloc(1, LONG);
+        struct pw_nic_key key = { { 0 } };
+
+        ends_join(a, b);
+        for (int i = 0; i < SEVERAL; i++)
+            cr_assert(eq(int, pw_nic_tcp.put(a->peer, local + i * (LONG / SEVERAL),
+                                             (uintptr_t)mem + (size_t)i * (LONG / SEVERAL),
+                                             LONG / SEVERAL, &key, a), PW_NIC_PENDING));
+        PUMP_UNTIL(a, b, a->completes == SEVERAL);
+        cr_expect(eq(int, a->status, 0));
+        cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+        cr_expect(has_lent(a));
+        cr_expect(eq(u64, a->nic->counts.wire_copied, 0));
+        free(local);
+        free(mem);
+        end_close(a);
+        end_close(b);
+    }
+}
+
+enum { FRAME = 100 << 10, STREAM = 8 };
+
+/* A frame of FRAME bytes that stay, behind `before` others. */
+static int kept_now(struct end *a, struct end *b, const char *at, unsigned before, void *op)
+{
+    struct pw_iov iov = { at, FRAME };
+    int err;
+
+    while ((err = pw_nic_tcp.send_kept(a->peer, 1, &iov, 1, before, op)) == -EAGAIN)
+        ends_progress(a, b);
+    return err;
+}
+
+/* What is written behind the call arrives, for there is no copy: who keeps the promise does
+ * not do that. One alone is copied. */
+Test(tcp_memory, frames_of_a_stream_are_lent)
+{
+    struct end *a = end_open(PATIENT_MS, LONG), *b = end_open(PATIENT_MS, LONG);
+    char *mem = malloc(FRAME);
+
+    memset(mem, 1, FRAME);
+    ends_join(a, b);
+    cr_expect(eq(int, kept_now(a, b, mem, TCP_STREAM - 1, a), 0));
+    memset(mem, 2, FRAME);
+    PUMP_UNTIL(a, b, b->frames == 1);
+    cr_expect(eq(int, b->data[FRAME - 1], 1));
+    cr_expect(not(has_lent(a)));
+    cr_expect(eq(int, kept_now(a, b, mem, TCP_STREAM, a), 0));
+    memset(mem, 3, FRAME);
+    PUMP_UNTIL(a, b, b->frames == 2);
+    cr_expect(eq(int, b->data[FRAME - 1], 3));
+    cr_expect(has_lent(a));
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* Of each the socket takes a part; what others send meanwhile comes behind it. */
+Test(tcp_memory, kept_frames_through_small_sockets_arrive_in_order)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    char *mem = pattern();
+
+    ends_join(a, b);
+    for (unsigned i = 0; i < STREAM; i++) {
+        /* Without an operation what is left is copied, also what was taken to be lent. */
+        kept_now(a, b, mem + i, TCP_STREAM, i % 2 ? a : NULL);
+        PUMP_UNTIL(a, b, b->frames == 2 * i + 1);
+        cr_expect(eq(sz, b->bytes, FRAME));
+        cr_expect(zero(int, memcmp(b->data, mem + i, FRAME)));
+        cr_expect(eq(int, end_send(a, b, "behind", 6), 0));
+        PUMP_UNTIL(a, b, b->frames == 2 * i + 2);
+        cr_expect(zero(int, memcmp(b->data, "behind", 6)));
+    }
+    cr_expect(has_lent(a));
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* The rest is copied then, and comes once. */
+Test(tcp_memory, a_kept_frame_that_was_pending_survives_a_doubt_and_a_disconnect)
+{
+    for (int leave = 0; leave < 2; leave++) {
+        struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+        struct tcp_nic *nic = (struct tcp_nic *)a->nic;
+        char *mem = pattern();
+
+        ends_join(a, b);
+        cr_assert(eq(int, kept_now(a, b, mem, TCP_STREAM, a), PW_NIC_PENDING));
+        if (leave) {
+            pw_nic_tcp.disconnect(a->peer);
+        } else {
+            pthread_mutex_lock(&nic->lock);
+            tcp_doubt(((struct tcp_peer *)a->peer)->link, true);
+            cr_expect(not(tcp_lend_begun(&nic->lender, ((struct tcp_peer *)a->peer)->link)));
+            pthread_mutex_unlock(&nic->lock);
+        }
+        PUMP_UNTIL(a, b, b->frames == 1 && (leave || a->completes == 1));
+        cr_expect(eq(sz, b->bytes, FRAME));
+        cr_expect(zero(int, memcmp(b->data, mem, FRAME)));
+        if (!leave)
+            ends_work(a, b);
+        free(mem);
+        end_close(a);
+        end_close(b);
+    }
+}
+
 /* ---- small sockets ---- */
 
 /* Frames and transfers many times as long as what a socket takes. */
