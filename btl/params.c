@@ -138,7 +138,8 @@ static const struct {
       "full: other ranks of this host leave a message alone once it is sent, and it is read "
       "where it lies; copy: they may change shared memory at any moment, so each message is "
       "copied into memory of this rank before anybody looks at it, and memory that could be "
-      "taken away is refused. Lengths and places are checked in both" },
+      "taken away is refused; and UCX may not read memory by RDMA. Lengths and places are "
+      "checked in both" },
     { "bulk", OPAL_INFO_LVL_5, &pw_params.bulk_name,
       "How a message of rget_min bytes and more travels between buffers outside the pool: "
       "auto (what turns out to be faster), stream (through the queue, both ranks copy), "

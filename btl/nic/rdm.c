@@ -75,6 +75,7 @@ static struct rdm_nic *nic_make(const struct rdm_driver *driver,
     nic->base.ops = driver->ops;
     nic->up = config->up;
     nic->ctx = config->ctx;
+    nic->distrust = config->distrust;
     nic->timeout_ms = config->peer_timeout_ms ? config->peer_timeout_ms : RDM_TIMEOUT_MS;
     nic->tick_ms = rdm_ms(pw_now_ns());
     nic->ready_end = &nic->ready;

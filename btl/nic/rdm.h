@@ -323,6 +323,7 @@ struct rdm_nic {
     bool populate;                  /* what is registered has to have its pages */
     bool offsets;                   /* registered memory is named by offsets, not addresses */
     bool reads;                     /* the endpoint reads peers' memory */
+    bool distrust;                  /* of peers, as the config says */
     bool streams;                   /* messages bring what is put and got, where it does not */
     bool probes;                    /* a TCP connection to its address is answered: so who
                                      * refuses one is gone */

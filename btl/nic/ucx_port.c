@@ -369,16 +369,25 @@ static ucp_config_t *config_make(struct ucx_nic *nic, const char *device)
     return config;
 }
 
+/* With it UCX also does by messages what a device does not: it writes and reads for whoever
+ * reaches the worker, at any address of the process. A network of IP is not trusted so far;
+ * an RDMA device's is, unless the user says otherwise. */
+static bool reads_wanted(const struct ucx_nic *nic)
+{
+    return !nic->base.iface.index && !nic->base.distrust;
+}
+
 static ucs_status_t context_open(struct ucx_nic *nic, const char *device)
 {
     ucp_params_t params = { .field_mask = UCP_PARAM_FIELD_FEATURES,
-                            .features = UCP_FEATURE_AM | UCP_FEATURE_RMA |
-                                        UCP_FEATURE_WAKEUP };
+                            .features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP };
     ucp_config_t *config = config_make(nic, device);
     ucs_status_t status;
 
     if (!config)
         return UCS_ERR_NO_MEMORY;
+    if (reads_wanted(nic))
+        params.features |= UCP_FEATURE_RMA;
     status = nic->lib->init(UCP_API_MAJOR, UCP_API_MINOR, &params, config, &nic->context);
     nic->lib->config_release(config);
     return status;

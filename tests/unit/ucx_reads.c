@@ -498,19 +498,56 @@ static ucs_status_t settings_note(ucp_config_t *config, const char *name, const 
     return real.config_modify(config, name, value);
 }
 
+static uint64_t features;
+
+static ucs_status_t features_note(unsigned major, unsigned minor, const ucp_params_t *params,
+                                  const ucp_config_t *config, ucp_context_h *out)
+{
+    features = params->features;
+    return real.init(major, minor, params, config, out);
+}
+
+static void open_alone(const char *device, bool distrust, struct pw_nic **out)
+{
+    static const struct pw_nic_upcalls nobody;
+    struct pw_nic_device at = { .name = "lo" };
+    struct pw_nic_config config = { .up = &nobody, .device = device ? &at : NULL,
+                                    .distrust = distrust };
+
+    setenv("UCX_NET_DEVICES", "lo", 1);
+    cr_assert(eq(int, ops->open(&config, out), 0));
+}
+
+/* UCX would read and write for anybody, by messages. */
+Test(ucx_reads, ucx_is_let_into_memory_by_networks_that_are_trusted, .timeout = 60)
+{
+    static const struct {
+        const char *device;
+        bool distrust, let;
+    } stories[] = { { NULL, false, true }, { NULL, true, false }, { "lo", false, false } };
+    struct pw_nic *nic;
+
+    device_make();
+    ((struct ucx_library *)(uintptr_t)ucx_library(settings))->init = features_note;
+    for (int i = 0; i < 3; i++) {
+        open_alone(stories[i].device, stories[i].distrust, &nic);
+        cr_expect(eq(int, (features & UCP_FEATURE_RMA) != 0, stories[i].let), "%d", i);
+        if (stories[i].distrust)
+            cr_expect(eq(int, ((struct rdm_nic *)nic)->reads, 0));
+        ops->close(nic);
+    }
+}
+
 /* What UCX kept registered by itself could go stale, and be read from or into. */
 Test(ucx_reads, ucx_keeps_no_registrations, .timeout = 60)
 {
-    static const struct pw_nic_upcalls nobody;
-    struct pw_nic_config config = { .up = &nobody };
     struct pw_nic *nic;
 
-    setenv("UCX_NET_DEVICES", "lo", 1);
     setenv("UCX_RCACHE_ENABLE", "y", 1);
     setenv("UCX_IB_REG_METHODS", "rcache", 1);
     device_make();
     ((struct ucx_library *)(uintptr_t)ucx_library(settings))->config_modify = settings_note;
-    cr_assert(eq(int, ops->open(&config, &nic), 0));
+    open_alone(NULL, false, &nic);
     cr_expect(strstr(settings, " RCACHE_ENABLE=n ") != NULL, "%s", settings);
     cr_expect(strstr(settings, " REG_METHODS=direct ") != NULL, "%s", settings);
     ops->close(nic);
