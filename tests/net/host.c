@@ -150,7 +150,8 @@ static int await(int fd, pid_t pid)
         if (poll(p, 2, -1) < 0 && errno != EINTR)
             break;
         if (p[1].revents) {
-            kill(-pid, SIGTERM);
+            if (kill(-pid, SIGTERM))    /* it has no session of its own yet */
+                kill(pid, SIGTERM);
             p[1].fd = -1;
             p[1].revents = 0;
         }
@@ -184,14 +185,19 @@ static _Noreturn void attend(int fd)
     _exit(0);
 }
 
-/* Children that we have inherited are nobody's: the kernel reaps them. */
+/* Children that we have inherited are nobody's: the kernel reaps them. The socket has its
+ * name only when it listens, for who sees it calls. */
 static _Noreturn void serve(const char *path)
 {
+    char before[sizeof ((struct sockaddr_un *)0)->sun_path + 8];
     struct sockaddr_un addr;
-    int fd = open_socket(path, &addr);
+    int fd;
 
+    snprintf(before, sizeof before, "%s.new", path);
+    fd = open_socket(before, &addr);
     signal(SIGCHLD, SIG_IGN);
-    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) || listen(fd, 64))
+    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) || listen(fd, 64) ||
+        rename(before, path))
         die(path);
     for (;;) {
         int caller = accept4(fd, NULL, NULL, SOCK_CLOEXEC);

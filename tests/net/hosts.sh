@@ -60,8 +60,8 @@ host_start() {              # HOST
     outer=$!
     disown "$outer"
     host_parent[$h]=$outer
-    for _ in $(seq 200); do
-        [ -S "$socket" ] && break
+    for _ in $(seq 1200); do
+        [ ! -S "$socket" ] && kill -0 "$outer" 2>/dev/null || break
         sleep 0.05
     done
     read -r "host_init[$h]" < <(ps -o pid= --ppid "$outer")
@@ -213,9 +213,10 @@ host_pids() {               # HOST
         $4 == ns && $1 != init && $2 == init && $3 !~ /^Z/ { mine[$1] }
         END {
             for (p in mine) {
-                getline comm < ("/proc/" p "/comm")
-                if (comm != "host")
+                file = "/proc/" p "/comm"
+                if ((getline comm < file) > 0 && comm != "host")
                     print p
+                close(file)
             }
         }'
 }

@@ -81,6 +81,18 @@ job_says() {                # PATTERN
     grep -Eq -- "$1" "$tmp/said"
 }
 
+# A stream that goes on until stream_end, so that what is to happen meanwhile has the time
+# that it takes here.
+stream_start() {            # RANKS ARGS...
+    : > "$tmp/going"
+    PW_STREAM_WHILE=$tmp/going job_start "$1" "$bld/tests/net/stream" "${@:2}"
+    job_says '^moving' || { stream_end; return 1; }
+}
+stream_end() {
+    rm -f "$tmp/going"
+    job_end 90
+}
+
 # Its exit status; 124 when it was still running after so long, 125 when something was
 # left of it. What it said is printed.
 job_end() {                 # SECONDS

@@ -13,7 +13,8 @@
  *               the sum in the end is what was added: once each
  * Rank 0 decides which round is the last and says so in the first message of it. It
  * prints "moving" after the first round, and in the end how long the longest round took
- * and what pinwheel counted, the most of any rank.
+ * and what pinwheel counted, the most of any rank. Where PW_STREAM_WHILE names a file, it
+ * goes on while there is that file, too.
  */
 #include "../mpi/counters.h"
 #include "../mpi/story.h"
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SIZES = 4, PLACE = 64 * 1024, ADDS = 4 };
 
@@ -214,6 +216,13 @@ static void choose(int argc, char **argv)
     }
 }
 
+static bool enough(double took, double seconds)
+{
+    const char *file = getenv("PW_STREAM_WHILE");
+
+    return took >= seconds && (!file || access(file, F_OK));
+}
+
 int main(int argc, char **argv)
 {
     double begin, longest = 0, seconds;
@@ -232,7 +241,7 @@ int main(int argc, char **argv)
     while (!last) {
         double t = now();
 
-        last = exchange(rounds, rank == 0 && t - begin >= seconds);
+        last = exchange(rounds, rank == 0 && enough(t - begin, seconds));
         if (puts_too)
             put_and_get(rounds);
         if (atomics)
