@@ -451,7 +451,7 @@ static int look_until_over(void)
     }
 }
 
-Test(costs_file, who_reads_while_it_is_written_sees_a_whole_one_or_none, .timeout = 60)
+Test(costs_file, who_reads_while_it_is_written_sees_a_whole_one_or_none, .timeout = 120)
 {
     pid_t readers[READERS];
     int status;
@@ -482,7 +482,7 @@ Test(costs_file, who_reads_while_it_is_written_sees_a_whole_one_or_none, .timeou
 
 /* One writer has a good one, the others offer theirs against a damaged one: what is of
  * use is never lost. */
-Test(costs_file, however_many_offer_at_once_one_is_kept_and_what_is_good_stays, .timeout = 60)
+Test(costs_file, however_many_offer_at_once_one_is_kept_and_what_is_good_stays, .timeout = 120)
 {
     enum { OFFERS = 8 };
     pid_t jobs[OFFERS];

@@ -37,8 +37,8 @@ static void end(void)
     pw_monitor_close(m);
 }
 
-TestSuite(kdriver, .init = begin, .fini = end, .timeout = 60);
-TestSuite(kdriver_open, .init = fake_driver_reset, .timeout = 60);
+TestSuite(kdriver, .init = begin, .fini = end, .timeout = 120);
+TestSuite(kdriver_open, .init = fake_driver_reset, .timeout = 120);
 
 /* The nth of some ranges of four pages that do not touch. */
 static struct pw_range range(unsigned n)

@@ -197,7 +197,7 @@ Test(measure, reading_from_memory_has_a_price)
 #endif
 
 /* Figures that must agree are taken until they do. */
-Test(measure, steady_figures_are_found_in_time, .timeout = 60)
+Test(measure, steady_figures_are_found_in_time, .timeout = 120)
 {
     static const struct pw_measure_plan plan = { .points = 1, .least = LEAST, .steady = true };
     struct pw_cost_curve c;

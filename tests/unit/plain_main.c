@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIMIT_S = 60, STATUS_FAILED = 101, STATUS_SKIPPED = 102, REASON_MAX = 256 };
+enum { LIMIT_S = 120, STATUS_FAILED = 101, STATUS_SKIPPED = 102, REASON_MAX = 256 };
 
 /* The linker's names for the ends of the sections that Test() and TestSuite()
  * fill; weak, for a program may have no TestSuite(). */

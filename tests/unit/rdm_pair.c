@@ -188,7 +188,8 @@ void strangers(struct rdm_hello *hello)
     calls += 3;
     cr_expect(eq(int, (int)nic->n_peers, 1));
     pthread_mutex_unlock(&nic->lock);
-    cr_expect(eq(int, (int)b.nic->counts.strangers, (int)calls));
+    cr_expect(eq(int, (int)__atomic_load_n(&b.nic->counts.strangers, __ATOMIC_RELAXED),
+                 (int)calls));
     SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
     SOON(b.frames == 2);
     cr_expect(eq(int, b.downs, 0));

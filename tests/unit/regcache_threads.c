@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "pinwheel/clock.h"
 #include "regcache/cache.h"
 #include "regcache_rig.h"
 
@@ -214,6 +215,7 @@ static void *changer(void *arg)
 
 Test(regcache_threads, everything_at_once)
 {
+    uint64_t until = pw_now_ns() + UINT64_C(20000000000);
     struct crowd c = { .stop = false };
     pthread_t t[WORKERS + 1];
 
@@ -221,7 +223,7 @@ Test(regcache_threads, everything_at_once)
     for (int i = 0; i < WORKERS; i++)
         pthread_create(&t[i], NULL, workers, &c);
     pthread_create(&t[WORKERS], NULL, changer, &c);
-    while (__atomic_load_n(&c.gets, __ATOMIC_RELAXED) < 200000)
+    while (__atomic_load_n(&c.gets, __ATOMIC_RELAXED) < 200000 && pw_now_ns() < until)
         sched_yield();
     __atomic_store_n(&c.stop, true, __ATOMIC_RELAXED);
     for (int i = 0; i <= WORKERS; i++)
@@ -229,6 +231,7 @@ Test(regcache_threads, everything_at_once)
     for (int i = 0; i < MAIL; i++)
         if (c.mail[i])
             pw_regcache_put(c.g.rc, c.mail[i]);
+    cr_expect(lt(long, 0, c.gets));
     cr_expect(eq(long, c.wrong, 0));
     pw_regcache_trim(c.g.rc, SIZE_MAX);
     cr_expect(eq(u64, rig_stats(&c.g).pinned_regions, 0), "no reference was lost");

@@ -30,9 +30,10 @@ struct end {
     size_t bytes;                       /* of the last frame */
     char why[PW_NIC_WHY_MAX];
     int borrow;                         /* what borrow answers */
+    unsigned refuse_after;              /* 0, or so often it answers 0 first; atomic */
     const char *arena;                  /* where arena_len: nothing else is lent */
     size_t arena_len;
-    unsigned lent;                      /* atomic */
+    unsigned borrows, lent;             /* atomic; the first while refuse_after is set */
     unsigned caller_us;                 /* how long the caller upcall takes */
     uint8_t data[TCP_FRAME_MAX];
 };
@@ -91,6 +92,9 @@ static inline int end_borrow(void *ctx, uint64_t region, uint64_t addr, size_t l
 
     (void)region;
     (void)access;
+    if (__atomic_load_n(&e->refuse_after, __ATOMIC_RELAXED) &&
+        __atomic_fetch_add(&e->borrows, 1, __ATOMIC_RELAXED) < e->refuse_after)
+        err = 0;
     if (e->arena_len && (addr < (uintptr_t)e->arena || len > e->arena_len ||
                          addr - (uintptr_t)e->arena > e->arena_len - len))
         err = -EACCES;
@@ -154,9 +158,15 @@ static inline void end_close(struct end *e)
     free(e);
 }
 
+/* Of a NIC's counts one, to which its thread may add. */
+static inline uint64_t count_now(const uint64_t *count)
+{
+    return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
+
 static inline uint64_t strangers(const struct end *e)
 {
-    return __atomic_load_n(&e->nic->counts.strangers, __ATOMIC_RELAXED);
+    return count_now(&e->nic->counts.strangers);
 }
 
 static inline int end_connect(struct end *e, const struct tcp_address *to)

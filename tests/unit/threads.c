@@ -300,7 +300,7 @@ static void *flush_main(void *arg)
 }
 
 /* Who asks for the locks again and again keeps them from the one for which it waits. */
-Test(threads, who_flushes_gives_way_to_who_makes_progress, .timeout = 60)
+Test(threads, who_flushes_gives_way_to_who_makes_progress, .timeout = 120)
 {
     uint64_t memory = 5, local = 6, until = pw_now_ns() + UINT64_C(20000000000);
     struct pair_outcome o = { 0 };

@@ -35,7 +35,7 @@
 #define PAGE ((size_t)4096)
 
 /* A message that nobody reads keeps its caller waiting for ever. */
-TestSuite(uffd, .timeout = 60);
+TestSuite(uffd, .timeout = 120);
 
 /* The interception. */
 

@@ -267,26 +267,40 @@ struct reader {
     unsigned seed;
     ssize_t result;
     bool started;
+    pid_t tid;
 };
 
 static void *read_once(void *arg)
 {
     struct reader *r = arg;
 
+    r->tid = gettid();
     __atomic_store_n(&r->started, true, __ATOMIC_RELEASE);
     r->result = pw_uring_read(r->u, r->fd, &r->h, r->p, PAGE, r->offset);
     return NULL;
 }
 
-/* A reader of an empty pipe, asleep in the kernel or soon. */
+static bool asleep(pid_t tid)
+{
+    char path[64], line[256] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    f = fopen(path, "r");
+    cr_assert(ne(ptr, f, NULL));
+    cr_assert(ne(ptr, fgets(line, sizeof line, f), NULL));
+    fclose(f);
+    return strstr(line, ") S ") != NULL;
+}
+
+/* A reader of an empty pipe, asleep in the kernel. */
 static void start_waiting(struct reader *r, struct pw_uring *u, int pipe_end)
 {
     *r = (struct reader){ .u = u, .fd = pipe_end, .p = map(1), .offset = -1 };
     r->h = pinned(u, r->p, PAGE);
     cr_assert(eq(int, pthread_create(&r->thread, NULL, read_once, r), 0));
-    while (!__atomic_load_n(&r->started, __ATOMIC_ACQUIRE))
-        usleep(100);
-    usleep(5000);
+    while (!__atomic_load_n(&r->started, __ATOMIC_ACQUIRE) || !asleep(r->tid))
+        usleep(1000);
 }
 
 Test(uring, a_read_that_waits_keeps_nobody_else_waiting)
@@ -340,7 +354,7 @@ static void *read_until_stopped(void *arg)
     return NULL;
 }
 
-Test(uring, what_one_thread_finds_done_wakes_the_one_it_belongs_to, .timeout = 60)
+Test(uring, what_one_thread_finds_done_wakes_the_one_it_belongs_to, .timeout = 120)
 {
     struct pw_uring *u = ring_of(8, 8);
     struct reader r[STATIONS], busy = { .u = u, .fd = file_of(1), .p = map(1) };
