@@ -8,7 +8,7 @@
 
 #include "party.h"
 
-enum { LONG_WAIT_US = 3000000, SOON_MS = 2500 };
+enum { LONG_WAIT_US = 5000000, SOON_MS = 4500 };
 
 static size_t size_small(const struct conn *conn, uint32_t seq)
 {
@@ -200,11 +200,11 @@ static void *sleeper_main(void *arg)
     uint64_t start = clock_ns();
 
     rig->nic->callers = 1;
-    while (!rig->callers && clock_ns() - start < 10000000000u) {
+    while (!rig->callers && clock_ns() - start < 60000000000u) {
         rig->nic->ops->wait(rig->nic, LONG_WAIT_US);
         rig->nic->ops->progress(rig->nic);
     }
-    CHECK((clock_ns() - start) / 1000000 < SOON_MS || suite_patience_ms > 10000);
+    CHECK((clock_ns() - start) / 1000000 < SOON_MS || suite_patience_ms > 30000);
     return NULL;
 }
 

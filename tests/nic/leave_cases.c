@@ -378,7 +378,7 @@ static void witness_death(struct conn *victim, const struct scene *scene, int wh
     uint32_t sent = __atomic_load_n(&scene->sent[which], __ATOMIC_ACQUIRE);
 
     conn_await_down(victim, -ECONNRESET);
-    CHECK(clock_ns() - start < 2000000000u || suite_patience_ms > 10000);
+    CHECK(clock_ns() - start < 6000000000u || suite_patience_ms > 30000);
     if (victim->rig->nic->info.flags & PW_NIC_LOSSLESS)
         CHECK(victim->frames >= sent);
     CHECK(victim->frames <= __atomic_load_n(&scene->tried[which], __ATOMIC_ACQUIRE));

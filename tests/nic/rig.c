@@ -649,11 +649,13 @@ struct window_name window_name(const struct window *w)
 enum pw_reach reach_soon(struct conn *conn, const struct window_name *w)
 {
     const struct pw_nic_ops *ops = conn->rig->nic->ops;
-    struct deadline d = deadline_in(500);
+    struct deadline soon = deadline_in(500), late = deadline_patient();
+    unsigned turns = 0;
     enum pw_reach reach;
 
-    while ((reach = ops->reach(conn->peer, w->addr, w->len, &w->key)) ==
-           PW_REACH_NONE && pump_before(&d))
+    /* Half a second; on a busy machine as many turns as that would be. */
+    while ((reach = ops->reach(conn->peer, w->addr, w->len, &w->key)) == PW_REACH_NONE &&
+           (turns++ < 5000 || !deadline_over(&soon)) && pump_before(&late))
         ;
     return reach;
 }

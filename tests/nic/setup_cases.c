@@ -53,7 +53,7 @@ static struct usage usage_after(const struct usage *before)
 {
     struct usage u = usage_settled();
 
-    for (struct deadline d = deadline_in(8000);
+    for (struct deadline d = deadline_patient();
          (u.fds > before->fds || u.threads > before->threads) && pump_before(&d);)
         u = usage_now();
     return u;
@@ -67,15 +67,16 @@ static void fds_check(const struct subject *s, const struct usage *before,
     if (!strcmp(s->ops->name, "ofi"))
         CHECK(after->fds < before->fds + forgotten);
     else
-        CHECK_EQ(after->fds, before->fds);
+        CHECK(after->fds <= before->fds);
 }
 
-/* The C library and sanitizers map memory of their own now and then. */
+/* The C library and sanitizers map memory of their own now and then. A thread that was
+ * ending may have been counted before, when it was joined and not yet gone. */
 static void usage_check(const struct subject *s, const struct usage *before,
                         const struct usage *after)
 {
     fds_check(s, before, after, CYCLES / 10);
-    CHECK_EQ(after->threads, before->threads);
+    CHECK(after->threads <= before->threads);
     CHECK(after->mappings < before->mappings + CYCLES / 2);
 }
 
@@ -182,7 +183,7 @@ static void departed_peers_leak_nothing(const struct subject *s)
         pump();
     }
     after = usage_after(&before);
-    CHECK_EQ(after.fds, before.fds);
+    CHECK(after.fds <= before.fds);
     CHECK(after.mappings < before.mappings + CYCLES / 4);
     rig_close(&stays);
 }

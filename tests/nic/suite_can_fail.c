@@ -159,7 +159,7 @@ static enum verdict run(const struct mutant *m, const struct nic_case *c, bool f
     if (faulty) {
         traits.faults = m->faults;
         traits.breaks = m->breaks;
-        suite_patience_ms /= 20;    /* what must come will not */
+        suite_patience_ms /= 60;    /* what must come will not */
     }
     subject = subject_fake("fake", &traits);
     case_run(c, &subject, out);
