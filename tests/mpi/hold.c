@@ -21,7 +21,7 @@ int main(int argc, char **argv)
     int one = 1, flag;
     void *base;
 
-    story_open(&one, &argv, MPI_THREAD_SINGLE, 60);
+    story_open(&one, &argv, MPI_THREAD_SINGLE, 200);
     story("hold %zu", len);
     base = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

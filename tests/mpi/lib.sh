@@ -70,7 +70,7 @@ await() {                   # SECONDS SID
 # Is all gone that the session started? Some time is allowed to the last ones.
 all_gone() {                # SID
     local p
-    for _ in $(seq 50); do
+    for _ in $(seq $((200 * slow))); do
         [ -n "$(running_in_session "$1")" ] || return 0
         sleep 0.1
     done

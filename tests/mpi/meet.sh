@@ -13,7 +13,7 @@ server_start() {
     setsid "${server_on[@]}" "$(dirname "$(command -v "$mpirun")")/ompi-server" \
         --no-daemonize -r "$tmp/uri" </dev/null >"$tmp/server" 2>&1 &
     server=$!
-    for _ in $(seq 100); do
+    for _ in $(seq $((600 * slow))); do
         [ -s "$tmp/uri" ] && return
         sleep 0.1
     done
