@@ -56,6 +56,15 @@ is() {                  # ACTUAL WANTED
     [ "$1" = "$2" ] || { echo "# got: $1"; return 1; }
 }
 
+# Does that process end? One that was told to may be seen for a moment.
+gone() {                # PID
+    for _ in $(seq 200); do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
 finish() {
     echo "1..$count"
 }
