@@ -190,19 +190,25 @@ static void by_another(void)
     close(fd);
 }
 
-/* To swap and back: another page. */
+/* To swap and back: another page. On one processor: a page that is new may be on another's
+ * list for a while. */
 static void swapped(void)
 {
-    char *p = anon(PAGE);
-    struct slot s = watch(p, PAGE, BOTH);
     unsigned char in = 1;
+    cpu_set_t all;
+    struct slot s;
+    char *p;
 
+    on_one_processor(&all);
+    p = anon(PAGE);
+    s = watch(p, PAGE, BOTH);
     *p = 7;
     madvise(p, PAGE, MADV_PAGEOUT);
     moved(&s, 1, PW_KD_DISCARD);
     expect(mincore(p, PAGE, &in) == 0 && !(in & 1), ": still there");
     expect(*p == 7);
     moved(&s, 0, 0);
+    on_all_processors(&all);
 }
 
 static void page_out(void *p)
@@ -213,7 +219,7 @@ static void page_out(void *p)
     expect(syscall(SYS_process_madvise, fd, &part, 1L, MADV_PAGEOUT, 0L) == (long)PAGE);
 }
 
-/* On one processor: a page that is new may be on another's list for a while. */
+/* On one processor, too. */
 static void swapped_by_another(void)
 {
     cpu_set_t all;
