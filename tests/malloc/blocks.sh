@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 300
+# timeout: 900
 # malloc and its kin keep their promises while large blocks come from the pool, or
 # cannot, whatever the machine and other allocators are like.
 # shellcheck disable=SC2034,SC2154  # shared with lib.sh

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-3-Clause
-# timeout: 300
+# timeout: 900
 # fork() keeps its meaning while the heap is in memory that peers share.
 # shellcheck disable=SC2034,SC2154  # shared with lib.sh
 . "${PW_SRC:?}/tests/malloc/lib.sh"
