@@ -247,10 +247,22 @@ static void make_up_control(struct fuzz_mouth *m)
         rdm_message(m->to, &head, sizeof(head));
 }
 
+/* One that comes before others, again and again. */
+static void make_up_early(struct fuzz_mouth *m)
+{
+    struct rdm_head head = rdm_control(m->to, RDM_DATA);
+
+    head.seq += 1 + (uint32_t)fuzz_pick(m, 8);
+    for (int i = 0; i < 2 * RDM_WINDOW; i++)
+        rdm_message(m->to, &head, sizeof(head));
+}
+
 void fuzz_make_up(struct fuzz_mouth *m)
 {
     pthread_mutex_lock(&m->bad->lock);
-    if (m->to->state == RDM_UP && fuzz_pick(m, 3))
+    if (m->to->state == RDM_UP && m->manner == FUZZ_WILD && !fuzz_pick(m, 6))
+        make_up_early(m);
+    else if (m->to->state == RDM_UP && fuzz_pick(m, 3))
         make_up_ordered(m);
     else if (m->to->state == RDM_UP)
         make_up_control(m);
