@@ -611,8 +611,12 @@ static void way_fail(struct end *end)
     pthread_mutex_unlock(&nic->lock);
 }
 
-static void get_begin(struct pw_nic_key *key)
+/* Between two, of which one reads the other's memory by a device that does it so. */
+static void get_begin(enum reading how, struct pw_nic_key *key)
 {
+    device_make();
+    pair_open();
+    device.reading = how;
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, key), 0));
     cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, key, &a),
@@ -626,10 +630,7 @@ Test(ucx_reads, a_get_ends_when_ucx_has_let_go_of_its_memory, .timeout = 60)
 {
     struct pw_nic_key key;
 
-    device_make();
-    pair_open();
-    device.reading = HELD;
-    get_begin(&key);
+    get_begin(HELD, &key);
     way_fail(&a);
     SOON(a.downs == 1);
     cr_expect(eq(int, (int)a.done, 1));
@@ -652,10 +653,7 @@ Test(ucx_reads, a_get_that_ends_well_while_its_peer_is_given_up, .timeout = 60)
 {
     struct pw_nic_key key;
 
-    device_make();
-    pair_open();
-    device.reading = HELD;
-    get_begin(&key);
+    get_begin(HELD, &key);
     way_fail(&a);
     look();
     device.reading = LATER;
@@ -688,10 +686,7 @@ Test(ucx_reads, who_disconnects_has_its_memory_back, .timeout = 60)
 {
     struct pw_nic_key key;
 
-    device_make();
-    pair_open();
-    device.reading = HELD;
-    get_begin(&key);
+    get_begin(HELD, &key);
     ops->disconnect(a.peer);
     cr_expect(device.requests == NULL);
     look();
@@ -705,10 +700,7 @@ Test(ucx_reads, a_read_that_ucx_does_not_give_back, .timeout = 60)
 {
     struct pw_nic_key key;
 
-    device_make();
-    pair_open();
-    device.reading = LOST;
-    get_begin(&key);
+    get_begin(LOST, &key);
     ops->disconnect(a.peer);
     cr_expect(device.requests != NULL);
     device.reading = LATER;
@@ -721,10 +713,7 @@ Test(ucx_reads, a_nic_is_closed_with_a_read_that_does_not_come_back, .timeout = 
 {
     struct pw_nic_key key;
 
-    device_make();
-    pair_open();
-    device.reading = LOST;
-    get_begin(&key);
+    get_begin(LOST, &key);
     pair_close_clean();
     cr_expect(eq(uint, device.released, 1));
 }
