@@ -112,31 +112,10 @@ int ofi_port_open(struct ofi_nic *nic, const void *name, size_t name_len)
     return err;
 }
 
-/* ofi_rxm (libfabric 1.17, rxm_close_conn) hears what a connection has brought after it has
- * closed it, and answers by what is freed then: a message of more than 16 KiB is fetched, and
- * that it was is told. So all that is there is heard before, and nobody is told of it. */
-static void port_drain(struct ofi_nic *nic)
-{
-    enum { QUIET = 32, MOST = 4 * RDM_RX_MOST };    /* it hears one at a look, seen or not */
-    struct fi_cq_msg_entry entry;
-    unsigned quiet = 0;
-
-    for (unsigned i = 0; i < MOST && quiet < QUIET; i++) {
-        struct fi_cq_err_entry failed = { 0 };
-        ssize_t got = fi_cq_read(nic->cq, &entry, 1);
-
-        if (got == -FI_EAVAIL)
-            got = fi_cq_readerr(nic->cq, &failed, 0);
-        quiet = got > 0 ? 0 : quiet + 1;
-    }
-}
-
 void ofi_port_close(struct rdm_nic *base)
 {
     struct ofi_nic *nic = ofi_of(base);
 
-    if (nic->ep && nic->cq)
-        port_drain(nic);
     if (nic->ep)
         fi_close(&nic->ep->fid);
     if (nic->cq)
