@@ -458,7 +458,12 @@ static int port_poll(struct rdm_nic *nic)
 
 static int port_arm(struct rdm_nic *nic)
 {
-    return port_of(nic)->in ? -EAGAIN : -1;
+    bool some;
+
+    pthread_mutex_lock(&ports_lock);
+    some = port_of(nic)->in;
+    pthread_mutex_unlock(&ports_lock);
+    return some ? -EAGAIN : -1;
 }
 
 /* ---- memory ---- */

@@ -215,6 +215,13 @@ static ucs_status_ptr_t device_get(ucp_ep_h ep, void *buffer, size_t count, uint
     return r;
 }
 
+static void reading_set(enum reading how)
+{
+    locked();
+    device.reading = how;
+    unlocked();
+}
+
 static bool request_due(struct request *r, ucp_worker_h worker)
 {
     if (!r->under_way)
@@ -383,7 +390,7 @@ Test(ucx_reads, long_puts_and_gets_are_copied_nowhere, .timeout = 60)
 Test(ucx_reads, what_is_done_at_once_is_told_too, .timeout = 60)
 {
     device_make();
-    device.reading = AT_ONCE;
+    reading_set(AT_ONCE);
     pair_open();
     cr_expect(reads(&a) && reads(&b));
     move_all_sizes();
@@ -397,7 +404,7 @@ Test(ucx_reads, a_device_that_waits_for_the_peer_is_not_used, .timeout = 60)
     unsigned tried;
 
     device_make();
-    device.reading = PEER;
+    reading_set(PEER);
     pair_open();
     cr_expect(neither_reads());
     cr_expect(strstr(a.nic->info.note, "waits for the peer") != NULL, "%s",
@@ -616,7 +623,7 @@ static void get_begin(enum reading how, struct pw_nic_key *key)
 {
     device_make();
     pair_open();
-    device.reading = how;
+    reading_set(how);
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, key), 0));
     cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, key, &a),
@@ -636,7 +643,7 @@ Test(ucx_reads, a_get_ends_when_ucx_has_let_go_of_its_memory, .timeout = 60)
     cr_expect(eq(int, (int)a.done, 1));
     cr_expect(eq(int, a.status, -ECONNRESET));
     cr_expect(device.requests == NULL);
-    device.reading = LATER;
+    reading_set(LATER);
     ops->disconnect(a.peer);
     a.downs = 0;
     connect_to(&a, &b);
@@ -656,7 +663,7 @@ Test(ucx_reads, a_get_that_ends_well_while_its_peer_is_given_up, .timeout = 60)
     get_begin(HELD, &key);
     way_fail(&a);
     look();
-    device.reading = LATER;
+    reading_set(LATER);
     SOON(a.downs == 1);
     cr_expect(eq(int, (int)a.done, 1));
     pair_close_clean();
@@ -669,7 +676,7 @@ Test(ucx_reads, a_put_of_a_lost_peer_is_let_go_of, .timeout = 60)
 
     device_make();
     pair_open();
-    device.reading = HELD;
+    reading_set(HELD);
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_WRITE, &key), 0));
     cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, BYTES, &key, &a),
@@ -691,7 +698,7 @@ Test(ucx_reads, who_disconnects_has_its_memory_back, .timeout = 60)
     cr_expect(device.requests == NULL);
     look();
     cr_expect(eq(int, (int)a.done, 0), "nobody is told");
-    device.reading = LATER;
+    reading_set(LATER);
     pair_close_clean();
 }
 
@@ -703,7 +710,7 @@ Test(ucx_reads, a_read_that_ucx_does_not_give_back, .timeout = 60)
     get_begin(LOST, &key);
     ops->disconnect(a.peer);
     cr_expect(device.requests != NULL);
-    device.reading = LATER;
+    reading_set(LATER);
     SOON(device.requests == NULL);
     cr_expect(eq(int, (int)a.done, 0));
     pair_close_clean();
