@@ -156,6 +156,18 @@ void put_to_read_only_memory(void)
     pair_close();
 }
 
+void get_unpinned(size_t len)
+{
+    struct pw_nic_key key;
+
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
+    ops->unpin(b.nic, source, BYTES, &key);
+    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, len, &key, &a),
+                 PW_NIC_PENDING));
+}
+
 static size_t hello_bytes(const struct rdm_hello *hello)
 {
     return offsetof(struct rdm_hello, from.name) + hello->from.name_len;

@@ -49,6 +49,9 @@ void move_all_sizes(void);
 
 /* Stories that are the same for all of them. */
 void put_to_read_only_memory(void);
+
+/* a asks for so much of b's source, which was pinned and is not any more. */
+void get_unpinned(size_t len);
 void strangers(struct rdm_hello *hello);
 void stopped_for_long(void);
 void called_for_long(void);

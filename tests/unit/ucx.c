@@ -314,15 +314,8 @@ Test(ucx, a_put_to_memory_that_may_only_be_read_is_refused, .timeout = 120)
 
 Test(ucx, memory_that_is_not_pinned_any_more_is_not_read, .timeout = 120)
 {
-    struct pw_nic_key key;
-
     library_fake();
-    pair_open();
-    memory_make();
-    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
-    ops->unpin(b.nic, source, BYTES, &key);
-    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, 1000, &key, &a),
-                 PW_NIC_PENDING));
+    get_unpinned(1000);
     SOON(a.done == 1);
     cr_expect(eq(int, a.status, -EFAULT));
     cr_expect(eq(int, target[0], 0));

@@ -591,15 +591,8 @@ Test(ucx_reads, same_address_new_pages_is_read_anew, .timeout = 60)
 /* A device refuses that by breaking the connection. */
 Test(ucx_reads, memory_that_is_not_registered_any_more_is_not_read, .timeout = 60)
 {
-    struct pw_nic_key key;
-
     device_make();
-    pair_open();
-    memory_make();
-    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), 0));
-    ops->unpin(b.nic, source, BYTES, &key);
-    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, &key, &a),
-                 PW_NIC_PENDING));
+    get_unpinned(BYTES);
     SOON(a.downs == 1);
     cr_expect(eq(int, (int)a.done, 1));
     cr_expect(eq(int, a.status, -ECONNRESET));
