@@ -46,6 +46,7 @@ struct guard_copy {
     uint32_t imm;
     uint32_t at, len;       /* in the ring */
     bool in_nic;            /* the NIC still reads it */
+    bool kept;              /* it was told that the copy stays */
 };
 
 struct pw_guard {
@@ -59,8 +60,7 @@ struct pw_guard {
     size_t owed_bytes;
     bool busy;              /* counted in e->n_busy: see guard_mind() */
     bool owing;             /* counted in e->n_owing */
-    bool lent;              /* copies were sent from where they lie */
-    struct pw_guard *next_left;
+    struct pw_guard *next_left;     /* see ring_leave() */
     char *ring;
     size_t size, at;        /* where the next copy goes */
     struct guard_copy copies[PW_GUARD_WINDOW];
@@ -111,6 +111,14 @@ static void count_if(unsigned *count, bool *flag, bool now)
     *flag = now;
 }
 
+static bool kept_by_any(struct pw_guard *g)
+{
+    for (uint32_t seq = g->acked; seq != g->next; seq++)
+        if (copy_at(g, seq)->kept)
+            return true;
+    return false;
+}
+
 /* A socket may still refer to copies, and a peer that lives read what comes to lie there. */
 static void ring_leave(struct pw_guard *g)
 {
@@ -130,7 +138,7 @@ void pw_guard_close(struct pw_guard *g)
     count_if(&g->ep->e->n_busy, &g->busy, false);
     count_if(&g->ep->e->n_owing, &g->owing, false);
     pthread_mutex_destroy(&g->lock);
-    if (g->lent && !pw_guard_quiet(g)) {
+    if (kept_by_any(g)) {
         ring_leave(g);
     } else {
         free(g->ring);
@@ -242,15 +250,15 @@ static void guard_hear(struct pw_guard *g, uint32_t ack)
 /* ---- out ---- */
 
 /* A copy stays until the peer says that it has it. */
-static int copy_send(struct pw_guard *g, struct pw_path *path, uint32_t imm,
-                     const struct pw_iov *iov, void *cookie)
+static int copy_send(struct pw_guard *g, struct guard_copy *c, struct pw_path *path)
 {
     const struct pw_nic_ops *ops = path->nic->ops;
+    struct pw_iov iov = { g->ring + c->at, c->len };
 
-    if (!ops->send_kept)
-        return ops->send(path->peer, imm, iov, 1, cookie);
-    g->lent = true;
-    return ops->send_kept(path->peer, imm, iov, 1, g->sent - g->acked, cookie);
+    if (!ops->send_kept || c->len < path->nic->info.kept_least)
+        return ops->send(path->peer, c->imm, &iov, 1, copy_cookie(c));
+    c->kept = true;
+    return ops->send_kept(path->peer, c->imm, &iov, 1, g->sent - g->acked, copy_cookie(c));
 }
 
 /* Give the path what it has not been given. Under g->lock. */
@@ -262,13 +270,12 @@ static int guard_push(struct pw_guard *g)
     while (path && g->sent != g->next) {
         struct guard_copy *c = copy_at(g, g->sent);
         struct pw_guard_tail tail = { .seq = g->sent, .ack = g->expected };
-        struct pw_iov iov = { g->ring + c->at, c->len };
         int err;
 
         if (c->in_nic)
             break;
         memcpy(g->ring + c->at + c->len - sizeof(tail), &tail, sizeof(tail));
-        err = copy_send(g, path, c->imm, &iov, copy_cookie(c));
+        err = copy_send(g, c, path);
         if (err < 0)
             break;
         c->in_nic = err == PW_NIC_PENDING;

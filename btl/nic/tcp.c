@@ -33,6 +33,7 @@ static void tcp_describe(struct pw_nic_info *info)
         .flags = PW_NIC_PUT | PW_NIC_ANSWERS | PW_NIC_REGIONS,
         .frame_max = TCP_FRAME_MAX,
         .inline_max = INLINE_MAX,
+        .kept_least = TCP_LEND,
         .latency_ns = 5000,
         .bytes_per_s = (uint64_t)5e9,
         .what = "TCP over the interfaces of this host",

@@ -120,6 +120,7 @@ struct pw_nic_info {
     uint32_t flags;             /* enum pw_nic_flag */
     size_t frame_max;           /* largest send, bytes */
     size_t inline_max;          /* largest send_inline, bytes */
+    size_t kept_least;          /* smallest frame that send_kept gains by, bytes */
     size_t key_size;            /* bytes of a remote key in use; 0 = peers need
                                  * none, and pin and unpin need not be called.
                                  * But see PW_NIC_KEYS_OPTIONAL */
@@ -286,10 +287,10 @@ struct pw_nic_ops {
     int (*send)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                 int n, void *op);
 
-    /* As send, and the memory stays what it is, also beyond complete(), until the peer's
-     * program has said that it has the frame, or for ever; so its bytes may be on their way
-     * from where they lie. before: frames to that peer which it has not said that of. NULL:
-     * this NIC gains nothing by that. */
+    /* As send, of at least kept_least bytes, and the memory stays what it is, also beyond
+     * complete(), until the peer's program has said that it has the frame, or for ever; so
+     * its bytes may be on their way from where they lie. before: frames to that peer which
+     * it has not said that of. NULL: this NIC gains nothing by that. */
     int (*send_kept)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
                      int n, unsigned before, void *op);
 

@@ -387,6 +387,18 @@ Test(guard, memory_stays_although_its_endpoint_is_closed)
     pair_close(&p);
 }
 
+Test(guard, short_frames_are_not_kept)
+{
+    struct pair p;
+
+    pair_on_kept = keep;
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    pair_nic(&p.a, 0)->info.kept_least = pair_nic(&p.b, 0)->info.kept_least = 100;
+    exchange(&p, 10);
+    cr_expect(eq(uint, n_kept, 0));
+    pair_close(&p);
+}
+
 /* What comes once more by an old path may be of memory that has other frames by now: it
  * acknowledges nothing. */
 Test(guard, a_number_that_does_not_agree_acknowledges_nothing)
