@@ -31,6 +31,7 @@
 #include "guard.h"
 #include "path.h"
 #include "pinwheel/clock.h"
+#include "pinwheel/copy.h"
 
 /* Without an acknowledgement for this long, send again where frames may be lost. */
 enum { PW_GUARD_OVERDUE_NS = 10 * 1000 * 1000 };
@@ -40,6 +41,9 @@ enum { PW_GUARD_BYTES = 1 << 20 };
 
 /* Acknowledged at once when so much is owed. */
 enum { PW_GUARD_OWED = 64, PW_GUARD_OWED_BYTES = PW_GUARD_BYTES / 8 };
+
+/* So many unacknowledged frames are a stream: their sender is ahead of their reader. */
+enum { STREAM = 4 };
 
 struct guard_copy {
     struct pw_guard *g;
@@ -61,6 +65,7 @@ struct pw_guard {
     bool busy;              /* counted in e->n_busy: see guard_mind() */
     bool owing;             /* counted in e->n_owing */
     struct pw_guard *next_left;     /* see ring_leave() */
+    struct pw_pace pace;            /* of copies that another core reads */
     char *ring;
     size_t size, at;        /* where the next copy goes */
     struct guard_copy copies[PW_GUARD_WINDOW];
@@ -190,6 +195,23 @@ static char *ring_room(struct pw_guard *g, size_t len)
     return g->ring + at;
 }
 
+/* Is the memory of such a copy what its path sends from? */
+static bool keeps(const struct pw_path *path, size_t len)
+{
+    return path->nic->ops->send_kept && len >= path->nic->info.kept_least;
+}
+
+/* Of a stream's copies the peer's core may have read the last ones where they lie, and to
+ * write there is to fetch its lines, or to go past the caches. */
+static char *copy_bytes(struct pw_guard *g, char *to, const struct pw_iov *iov, bool stream)
+{
+    if (stream && iov->len >= PW_PACE_MIN)
+        pw_copy_paced(&g->pace, to, iov->base, iov->len);
+    else if (iov->len)
+        memcpy(to, iov->base, iov->len);
+    return to + iov->len;
+}
+
 /* Under g->lock. false: no room. */
 static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov, int n,
                       size_t len)
@@ -198,6 +220,7 @@ static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov
     char *p = ring_room(g, whole);
     struct guard_copy *c = copy_at(g, g->next);
     struct pw_path *path = pw_path_current(g->ep);
+    bool stream = path && keeps(path, whole) && g->next - g->acked >= STREAM;
 
     if (!p)
         return false;
@@ -206,10 +229,7 @@ static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov
     *c = (struct guard_copy){ .g = g, .imm = imm, .at = (uint32_t)g->at,
                               .len = (uint32_t)whole };
     for (int i = 0; i < n; i++)
-        if (iov[i].len) {
-            memcpy(p, iov[i].base, iov[i].len);
-            p += iov[i].len;
-        }
+        p = copy_bytes(g, p, &iov[i], stream);
     g->at += whole;
     return true;
 }
@@ -255,7 +275,7 @@ static int copy_send(struct pw_guard *g, struct guard_copy *c, struct pw_path *p
     const struct pw_nic_ops *ops = path->nic->ops;
     struct pw_iov iov = { g->ring + c->at, c->len };
 
-    if (!ops->send_kept || c->len < path->nic->info.kept_least)
+    if (!keeps(path, c->len))
         return ops->send(path->peer, c->imm, &iov, 1, copy_cookie(c));
     c->kept = true;
     return ops->send_kept(path->peer, c->imm, &iov, 1, g->sent - g->acked, copy_cookie(c));

@@ -399,6 +399,51 @@ Test(guard, short_frames_are_not_kept)
     pair_close(&p);
 }
 
+enum { LONG = 16000 };
+
+static unsigned came, wrong;
+
+static uint8_t long_byte(unsigned frame, size_t i)
+{
+    return (uint8_t)(7 * frame + i % 251);
+}
+
+static void look(struct pair_side *side, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+
+    (void)side;
+    wrong += len != LONG;
+    for (size_t i = 0; i < len; i++)
+        wrong += p[i] != long_byte(came, i);
+    came++;
+}
+
+/* Whichever way they are copied: both are tried. */
+Test(guard, a_stream_of_long_frames_arrives_byte_by_byte)
+{
+    enum { FRAMES = 600 };
+    static uint8_t bytes[LONG];
+    time_t end = time(NULL) + 30;
+    struct pair p;
+
+    pair_on_kept = keep;
+    lossy_open(&p, &(struct pair_plan){ 0 }, &no_faults);
+    p.b.on_data = look;
+    for (unsigned n = 0; n < FRAMES; n++) {
+        for (size_t i = 0; i < LONG; i++)
+            bytes[i] = long_byte(n, i);
+        while (pw_endpoint_send(p.a.ep, 5, &(struct pw_iov){ bytes, LONG }, 1) == -EAGAIN &&
+               time(NULL) < end)
+            pair_turns(&p, 1);
+    }
+    pair_turns(&p, 200);
+    cr_expect(eq(uint, came, FRAMES));
+    cr_expect(eq(uint, wrong, 0));
+    cr_expect(lt(uint, 20, before_most));
+    pair_close(&p);
+}
+
 /* What comes once more by an old path may be of memory that has other frames by now: it
  * acknowledges nothing. */
 Test(guard, a_number_that_does_not_agree_acknowledges_nothing)
