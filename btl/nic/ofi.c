@@ -246,8 +246,8 @@ static int ofi_mr_open(struct rdm_nic *nic, const void *addr, size_t len, unsign
                        void **out)
 {
     /* Nobody but us writes there: puts are fetched. */
-    uint64_t rights = FI_READ | FI_WRITE | (access & PW_READ ? FI_REMOTE_READ : 0) |
-                      (access ? 0 : FI_SEND | FI_RECV);
+    uint64_t rights = FI_READ | FI_WRITE | (access ? 0 : FI_SEND | FI_RECV) |
+                      (access & PW_READ && nic->reads ? FI_REMOTE_READ : 0);
     struct fid_mr *mr;
     int err = ofi_register(ofi_of(nic), addr, len, rights, &mr);
 

@@ -54,13 +54,18 @@ static bool software_port(void)
  * 4096 receive buffers of 16 KiB for each endpoint, and clears them all when it is opened:
  * 64 MiB and 55 ms for each rank. Its queue of completions has room for 256 peers with all
  * that each may have under way; where software makes the port none is so long, but one for
- * 64. Who has set these keeps them. */
+ * 64. Over sockets it sends a message of more than 16 KiB by telling the peer to read it, and
+ * those reads may not outlive a lost connection (ofi_test.c). Who has set these keeps them. */
 static void library_prepare(void)
 {
+    char eager[16];
+
     if (software_port())
         setenv("FI_UNIVERSE_SIZE", "64", 0);
     setenv("FI_MR_CACHE_MONITOR", "disabled", 0);
     setenv("FI_OFI_RXM_MSG_RX_SIZE", "128", 0);
+    snprintf(eager, sizeof(eager), "%d", RDM_MESSAGE_MAX);
+    setenv("FI_OFI_RXM_EAGER_LIMIT", eager, 0);
 }
 
 static struct ofi_library functions;

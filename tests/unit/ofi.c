@@ -27,6 +27,7 @@ static struct {
     int key_errs;                       /* so many times; then it goes on */
     bool read_lost;                     /* taken, and never heard of again */
     int no_room_in;                     /* so many reads on, for one */
+    unsigned reads;                     /* so many have been asked for */
     int lose;                           /* a message of that kind, when it is next sent */
     int mr_mode;                        /* claimed too */
     size_t message_most;                /* 0: as it is */
@@ -60,6 +61,7 @@ static ssize_t fake_inject(struct fid_ep *ep, const void *buf, size_t len, fi_ad
 static ssize_t fake_read(struct fid_ep *ep, void *buf, size_t len, void *desc,
                          fi_addr_t from, uint64_t addr, uint64_t key, void *context)
 {
+    fake.reads++;
     if (fake.read_err || fake.read_lost)
         return fake.read_err;
     if (fake.no_room_in && !--fake.no_room_in)
@@ -158,6 +160,13 @@ static int fake_getinfo(uint32_t version, const char *node, const char *service,
     return err;
 }
 
+/* The first that may be asked to read over sockets; this one does, while no connection is
+ * lost. */
+static uint32_t version_that_reads(void)
+{
+    return FI_VERSION(1, 18);
+}
+
 static void library_fake(void)
 {
     char why[PW_NIC_WHY_MAX] = "";
@@ -169,6 +178,7 @@ static void library_fake(void)
     if (!lib)
         cr_skip_test("%s", why);
     library_real = *lib;
+    lib->version = version_that_reads;
     lib->fabric = fake_fabric;
     lib->getinfo = fake_getinfo;
 }
@@ -277,6 +287,23 @@ Test(ofi, without_reads_there_are_frames_alone, .timeout = 120)
     cr_expect(strstr(a.nic->info.note, "by frames") != NULL, "%s", a.nic->info.note);
     cr_expect(eq(int, ops->pin(a.nic, page, sizeof(page), PW_READ, &key), 0));
     cr_expect(eq(int, ops->reach(b.peer, (uintptr_t)page, 1, &key), PW_REACH_NONE));
+    pair_close();
+}
+
+static uint32_t version_of_debian_12(void)
+{
+    return FI_VERSION(1, 17);
+}
+
+Test(ofi, an_old_library_is_not_asked_to_read_over_sockets, .timeout = 120)
+{
+    library_fake();
+    ((struct ofi_library *)(uintptr_t)ofi_library(end_why))->version = version_of_debian_12;
+    pair_open();
+    cr_expect(strstr(a.nic->info.note, "before libfabric 1.18") != NULL, "%s", a.nic->info.note);
+    move_all_sizes();
+    cr_expect(eq(uint, fake.reads, 0));
+    cr_expect(eq(int, a.downs, 0));
     pair_close();
 }
 
