@@ -92,32 +92,13 @@ static void unlocked(void)
     pthread_mutex_unlock(&device.lock);
 }
 
-static bool requests_there(void)
+/* What it has, while threads go on. */
+static struct now { bool requests, memories; unsigned reads; } now(void)
 {
-    bool there;
+    struct now n;
 
     locked();
-    there = device.requests != NULL;
-    unlocked();
-    return there;
-}
-
-static bool memories_there(void)
-{
-    bool there;
-
-    locked();
-    there = device.memories != NULL;
-    unlocked();
-    return there;
-}
-
-static unsigned reads_asked(void)
-{
-    unsigned n;
-
-    locked();
-    n = device.reads;
+    n = (struct now){ device.requests != NULL, device.memories != NULL, device.reads };
     unlocked();
     return n;
 }
@@ -439,9 +420,9 @@ Test(ucx_reads, a_device_that_waits_for_the_peer_is_not_used, .timeout = 60)
     cr_expect(neither_reads());
     cr_expect(strstr(a.nic->info.note, "waits for the peer") != NULL, "%s",
               a.nic->info.note);
-    tried = reads_asked();
+    tried = now().reads;
     move_all_sizes();
-    cr_expect(eq(uint, reads_asked(), tried));
+    cr_expect(eq(uint, now().reads, tried));
     pair_close_clean();
 }
 
@@ -455,7 +436,7 @@ Test(ucx_reads, keys_that_do_not_go_into_ours_are_not_used, .timeout = 120)
         pair_open();
         cr_expect(neither_reads(), "shape %d", shapes[i]);
         move_all_sizes();
-        cr_expect(eq(uint, reads_asked(), 0));
+        cr_expect(eq(uint, now().reads, 0));
         pair_close_clean();
     }
 }
@@ -488,12 +469,12 @@ Test(ucx_reads, memory_that_cannot_be_registered_goes_by_messages, .timeout = 60
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &key), 0));
     device.map_errno = -1;
-    tried = reads_asked();
+    tried = now().reads;
     move(true, BYTES, &key);                    /* the local side */
-    cr_expect(eq(uint, reads_asked(), tried));
+    cr_expect(eq(uint, now().reads, tried));
     ops->unpin(b.nic, target, BYTES, &key);
     move_all_sizes();                           /* both */
-    cr_expect(eq(uint, reads_asked(), tried));
+    cr_expect(eq(uint, now().reads, tried));
     device.map_errno = 0;
     pair_close_clean();
 }
@@ -519,7 +500,7 @@ Test(ucx_reads, what_cannot_be_read_into_at_once_comes_in_pieces, .timeout = 60)
     pair_open();
     device.register_most = RDM_READ_SHORT;
     move_all_sizes();
-    cr_expect(lt(uint, BYTES / RDM_READ_SHORT, reads_asked()));
+    cr_expect(lt(uint, BYTES / RDM_READ_SHORT, now().reads));
     pair_close_clean();
 }
 
@@ -602,7 +583,7 @@ Test(ucx_reads, same_address_new_pages_is_read_anew, .timeout = 60)
     memset(at, 1, BYTES);
     cr_assert(eq(int, ops->pin(b.nic, at, BYTES, PW_READ, &old), 0));
     ops->unpin(b.nic, at, BYTES, &old);
-    cr_expect(not(memories_there()), "UCX keeps nothing of it");
+    cr_expect(not(now().memories), "UCX keeps nothing of it");
     munmap(at, BYTES);
     cr_assert(mmap(at, BYTES, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at);
@@ -665,7 +646,7 @@ Test(ucx_reads, a_get_ends_when_ucx_has_let_go_of_its_memory, .timeout = 60)
     SOON(a.downs == 1);
     cr_expect(eq(int, (int)a.done, 1));
     cr_expect(eq(int, a.status, -ECONNRESET));
-    cr_expect(not(requests_there()));
+    cr_expect(not(now().requests));
     reading_set(LATER);
     ops->disconnect(a.peer);
     a.downs = 0;
@@ -704,10 +685,10 @@ Test(ucx_reads, a_put_of_a_lost_peer_is_let_go_of, .timeout = 60)
     cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_WRITE, &key), 0));
     cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, BYTES, &key, &a),
                  PW_NIC_PENDING));
-    SOON(requests_there());
+    SOON(now().requests);
     way_fail(&b);
     SOON(b.downs == 1);
-    cr_expect(not(requests_there()));
+    cr_expect(not(now().requests));
     ops->unpin(b.nic, target, BYTES, &key);
     pair_close_clean();
 }
@@ -718,7 +699,7 @@ Test(ucx_reads, who_disconnects_has_its_memory_back, .timeout = 60)
 
     get_begin(HELD, &key);
     ops->disconnect(a.peer);
-    cr_expect(not(requests_there()));
+    cr_expect(not(now().requests));
     look();
     cr_expect(eq(int, (int)a.done, 0), "nobody is told");
     reading_set(LATER);
@@ -732,9 +713,9 @@ Test(ucx_reads, a_read_that_ucx_does_not_give_back, .timeout = 60)
 
     get_begin(LOST, &key);
     ops->disconnect(a.peer);
-    cr_expect(requests_there());
+    cr_expect(now().requests);
     reading_set(LATER);
-    SOON(!requests_there());
+    SOON(!now().requests);
     cr_expect(eq(int, (int)a.done, 0));
     pair_close_clean();
 }
