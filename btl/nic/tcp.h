@@ -52,6 +52,7 @@
 #include "ifaces.h"
 #include "pinwheel/clock.h"
 #include "pinwheel/nic.h"
+#include "pinwheel/trial.h"
 #include "tcp_wire.h"
 
 enum {
@@ -88,7 +89,11 @@ struct tcp_op {
     uint16_t kind;              /* TCP_PUT, TCP_GET; 0: none, or a frame */
     bool asked;                 /* the peer has all of the request */
     bool data;                  /* of a get: its data has come */
-    bool lends;                 /* a put's data, see tcp_lend.c */
+    bool lend;                  /* its data rather not copied, see tcp_lend.c */
+    bool lends;                 /* so it is with a put's */
+    bool timed;                 /* alone so far as it was asked for */
+    uint32_t crowds;            /* of the peer then */
+    uint64_t since_ns;
     int status;
     char *local;
     uint64_t region, remote;
@@ -210,6 +215,9 @@ struct tcp_peer {
     struct tcp_op *to_ask, **to_ask_end;
     uint32_t puts;              /* that were asked for */
     uint32_t puts_ended;        /* and that were answered */
+    uint32_t crowds;            /* puts and gets that were asked for behind others */
+    uint64_t ended_ns;          /* the last one was */
+    struct pw_trial trials[2];  /* of single puts, and gets: 1 not copied */
     uint32_t gets;              /* atomic: that are not answered */
     bool wants_asker;
 };

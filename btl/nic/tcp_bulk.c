@@ -48,7 +48,7 @@ static ssize_t put_lend(struct tcp_asker *a, struct tcp_op *op, const struct tcp
     ssize_t n;
 
     if (!op->sent)
-        op->lends = op->peer->puts - op->peer->puts_ended > 1 &&
+        op->lends = (op->lend || op->peer->puts - op->peer->puts_ended > 1) &&
                     tcp_lend_wanted(lender, op->len);
     if (!op->lends)
         return -EOPNOTSUPP;
@@ -67,7 +67,7 @@ static ssize_t put_lend(struct tcp_asker *a, struct tcp_op *op, const struct tcp
 static ssize_t ask_some(struct tcp_asker *a, struct tcp_peer *p, struct tcp_op *op)
 {
     struct tcp_request r = { .kind = op->kind, .op = (uint16_t)(op - p->ops),
-                             .region = op->region, .remote = op->remote, .len = op->len };
+                             .lend = op->kind == TCP_GET && op->lend, .region = op->region, .remote = op->remote, .len = op->len };
     size_t begun = op->sent > REQUEST ? op->sent - REQUEST : 0;
     size_t left = op->kind == TCP_PUT ? op->len - begun : 0;
     struct iovec iov[2];
@@ -112,6 +112,37 @@ int tcp_ask_flush(struct tcp_peer *p)
     return 0;
 }
 
+/* ---- one alone: with the kernel's copy, or without ---- */
+
+static const uint64_t nothing_expected[2] = { 0, 0 };
+
+/* Which is sooner depends on whose cache the data is in, and on what memory costs the
+ * kernel: it is tried (pinwheel/trial.h). Under p->lock, before p counts it. */
+static void op_choose(struct tcp_peer *p, struct tcp_op *op)
+{
+    bool alone = p->puts == p->puts_ended && !__atomic_load_n(&p->gets, __ATOMIC_RELAXED);
+
+    if (!alone)
+        p->crowds++;
+    if (!alone || !p->link->asker || op->len < TCP_LEND)
+        return;
+    op->lend = pw_trial_choose(&p->trials[op->kind == TCP_GET], nothing_expected, op->len);
+    op->timed = true;
+    op->crowds = p->crowds;
+    op->since_ns = pw_now_ns();
+}
+
+/* Under p->lock. */
+static void op_note(struct tcp_peer *p, const struct tcp_op *op)
+{
+    uint64_t now = pw_now_ns();
+
+    if (op->timed && op->crowds == p->crowds)
+        pw_trial_note(&p->trials[op->kind == TCP_GET], nothing_expected, op->lend, op->len,
+                      pw_trial_seen(now - op->since_ns, op->since_ns - p->ended_ns));
+    p->ended_ns = now;
+}
+
 /* Under p->lock. */
 static void ask_now(struct tcp_peer *p)
 {
@@ -146,6 +177,7 @@ static int ask(struct pw_nic_peer *peer, uint16_t kind, char *local, uint64_t re
         *op = (struct tcp_op){ .peer = p, .cookie = cookie, .kind = kind, .local = local,
                                .remote = remote, .len = len };
         memcpy(&op->region, key->bytes, sizeof(op->region));
+        op_choose(p, op);
         *p->to_ask_end = op;
         p->to_ask_end = &op->next;
         p->puts += kind == TCP_PUT;
@@ -219,6 +251,8 @@ static int answered(struct tcp_peer *p, const struct tcp_reply *r)
         ok = r->status || op->kind == TCP_PUT || op->data || !op->len;
     }
     if (ok && r->kind == TCP_DONE) {
+        if (!r->status)
+            op_note(p, op);
         if (op->kind == TCP_GET)
             __atomic_fetch_sub(&p->gets, 1, __ATOMIC_RELAXED);
         else

@@ -222,7 +222,7 @@ static void data_decide(struct tcp_nic *nic, const struct tcp_server *s, struct 
         j->with_data = j->ask.kind == TCP_GET && !j->status && j->ask.len;
         j->lends = false;
     }
-    if (j->with_data && !j->lends && s->n_jobs > 1)
+    if (j->with_data && !j->lends && (j->ask.lend || s->n_jobs > 1))
         j->lends = tcp_lend_wanted(&nic->lender, j->ask.len);
 }
 

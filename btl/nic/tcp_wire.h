@@ -26,7 +26,7 @@
 enum {
     TCP_MAGIC = 0x70636f77,         /* of hello and answer */
     TCP_MARK = 0x74,                /* of an address */
-    TCP_VERSION = 2,
+    TCP_VERSION = 3,
     TCP_SECRET = 16, TCP_HALF = TCP_SECRET / 2,
     TCP_FRAME_MAX = 128 << 10,
     TCP_OPS = 64,                   /* requests that a caller has under way at most */
@@ -89,7 +89,7 @@ enum tcp_bulk_kind { TCP_PUT = 1, TCP_GET = 2, TCP_DATA = 3, TCP_DONE = 4 };
 struct tcp_request {
     uint16_t kind;
     uint16_t op;                    /* below TCP_OPS, the caller's choice */
-    uint32_t zero;
+    uint32_t lend;                  /* 1: a get's data rather not copied, see tcp_lend.c; 0 */
     uint64_t region, remote, len;
 };
 
@@ -179,7 +179,7 @@ static inline enum tcp_kind tcp_head_parse(const void *at, struct tcp_head *h, u
 
 static inline bool tcp_request_sane(const struct tcp_request *r)
 {
-    return (r->kind == TCP_PUT || r->kind == TCP_GET) && r->op < TCP_OPS && !r->zero &&
+    return (r->kind == TCP_PUT || r->kind == TCP_GET) && r->op < TCP_OPS && r->lend <= 1 &&
            r->len <= SIZE_MAX / 2 && r->remote + r->len >= r->remote;
 }
 

@@ -105,7 +105,7 @@ Test(adapt, one_interruption_changes_nothing)
 
     by_kernel(&a, &costs, &stream_better, 100);
     pw_adapt_note(&a, &costs, PW_CARRY_STREAM, LEN, 50000000);
-    cr_expect(le(uint, by_kernel(&a, &costs, &stream_better, 1000), 2 * PW_ADAPT_TRIAL));
+    cr_expect(le(uint, by_kernel(&a, &costs, &stream_better, 1000), 2 * PW_TRIAL_LENGTH));
 }
 
 Test(adapt, a_trial_that_goes_badly_takes_one_transfer)
@@ -114,7 +114,7 @@ Test(adapt, a_trial_that_goes_badly_takes_one_transfer)
     const struct world bad = { { 15000, 90000 } };
     struct pw_adapt a = { 0 };
 
-    cr_expect(eq(uint, by_kernel(&a, &costs, &bad, 2 * PW_ADAPT_FIRST), 1));
+    cr_expect(eq(uint, by_kernel(&a, &costs, &bad, 2 * PW_TRIAL_FIRST), 1));
 }
 
 /* A burst is asked for before the first of it ends. */
@@ -123,7 +123,7 @@ Test(adapt, what_was_under_way_before_a_trial_does_not_end_it)
     const struct pw_costs costs = costs_of(26000, 26000);
     struct pw_adapt a = { 0 };
 
-    by_kernel(&a, &costs, &kernel_better, PW_ADAPT_FIRST);
+    by_kernel(&a, &costs, &kernel_better, PW_TRIAL_FIRST);
     cr_assert(eq(int, pw_adapt_choose(&a, &costs, LEN), PW_CARRY_KERNEL));
     for (int i = 0; i < 60; i++)
         pw_adapt_note(&a, &costs, PW_CARRY_STREAM, LEN, 40000);
@@ -153,6 +153,6 @@ Test(adapt, any_time_and_length_is_taken)
             pw_adapt_note(&a, &costs, PW_CARRY_KERNEL, len, UINT64_MAX / 2);
             pw_adapt_choose(&a, &costs, len);
         }
-    for (int i = 0; i < PW_ADAPT_CLASSES; i++)
-        cr_expect(lt(u32, 0, a.classes[i].cost[0]));
+    for (int i = 0; i < PW_TRIAL_CLASSES; i++)
+        cr_expect(lt(u32, 0, a.trial.classes[i].cost[0]));
 }

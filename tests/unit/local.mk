@@ -134,6 +134,7 @@ tests_unit_attach_LDADD = $(unit_libs)
 
 # What ways of moving bytes cost.
 unit_tests += tests/unit/costs tests/unit/costs_file tests/unit/adapt tests/unit/rescue
+unit_tests += tests/unit/trial
 tests_unit_costs_file_SOURCES = tests/unit/costs_file.c
 tests_unit_costs_file_LDADD = $(unit_libs)
 tests_unit_costs_SOURCES = tests/unit/costs.c
@@ -145,6 +146,8 @@ tests_unit_samples_SOURCES = tests/unit/samples.c
 tests_unit_samples_LDADD = $(unit_libs)
 tests_unit_adapt_SOURCES = tests/unit/adapt.c
 tests_unit_adapt_LDADD = $(unit_libs)
+tests_unit_trial_SOURCES = tests/unit/trial.c
+tests_unit_trial_LDADD = $(unit_libs)
 tests_unit_rescue_SOURCES = tests/unit/rescue.c $(pair)
 tests_unit_rescue_LDADD = $(unit_libs)
 

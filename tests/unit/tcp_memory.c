@@ -234,6 +234,63 @@ Test(tcp_memory, several_puts_at_once_are_lent_and_land)
     }
 }
 
+/* One at a time, from the first that has a connection on. */
+static void reach_times(struct end *a, struct end *b, bool put, char *local, char *mem,
+                        int times)
+{
+    for (int i = 0; i < times; i++) {
+        memset(put ? mem : local, 0, LONG);
+        cr_assert(eq(int, reach_now(a, b, put, local, mem, LONG), 0));
+        cr_assert(eq(int, memcmp(local, mem, LONG), 0));
+    }
+}
+
+/* What is better is found out; a get's data is lent by who has it, where who asks says so. */
+Test(tcp_memory, single_ones_are_tried_both_ways)
+{
+    for (int put = 0; put < 2; put++) {
+        struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+        struct end *sends = put ? a : b;
+        char *local = pattern(), *mem = pattern();
+
+        ends_join(a, b);
+        reach_times(a, b, put, local, mem, 1 + PW_TRIAL_FIRST);
+        cr_expect(not(has_lent(sends)));
+        reach_times(a, b, put, local, mem, 1);
+        cr_expect(has_lent(sends));
+        cr_expect(not(has_lent(put ? b : a)));
+        reach_times(a, b, put, local, mem, 40);
+        free(local);
+        free(mem);
+        end_close(a);
+        end_close(b);
+    }
+}
+
+/* What took its time among others says nothing of one alone. */
+Test(tcp_memory, of_several_at_once_nothing_is_learnt)
+{
+    struct end *a = end_open(PATIENT_MS, 0), *b = end_open(PATIENT_MS, 0);
+    char *local = pattern(), *mem = pattern();
+    const struct pw_trial *t;
+    unsigned noted = 0;
+
+    ends_join(a, b);
+    t = ((struct tcp_peer *)a->peer)->trials;
+    for (int i = 0; i < 4 * PW_TRIAL_FIRST; i++) {
+        get_all(a, local, mem);
+        PUMP_UNTIL(a, b, a->completes == (unsigned)(i + 1) * SEVERAL);
+    }
+    cr_expect(eq(int, memcmp(local, mem, LONG), 0));
+    for (int i = 0; i < PW_TRIAL_CLASSES; i++)
+        noted += t[0].classes[i].cost[0] || t[1].classes[i].cost[0];
+    cr_expect(eq(uint, noted, 0));
+    free(local);
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
 enum { FRAME = 100 << 10, STREAM = 8 };
 
 /* A frame of FRAME bytes that stay, behind `before` others. */

@@ -252,6 +252,13 @@ Test(tcp_strangers, a_request_of_no_kind_is_eproto)
     bulk_says(&r, sizeof(r));
 }
 
+Test(tcp_strangers, a_request_that_wishes_what_nobody_can_is_eproto)
+{
+    struct tcp_request r = { .kind = TCP_GET, .lend = 2, .len = 8 };
+
+    bulk_says(&r, sizeof(r));
+}
+
 Test(tcp_strangers, a_request_beyond_the_end_of_memory_is_eproto)
 {
     struct tcp_request r = { .kind = TCP_GET, .remote = UINT64_MAX - 4, .len = 100 };
