@@ -71,12 +71,27 @@ ucx_sources = \
 	btl/nic/ucx_port.c \
 	btl/nic/ucx_test.c
 
+verbs_sources = \
+	btl/nic/verbs.c \
+	btl/nic/verbs.h \
+	btl/nic/verbs_conn.c \
+	btl/nic/verbs_devices.c \
+	btl/nic/verbs_letter.c \
+	btl/nic/verbs_library.c \
+	btl/nic/verbs_memory.c \
+	btl/nic/verbs_port.c \
+	btl/nic/verbs_wire.h \
+	btl/nic/verbs_work.c
+
 # Where a library's headers are; the library itself is loaded when it is needed.
 if HAVE_LIBFABRIC
 libpwnic_la_SOURCES += $(ofi_sources)
 endif
 if HAVE_UCX
 libpwnic_la_SOURCES += $(ucx_sources)
+endif
+if HAVE_IBVERBS
+libpwnic_la_SOURCES += $(verbs_sources)
 endif
 if HAVE_RDM
 libpwnic_la_SOURCES += $(rdm_sources)

@@ -88,10 +88,10 @@ AC_SUBST([OPAL_LIBS])
 AC_SUBST([componentdir])
 ])
 
-# PW_NIC_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE, BACKEND): look for a library of
-# NICs, which --without-PKG-CONFIG-NAME leaves out; HAVE_NAME and NAME_VERSION go to
-# config.h, and HAVE_NAME is a conditional. Headers are all that is used of it here: it is
-# loaded at run time, where it is found.
+# PW_NIC_LIBRARY(NAME, PKG-CONFIG-NAME, DEBIAN-PACKAGE, BACKEND, [LEAST-VERSION]): look
+# for a library of NICs, which --without-PKG-CONFIG-NAME leaves out; HAVE_NAME and
+# NAME_VERSION go to config.h, and HAVE_NAME is a conditional. Headers are all that is used
+# of it here: it is loaded at run time, where it is found.
 AC_DEFUN([PW_NIC_LIBRARY], [
 AC_ARG_WITH([$2],
     [AS_HELP_STRING([--without-$2], [leave out what needs $2])],
@@ -99,7 +99,7 @@ AC_ARG_WITH([$2],
 pw_have_$1=no
 AS_IF([test "$with_$2" = no],
     [pw_found_$1="left out (--without-$2)"],
-    [PKG_CHECK_MODULES([$1], [$2],
+    [PKG_CHECK_MODULES([$1], [$2]m4_ifval([$5], [[ >= $5]]),
         [pw_have_$1=yes
          m4_ifval([$4], [pw_nics="$pw_nics, $4"])
          pw_version=`$PKG_CONFIG --modversion $2`

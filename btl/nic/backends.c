@@ -5,6 +5,9 @@
 #include "pinwheel/nic.h"
 
 extern const struct pw_nic_ops pw_nic_shm, pw_nic_tcp;
+#ifdef HAVE_IBVERBS
+extern const struct pw_nic_ops pw_nic_verbs;
+#endif
 #ifdef HAVE_LIBFABRIC
 extern const struct pw_nic_ops pw_nic_ofi;
 #endif
@@ -15,6 +18,9 @@ extern const struct pw_nic_ops pw_nic_ucx;
 const struct pw_nic_ops *const pw_nic_backends[] = {
     &pw_nic_shm,
     &pw_nic_tcp,
+#ifdef HAVE_IBVERBS
+    &pw_nic_verbs,
+#endif
 #ifdef HAVE_LIBFABRIC
     &pw_nic_ofi,
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* rdm.h - a NIC backend over a library whose endpoints send messages to whoever has their
- * address (reliable datagrams), and may read memory: ofi over libfabric, ucx over UCX.
+ * address (reliable datagrams), and may read memory: ofi over libfabric, ucx over UCX, verbs
+ * over libibverbs.
  *
  *     rdm.c          open and close
  *     rdm_library.h  the library, loaded when it is first needed
@@ -421,6 +422,10 @@ void rdm_buffers_reclaim(struct rdm_nic *nic);
 /* Does something at that address take TCP connections? 0 yes, -ECONNREFUSED no,
  * else not known. Waits wait_ms at most. */
 int rdm_listens(const struct rdm_nic *nic, const struct rdm_address *a, int wait_ms);
+
+/* Listen there, by nic->iface: a descriptor and the port in network order, or -errno.
+ * Nothing is ever accepted: the kernel answers who looks whether we are there. */
+int rdm_listen_open(const struct rdm_nic *nic, const struct pw_ip *ip, uint16_t *port);
 
 /* ---- rdm_link.c ---- */
 

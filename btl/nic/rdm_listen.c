@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,4 +45,23 @@ int rdm_listens(const struct rdm_nic *nic, const struct rdm_address *a, int wait
         err = errno == EINPROGRESS ? listens_wait(fd, wait_ms) : -errno;
     close(fd);
     return err;
+}
+
+int rdm_listen_open(const struct rdm_nic *nic, const struct pw_ip *ip, uint16_t *port)
+{
+    struct sockaddr_storage at;
+    socklen_t len = pw_ip_sockaddr(ip, 0, nic->iface.index, &at);
+    int err, fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (bind(fd, (struct sockaddr *)&at, len) || listen(fd, SOMAXCONN) ||
+        getsockname(fd, (struct sockaddr *)&at, &len)) {
+        err = errno;
+        close(fd);
+        return -err;
+    }
+    /* It stands at the same place in both families. */
+    *port = ((struct sockaddr_in *)&at)->sin_port;
+    return fd;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* rdm_wire.h - what messages look like between endpoints of libfabric, or of UCX; doc/wire.md
- * says it in words.
+/* rdm_wire.h - what messages look like between endpoints of libfabric, of UCX, or of
+ * libibverbs; doc/wire.md says it in words.
  *
  * Both sides are little-endian. A message begins with struct rdm_head, but for a hello and
  * a leave: those are told by their magic, which is no kind.
@@ -13,6 +13,7 @@
 /* The version changes with anything in this file. */
 enum {
     RDM_OFI_MAGIC = 0x696f6650, RDM_UCX_MAGIC = 0x78637550, /* of whose endpoints it is */
+    RDM_VERBS_MAGIC = 0x76627250,
     RDM_VERSION = 4, RDM_NAME_MAX = 144, RDM_ID = 16,
 };
 

@@ -34,24 +34,18 @@ static int ucx_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 
 /* ---- open ---- */
 
-/* Where somebody who hears nothing of us finds out whether we are there. Nothing is ever
- * accepted: the kernel answers. */
+/* Where somebody who hears nothing of us finds out whether we are there. */
 static int listen_open(struct ucx_nic *nic, struct ucx_name *name)
 {
     const struct pw_ip *ip = &nic->base.iface.ips[0];
-    struct sockaddr_storage at;
-    socklen_t len = pw_ip_sockaddr(ip, 0, nic->base.iface.index, &at);
-    struct sockaddr_in *in = (void *)&at;
+    uint16_t port;
+    int fd = rdm_listen_open(&nic->base, ip, &port);
 
-    nic->listen_fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (nic->listen_fd < 0)
-        return -errno;
-    if (bind(nic->listen_fd, (struct sockaddr *)&at, len) ||
-        listen(nic->listen_fd, SOMAXCONN) ||
-        getsockname(nic->listen_fd, (struct sockaddr *)&at, &len))
-        return -errno;
+    if (fd < 0)
+        return fd;
+    nic->listen_fd = fd;
     name->family = (uint8_t)ip->family;
-    name->port = in->sin_port;      /* it stands at the same place in both families */
+    name->port = port;
     memcpy(name->ip, ip->bytes, sizeof(name->ip));
     return 0;
 }

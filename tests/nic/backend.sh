@@ -6,4 +6,4 @@ if ! "$suite" --backends | grep -qx "$backend"; then
     echo "1..0 # SKIP the backend $backend was not built"
     exit 0
 fi
-exec "$suite" --backend "$backend"
+exec "$suite" --backend "$backend" "$@"

@@ -25,7 +25,7 @@ conformance_suite = \
 	$(fake_nic)
 
 # Each backend has a test of its own, so that they may run side by side; the longest first.
-nic_scripts = tests/nic/ofi tests/nic/ucx tests/nic/tcp tests/nic/shm tests/nic/fake \
+nic_scripts = tests/nic/ofi tests/nic/ucx tests/nic/verbs tests/nic/tcp tests/nic/shm tests/nic/fake \
 	tests/nic/backends
 EXTRA_DIST += $(nic_scripts) tests/nic/backend.sh
 nic_tests += $(nic_scripts) tests/nic/suite_can_fail
