@@ -42,10 +42,11 @@ enum {
     VERBS_IDLE_MS = 5000,       /* a way that nobody uses is closed then */
     VERBS_DRAIN_MS = 200,       /* a device has so long to give back what was posted */
 
-    VERBS_TIMEOUT = 15,         /* 4.096 us * 2^15 = 134 ms for an acknowledgement, ... */
-    VERBS_RETRIES = 7,          /* so many times, */
-    VERBS_RNR_RETRIES = 7,      /* for ever while the peer has no buffer, and then ... */
-    VERBS_RNR_TIMER = 12,       /* again after 0.64 ms (InfiniBand, table 45) */
+    VERBS_TIMEOUT = 17,         /* 4.096 us * 2^17 = 537 ms for an acknowledgement, */
+    VERBS_RETRIES = 6,          /* so many times more; rxe takes 7 for ever
+                                 * (drivers/infiniband/sw/rxe/rxe_comp.c) */
+    VERBS_RNR_RETRIES = 7,      /* for ever while the peer has no buffer: each time */
+    VERBS_RNR_TIMER = 12,       /* after 0.64 ms (InfiniBand, table 45) */
     VERBS_HOPS = 64,
 };
 

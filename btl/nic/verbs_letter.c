@@ -34,12 +34,19 @@ bool verbs_name_right(const struct verbs_name *name, size_t len)
            !name->zero[0] && !name->zero[1];
 }
 
+/* Who has our address with an error in it is to have no queue pair of ours, which would be
+ * another one than that of who has it right. */
+static uint64_t address_sum(const struct rdm_address *a)
+{
+    return rdm_hash(RDM_HASH_BEGIN, a, sizeof(*a));
+}
+
 /* Same job, and it was told our address. Nothing else of it was looked at. */
 static bool letter_ours(const struct rdm_address *own, const struct verbs_letter *letter)
 {
     return letter->magic == VERBS_LETTER_MAGIC && letter->version == VERBS_VERSION &&
            !memcmp(letter->secret, own->secret, sizeof(letter->secret)) &&
-           letter->job == own->job;
+           letter->job == own->job && letter->to == address_sum(own);
 }
 
 static bool letter_from_right(const struct rdm_address *own, const struct rdm_address *from,
@@ -119,7 +126,7 @@ static size_t letter_write(const struct verbs_way *way, uint8_t what, void *to)
     struct verbs_letter letter = {
         .magic = VERBS_LETTER_MAGIC, .version = VERBS_VERSION, .what = what,
         .mtu = (uint8_t)nic->found.attr.active_mtu, .reads = (uint8_t)nic->reads_served,
-        .job = nic->base.address.job, .number = way->number, .echo = way->its_number,
+        .job = nic->base.address.job, .to = address_sum(&way->to), .number = way->number, .echo = way->its_number,
         .qpn = way->qp->qp_num, .psn = way->psn, .from = nic->base.address,
     };
 

@@ -51,6 +51,7 @@ struct verbs_letter {
     uint8_t reads;              /* so many reads of its memory at a time */
     uint8_t secret[RDM_ID];     /* the receiver's, from its address */
     uint64_t job;
+    uint64_t to;                /* the sum of the address that it is for */
     uint64_t number;            /* of the sender's queue pair: later ones have higher ones */
     uint64_t echo;              /* of the receiver's that is meant; 0: none */
     uint32_t qpn;               /* the sender's queue pair for the receiver, 24 bits */
