@@ -62,6 +62,8 @@ static int verbs_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
         return -ENODEV;
     }
     rdm_info_fill(info);
+    info->latency_ns = 2000;
+    info->bytes_per_s = 1000000000;
     snprintf(info->what, sizeof(info->what), "this host's RDMA devices, by libibverbs");
     if (verbs_memlock_refuses(why))
         return 0;

@@ -247,6 +247,19 @@ static void port_name(struct verbs_found *out, const char *device)
 
 /* ---- a device ---- */
 
+/* libibverbs says of what it may not open that there is no such file. */
+static void open_why(const struct ibv_device *device, int err, char why[PW_NIC_WHY_MAX])
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/dev/infiniband/%.30s", device->dev_name);
+    if (access(path, R_OK | W_OK) && errno == EACCES)
+        err = EACCES;
+    snprintf(why, PW_NIC_WHY_MAX, "%s cannot be opened: %s%s", path, strerror(err),
+             err == EACCES || err == EPERM ? "; its user needs the right to read and write it"
+                                           : "");
+}
+
 /* NULL and a sentence. */
 static struct ibv_context *device_open(const struct verbs_library *lib,
                                        struct ibv_device *device,
@@ -261,11 +274,7 @@ static struct ibv_context *device_open(const struct verbs_library *lib,
     }
     context = lib->open_device(device);
     if (!context) {
-        int err = errno;
-
-        snprintf(why, PW_NIC_WHY_MAX, "/dev/infiniband/%.30s cannot be opened: %s%s",
-                 device->dev_name, strerror(err), err == EACCES || err == EPERM ?
-                 "; the user needs the right to read and write it" : "");
+        open_why(device, errno, why);
         return NULL;
     }
     if (!lib->query_device(context, limits))

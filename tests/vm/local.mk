@@ -9,7 +9,7 @@ EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh
 	tests/vm/jobs \
 	tests/vm/machine \
 	tests/vm/module tests/vm/newest tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/rdma tests/vm/run \
-	tests/vm/watch
+	tests/vm/verbs tests/vm/watch
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
 told = tests/vm/told.c tests/vm/told.h
@@ -51,7 +51,7 @@ debug_tests += tests/vm/debug-kernel
 EXTRA_DIST += tests/vm/debug-kernel tests/vm/debug.config tests/vm/prepare-debug
 
 if BUILD_MODULE
-vm_tests += tests/vm/jobs tests/vm/numa tests/vm/rdma tests/vm/newest
+vm_tests += tests/vm/jobs tests/vm/numa tests/vm/rdma tests/vm/verbs tests/vm/newest
 check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
 tests_vm_pinned_ranks_SOURCES = tests/vm/pinned_ranks.c
 tests_vm_pinned_ranks_CPPFLAGS = $(mpi_cppflags)
