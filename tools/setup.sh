@@ -45,6 +45,7 @@ END
     demo)  echo "gnuplot-nox  gnuplot --version" ;;
     check) echo "libfabric-dev  pkg-config --exists libfabric"
            echo "libucx-dev  pkg-config --exists ucx"
+           echo "libibverbs-dev  pkg-config --exists libibverbs"
            echo "libcriterion-dev  pkg-config --exists criterion"
            echo "clang-14  have_clang"
            echo "spin  spin -V"

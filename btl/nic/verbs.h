@@ -89,12 +89,12 @@ struct verbs_library {
 /* NULL and a sentence when it cannot be loaded. Any thread; it stays loaded. */
 const struct verbs_library *verbs_library(char why[PW_NIC_WHY_MAX]);
 
-/* For tests: load that file instead, from the next verbs_library() on, and look for devices
- * in that folder (NULL: the kernel's). */
-void verbs_library_use(const char *file, const char *folder);
+/* For tests: load that file instead, from the next verbs_library() on. */
+void verbs_library_use(const char *file);
 
-/* Where the kernel lists RDMA devices. */
+/* Where the kernel lists RDMA devices; for tests: that folder instead. */
 const char *verbs_folder(void);
+void verbs_folder_use(const char *path);
 
 /* ---- devices and ports ---- */
 

@@ -63,10 +63,14 @@ const char *verbs_folder(void)
     return folder;
 }
 
-void verbs_library_use(const char *file, const char *where)
+void verbs_library_use(const char *file)
 {
     rdm_library_use(&library, file);
-    folder = where ? where : FOLDER;
+}
+
+void verbs_folder_use(const char *path)
+{
+    folder = path;
 }
 
 /* A child that is forked would else take pages from under the device. Kernels from 5.12 on

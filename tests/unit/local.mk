@@ -46,12 +46,15 @@ tests_unit_process_pool_LDADD = $(unit_libs)
 tests_unit_still_SOURCES = tests/unit/still.c
 tests_unit_still_LDADD = $(unit_libs)
 
-# The backends over libfabric and UCX.
+# The backends over libfabric, UCX and libibverbs.
 if HAVE_LIBFABRIC
 unit_tests += tests/unit/ofi
 endif
 if HAVE_UCX
 unit_tests += tests/unit/ucx tests/unit/ucx_reads
+endif
+if HAVE_IBVERBS
+unit_tests += tests/unit/verbs tests/unit/verbs_ports
 endif
 rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
 tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
@@ -60,6 +63,11 @@ tests_unit_ucx_SOURCES = tests/unit/ucx.c $(rdm_pair)
 tests_unit_ucx_LDADD = $(unit_libs)
 tests_unit_ucx_reads_SOURCES = tests/unit/ucx_reads.c $(rdm_pair)
 tests_unit_ucx_reads_LDADD = $(unit_libs)
+fake_verbs = tests/unit/fake_verbs.c tests/unit/fake_verbs.h
+tests_unit_verbs_SOURCES = tests/unit/verbs.c $(fake_verbs) $(rdm_pair)
+tests_unit_verbs_LDADD = $(unit_libs)
+tests_unit_verbs_ports_SOURCES = tests/unit/verbs_ports.c $(fake_verbs)
+tests_unit_verbs_ports_LDADD = $(unit_libs)
 
 # What they share, over a library of the tests' own.
 if HAVE_RDM

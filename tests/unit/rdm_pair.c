@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,13 +42,15 @@ static const struct pw_nic_upcalls upcalls = {
 };
 
 char end_why[PW_NIC_WHY_MAX];
+const char *end_device = "lo";
 
 int end_open(struct end *end)
 {
-    struct pw_nic_device lo = { .name = "lo" };
-    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &lo,
+    struct pw_nic_device device = { .usable = true };
+    struct pw_nic_config config = { .up = &upcalls, .ctx = end, .device = &device,
                                     .why = end_why };
 
+    snprintf(device.name, sizeof(device.name), "%s", end_device);
     memset(end, 0, sizeof(*end));
     end_why[0] = '\0';
     return ops->open(&config, &end->nic);

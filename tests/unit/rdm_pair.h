@@ -20,6 +20,7 @@ extern struct end a, b;
 extern const struct pw_nic_ops *ops;    /* of both; set before anything else */
 
 int end_open(struct end *end);
+extern const char *end_device;            /* of both */
 extern char end_why[PW_NIC_WHY_MAX];    /* what it said when it failed */
 void connect_to(struct end *from, struct end *to);
 

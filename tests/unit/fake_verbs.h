@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fake_verbs.h - RDMA devices that live in this process, as libibverbs would show them.
+ *
+ * Their queue pairs reach each other, whatever context they are of. Work is done when
+ * somebody polls a completion queue, on behalf of all; so what is posted stays where it is
+ * until then, and for as long as a test holds it. What is not registered, or not for that, is
+ * not touched. All that was opened is counted.
+ */
+#ifndef PW_FAKE_VERBS_H
+#define PW_FAKE_VERBS_H
+
+#include "btl/nic/verbs.h"
+
+enum { FAKE_DEVICES = 4, FAKE_PORTS = 2, FAKE_GIDS = 4 };
+
+struct fake_rdma {
+    /* What there is; a test changes it before it opens. */
+    unsigned n_devices;
+    struct ibv_device device[FAKE_DEVICES];
+    struct ibv_device_attr limits[FAKE_DEVICES];
+    struct ibv_port_attr port[FAKE_DEVICES][FAKE_PORTS];
+    struct ibv_gid_entry gid[FAKE_GIDS];    /* of every device */
+    unsigned n_gids;
+
+    /* What fails, and how. */
+    const char *refused;        /* that function; errno is to say refused_errno */
+    int refused_errno;
+    unsigned inline_most;
+    bool hold_reads;            /* they stay under way */
+    bool hold_flush;            /* and so does what is posted when its queue pair fails */
+    bool (*letter)(const struct verbs_letter *letter);  /* false: it is lost. NULL: none is */
+    unsigned letters_twice;     /* so many arrive twice */
+
+    /* What was done. */
+    unsigned opened;            /* objects that were not destroyed */
+    unsigned registered;        /* regions, from the beginning */
+    unsigned forks;
+    unsigned silent;            /* sends that ended and told nothing */
+    struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
+};
+
+extern struct fake_rdma rdma;
+
+/* One device, "fake0", one port of RoCE v2, and the library's functions are ours. */
+void fake_verbs_install(void);
+void fake_verbs_remove(void);
+
+/* Tell all that have opened the device. qp: NULL, or its context says whose. */
+void fake_verbs_event(enum ibv_event_type type, struct ibv_qp *qp);
+
+/* Hold is over, and what was held is done now. */
+void fake_verbs_go_on(void);
+
+/* As a process that is killed: all queue pairs of that NIC are gone. */
+void fake_verbs_cut(struct pw_nic *nic);
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* verbs.c - connections over libibverbs that come about though letters are lost, and that
+ * fail: by a queue pair, a peer, a port, a device.
+ *
+ * Two NICs of this process talk over a device of fake_verbs.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fake_verbs.h"
+#include "rdm_pair.h"
+
+extern const struct pw_nic_ops pw_nic_verbs;
+
+__attribute__((constructor)) static void ops_set(void)
+{
+    ops = &pw_nic_verbs;
+}
+
+static void device(void)
+{
+    char why[PW_NIC_WHY_MAX];
+
+    if (verbs_memlock_refuses(why))
+        cr_skip("%s", why);
+    fake_verbs_install();
+    end_device = "fake0";
+}
+
+/* What was opened is closed, and then the device goes. */
+static void clean(void)
+{
+    pair_close();
+    cr_expect(eq(uint, rdma.opened, 0), "all is given back");
+    fake_verbs_remove();
+}
+
+static struct verbs_nic *verbs(struct end *end)
+{
+    return (struct verbs_nic *)end->nic;
+}
+
+static unsigned ways(struct end *end)
+{
+    struct verbs_nic *nic = verbs(end);
+    unsigned n = 0;
+
+    pthread_mutex_lock(&nic->base.lock);
+    for (const struct verbs_way *way = nic->ways; way; way = way->next)
+        n++;
+    pthread_mutex_unlock(&nic->base.lock);
+    return n;
+}
+
+static void reconnect(void)
+{
+    ops->disconnect(a.peer);
+    ops->disconnect(b.peer);
+    a.downs = b.downs = b.frames = 0;
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+}
+
+/* ---- as every backend of rdm.h ---- */
+
+#define BOTH .init = device, .fini = clean, .timeout = 60
+
+Test(verbs, puts_and_gets_of_all_sizes, BOTH)
+{
+    pair_open();
+    move_all_sizes();
+    cr_expect(eq(uint, ways(&a), 1));
+    cr_expect(eq(uint, rdma.forks, 1), "fork() is seen to");
+}
+
+Test(verbs, a_put_to_what_may_only_be_read, BOTH)
+{
+    put_to_read_only_memory();
+}
+
+Test(verbs, strangers_are_not_heard, BOTH)
+{
+    struct rdm_hello hello = { .magic = RDM_VERBS_MAGIC, .version = RDM_VERSION,
+                               .what = RDM_HELLO, .token = 1 };
+
+    strangers(&hello);
+}
+
+Test(verbs, a_process_that_was_stopped, BOTH)
+{
+    stopped_for_long();
+}
+
+Test(verbs, a_caller_of_long_ago, BOTH)
+{
+    called_for_long();
+}
+
+Test(verbs, numbers_wrap, BOTH)
+{
+    numbers_wrap();
+}
+
+/* ---- letters ---- */
+
+static unsigned lost[VERBS_CLOSE + 1];
+
+static bool lose(const struct verbs_letter *letter)
+{
+    if (!lost[letter->what])
+        return true;
+    lost[letter->what]--;
+    return false;
+}
+
+static void connected_though_lost(unsigned ask, unsigned answer, unsigned ready)
+{
+    lost[VERBS_ASK] = ask;
+    lost[VERBS_ANSWER] = answer;
+    lost[VERBS_READY] = ready;
+    rdma.letter = lose;
+    pair_open();
+    cr_expect(eq(uint, lost[VERBS_ASK], 0));
+    cr_expect(eq(uint, ways(&a), 1));
+    cr_expect(eq(uint, ways(&b), 1));
+    cr_expect(eq(int, (int)a.downs, 0));
+}
+
+Test(verbs, questions_are_repeated, BOTH)
+{
+    connected_though_lost(4, 0, 0);
+}
+
+Test(verbs, answers_are_repeated, BOTH)
+{
+    connected_though_lost(0, 3, 0);
+}
+
+/* The first message says as much. */
+Test(verbs, nobody_hears_that_both_are_ready, BOTH)
+{
+    connected_though_lost(1, 0, 1000);
+    lost[VERBS_READY] = 0;
+}
+
+Test(verbs, letters_that_come_twice, BOTH)
+{
+    rdma.letters_twice = 100;
+    pair_open();
+    move_all_sizes();
+    cr_expect(eq(uint, ways(&a), 1));
+    cr_expect(eq(uint, ways(&b), 1));
+    cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
+}
+
+/* An ASK of a queue pair that is gone long since. */
+Test(verbs, a_letter_that_is_late_ends_nothing, BOTH)
+{
+    struct verbs_letter letter = { .what = VERBS_ASK, .qpn = 99, .number = 1,
+                                   .mtu = IBV_MTU_1024 };
+
+    pair_open();
+    letter.from = verbs(&b)->base.address;
+    pthread_mutex_lock(&verbs(&a)->base.lock);
+    verbs_letter_heard(verbs(&a), &letter);
+    letter.what = VERBS_CLOSE;
+    letter.echo = 1;
+    verbs_letter_heard(verbs(&a), &letter);
+    letter.what = VERBS_ANSWER;
+    verbs_letter_heard(verbs(&a), &letter);
+    pthread_mutex_unlock(&verbs(&a)->base.lock);
+    move_all_sizes();
+    cr_expect(eq(uint, ways(&a), 1));
+}
+
+Test(verbs, the_lesser_of_both_sides_limits_holds, BOTH)
+{
+    rdma.limits[0].max_qp_rd_atom = 3;
+    rdma.limits[0].max_qp_init_rd_atom = 200;
+    pair_open();
+    cr_expect(eq(int, rdma.last.max_rd_atomic, 3), "so many reads the peer serves");
+    cr_expect(eq(int, rdma.last.retry_cnt, VERBS_RETRIES));
+}
+
+/* A device with no room for bytes in a request gets them where they lie. */
+Test(verbs, nothing_goes_along_in_a_request, BOTH)
+{
+    rdma.inline_most = 0;
+    pair_open();
+    move_all_sizes();
+    cr_expect(eq(uint, rdma.silent, 0));
+}
+
+Test(verbs, short_sends_seldom_tell_that_they_have_ended, BOTH)
+{
+    pair_open();
+    for (int i = 0; i < 200; i++)
+        SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 201);
+    cr_expect(lt(uint, 150, rdma.silent));
+}
+
+/* ---- what fails ---- */
+
+static void expect_downs(int cause)
+{
+    SOON(a.downs == 1 && b.downs == 1);
+    cr_expect(eq(int, a.cause, cause));
+    cr_expect(eq(int, b.cause, cause));
+}
+
+static struct ibv_qp *qp_of(struct end *end)
+{
+    struct verbs_nic *nic = verbs(end);
+    struct ibv_qp *qp;
+
+    pthread_mutex_lock(&nic->base.lock);
+    qp = nic->ways->qp;
+    pthread_mutex_unlock(&nic->base.lock);
+    return qp;
+}
+
+Test(verbs, a_queue_pair_that_fails_is_the_peers_end_and_not_the_last, BOTH)
+{
+    pair_open();
+    fake_verbs_event(IBV_EVENT_QP_FATAL, qp_of(&a));
+    expect_downs(-ECONNABORTED);
+    reconnect();
+    move_all_sizes();
+    SOON(ways(&a) == 1 && ways(&b) == 1);
+}
+
+/* b hears of it when it sends. */
+Test(verbs, a_peer_that_is_not_told_finds_out, BOTH)
+{
+    pair_open();
+    lost[VERBS_CLOSE] = 1;
+    rdma.letter = lose;
+    fake_verbs_event(IBV_EVENT_QP_ACCESS_ERR, qp_of(&a));
+    SOON(a.downs == 1);
+    SOON(b.downs || ops->send_inline(b.peer, 0, "x", 1) != 0);
+    SOON(b.downs == 1);
+    reconnect();
+}
+
+Test(verbs, a_port_that_goes_down_is_told_of, BOTH)
+{
+    pair_open();
+    fake_verbs_event(IBV_EVENT_PORT_ERR, NULL);
+    expect_downs(-ECONNABORTED);
+    reconnect();
+}
+
+Test(verbs, a_device_that_is_gone_connects_to_nobody, BOTH)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len;
+
+    pair_open();
+    fake_verbs_event(IBV_EVENT_DEVICE_FATAL, NULL);
+    expect_downs(-ECONNABORTED);
+    ops->disconnect(a.peer);
+    len = ops->address(b.nic, address);
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
+}
+
+Test(verbs, a_process_that_is_killed_is_down, BOTH)
+{
+    pair_open();
+    fake_verbs_cut(b.nic);
+    SOON(a.downs || ops->send_inline(a.peer, 0, "x", 1) != 0);
+    SOON(a.downs == 1);
+    cr_expect(eq(int, a.cause, -ECONNABORTED));
+}
+
+/* Over a reliable connection that is the connection's end, too. */
+Test(verbs, a_get_of_what_is_not_registered_any_more, BOTH)
+{
+    get_unpinned(20000);
+    SOON(a.done == 1);
+    cr_expect(eq(int, a.status, -EFAULT));
+    SOON(a.downs == 1 && b.downs == 1);
+    reconnect();
+}
+
+/* ---- what is under way ---- */
+
+static struct pw_nic_key source_key;
+
+static void get_begin(void)
+{
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &source_key), 0));
+    rdma.hold_reads = true;
+    cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, &source_key, &a),
+                 PW_NIC_PENDING));
+}
+
+static void target_is_untouched(void)
+{
+    fake_verbs_go_on();
+    for (int i = 0; i < 100; i++)
+        look();
+    for (int i = 0; i < BYTES; i++)
+        cr_assert(eq(int, target[i], 0));
+}
+
+Test(verbs, who_disconnects_has_its_memory_back, BOTH)
+{
+    get_begin();
+    ops->disconnect(a.peer);
+    target_is_untouched();
+    cr_expect(eq(int, (int)a.done, 0), "nobody is told");
+}
+
+/* It is destroyed then, and what the device says of it later is of nobody's. */
+Test(verbs, a_device_that_gives_nothing_back, BOTH)
+{
+    get_begin();
+    rdma.hold_flush = true;
+    fake_verbs_event(IBV_EVENT_QP_FATAL, qp_of(&a));
+    SOON(a.downs == 1);
+    cr_expect(eq(int, (int)a.done, 1));
+    cr_expect(eq(int, a.status, -ECONNRESET));
+    target_is_untouched();
+    reconnect();
+}
+
+Test(verbs, a_nic_is_closed_with_a_read_under_way, BOTH)
+{
+    get_begin();
+    rdma.hold_flush = true;
+    ops->close(a.nic);
+    a.nic = NULL;
+    target_is_untouched();
+}
+
+/* ---- nobody uses it ---- */
+
+static void idle_for_long(struct end *end)
+{
+    struct verbs_nic *nic = verbs(end);
+
+    pthread_mutex_lock(&nic->base.lock);
+    if (nic->ways && !nic->ways->users)
+        nic->ways->idle_ms = 1;
+    pthread_mutex_unlock(&nic->base.lock);
+}
+
+Test(verbs, a_queue_pair_that_nobody_uses_is_closed_on_both_sides, BOTH)
+{
+    pair_open();
+    ops->disconnect(a.peer);
+    ops->disconnect(b.peer);
+    SOON((idle_for_long(&a), ways(&a) == 0));
+    SOON(ways(&b) == 0);
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+}
+
+/* ---- opening ---- */
+
+Test(verbs, what_cannot_be_opened_is_told_and_leaves_nothing, BOTH)
+{
+    static const struct {
+        const char *refused, *said;
+    } cases[] = {
+        { "open_device", "cannot be opened" }, { "query_port", "does not answer" },
+        { "alloc_pd", "protection domain" }, { "create_comp_channel", "completion channel" },
+        { "create_cq", "queues" }, { "create_srq", "queues" },
+        { "reg_mr", "datagrams" }, { "create_qp", "datagrams" },
+        { "post_recv", "datagrams" }, { "create_rc", "reliable connection" },
+    };
+
+    rdma.refused_errno = ENOSPC;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        rdma.refused = cases[i].refused;
+        cr_expect(eq(int, end_open(&a), -ENODEV), "%s", cases[i].refused);
+        cr_expect(ne(ptr, strstr(end_why, cases[i].said), NULL), "%s: %s", cases[i].refused,
+                  end_why);
+        cr_expect(eq(uint, rdma.opened, 0), "%s", cases[i].refused);
+        a.nic = NULL;
+    }
+    rdma.refused = NULL;
+    end_device = "fake7";
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+    cr_expect(eq(str, end_why, "there is no such RDMA device"));
+    a.nic = NULL;
+    end_device = "fake0";
+    rdma.limits[0].max_cqe = 100;
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+    a.nic = NULL;
+}
+
+Test(verbs, a_peer_for_whom_there_is_no_queue_pair, BOTH)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len;
+
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    len = ops->address(b.nic, address);
+    rdma.refused_errno = ENOMEM;
+    rdma.refused = "create_rc";
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
+    rdma.refused = "create_ah";
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
+    rdma.refused_errno = ETIMEDOUT;
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
+    rdma.refused = NULL;
+    cr_expect(eq(uint, ways(&a), 0));
+}
+
+Test(verbs, memory_that_cannot_be_registered, BOTH)
+{
+    struct pw_nic_key key;
+    static const int errors[][2] = { { ENOMEM, -ENOMEM }, { EFAULT, -EFAULT },
+                                     { EAGAIN, -EAGAIN }, { EINVAL, -EIO } };
+
+    pair_open();
+    memory_make();
+    rdma.refused = "reg_mr";
+    for (int i = 0; i < 4; i++) {
+        rdma.refused_errno = errors[i][0];
+        cr_expect(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), errors[i][1]));
+    }
+    rdma.refused = NULL;
+}
