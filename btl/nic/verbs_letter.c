@@ -126,8 +126,9 @@ static size_t letter_write(const struct verbs_way *way, uint8_t what, void *to)
     struct verbs_letter letter = {
         .magic = VERBS_LETTER_MAGIC, .version = VERBS_VERSION, .what = what,
         .mtu = (uint8_t)nic->found.attr.active_mtu, .reads = (uint8_t)nic->reads_served,
-        .job = nic->base.address.job, .to = address_sum(&way->to), .number = way->number, .echo = way->its_number,
-        .qpn = way->qp->qp_num, .psn = way->psn, .from = nic->base.address,
+        .job = nic->base.address.job, .to = address_sum(&way->to), .number = way->number,
+        .echo = way->its_number, .qpn = way->qp->qp_num, .psn = way->psn,
+        .from = nic->base.address,
     };
 
     memcpy(letter.secret, way->to.secret, sizeof(letter.secret));

@@ -22,6 +22,7 @@ struct selection {
     const char *text;           /* part of a case's name, or NULL */
     const char *without;        /* the same of those that are left out */
     const char *device;         /* instead of the subjects' own, or NULL */
+    unsigned slower;            /* 0: not said */
     bool list, backends, times;
 };
 
@@ -33,7 +34,7 @@ static int usage(FILE *out, int status)
 {
     fprintf(out,
             "usage: conformance [--nic NAME]... [--backend NAME] [--case TEXT]\n"
-            "                   [--device DEV] [--hosts PID,PID] [--times]\n"
+            "                   [--device DEV] [--hosts PID,PID] [--slower N] [--times]\n"
             "                   [--list | --backends]\n"
             "  --nic NAME      only this one; see --list. May be given several times\n"
             "  --backend NAME  only the NICs of this backend\n"
@@ -42,6 +43,7 @@ static int usage(FILE *out, int status)
             "  --device DEV    networks by this device, not by the loopback\n"
             "  --hosts PID,PID  only cases with several processes, and only networks: these\n"
             "                  processes on the two hosts of which these are\n"
+            "  --slower N      all limits are N times as long, as on an emulated machine\n"
             "  --times         say how long each case took\n"
             "  --list          print the NICs and the cases, run nothing\n"
             "  --backends      print the backends that were built, run nothing\n");
@@ -67,6 +69,8 @@ static int parse(struct selection *sel, int argc, char **argv)
             sel->without = argv[++i];
         else if (!strcmp(argv[i], "--device") && i + 1 < argc)
             sel->device = argv[++i];
+        else if (!strcmp(argv[i], "--slower") && i + 1 < argc)
+            sel->slower = (unsigned)strtoul(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--hosts") && i + 1 < argc && !hosts_choose(argv[i + 1]))
             i++;
         else
@@ -207,6 +211,8 @@ int main(int argc, char **argv)
         return usage(stderr, 2);
     if (hosts_chosen())
         suite_slow_down(BETWEEN_HOSTS);
+    if (sel.slower)
+        suite_slow_down(sel.slower);
     subjects = subjects_all();
     if (!subjects)
         return 2;
