@@ -200,6 +200,9 @@ struct verbs_nic {
     struct ibv_mr *letters_mr;
     uint8_t *letters;           /* VERBS_LETTERS_IN that come, then those that go */
     struct verbs_way *letter_of[VERBS_LETTERS_OUT];     /* whose is under way; NULL: free */
+    bool letter_in[VERBS_LETTERS_IN];                   /* posted */
+    bool letters_failed;        /* the queue pair for letters has: it is to be begun anew */
+    uint64_t letters_ms;        /* since then */
     unsigned inline_most;
     unsigned reads_most;        /* of ours at a time, and peers' */
     unsigned reads_served;
@@ -228,6 +231,9 @@ static inline const struct verbs_name *verbs_name_of(const struct rdm_address *a
 
 /* Errors are negative errno; `why` has a sentence then. */
 int verbs_port_open(struct verbs_nic *nic, char why[PW_NIC_WHY_MAX]);
+
+/* The queue pair for letters, from its reset state; with buffers to receive. */
+int verbs_letters_begin(struct verbs_nic *nic, uint32_t q_key);
 
 /* All but the context and its protection domain. */
 void verbs_port_close(struct rdm_nic *nic);
@@ -284,7 +290,11 @@ bool verbs_name_right(const struct verbs_name *name, size_t len);
 
 int verbs_letter_post(struct verbs_nic *nic, unsigned i);
 void verbs_letter_came(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc);
-void verbs_letter_left(struct verbs_nic *nic, unsigned i);
+void verbs_letter_left(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc);
+
+/* Where their queue pair has failed, as when a link is down: begin it anew, with the same
+ * number. */
+void verbs_letters_tend(struct verbs_nic *nic, uint64_t now_ms);
 
 /* ---- verbs_work.c ---- */
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "verbs.h"
+#include "pinwheel/clock.h"
 
 _Static_assert(VERBS_GRH + sizeof(struct verbs_letter) <= VERBS_LETTER_ROOM, "it fits");
 _Static_assert(sizeof(struct verbs_name) <= RDM_NAME_MAX, "a name fits");
@@ -90,8 +91,22 @@ int verbs_letter_post(struct verbs_nic *nic, unsigned i)
                            .lkey = nic->letters_mr->lkey };
     struct ibv_recv_wr wr = { .wr_id = (uint64_t)i << 2 | VERBS_ID_LETTER_IN,
                               .sg_list = &sge, .num_sge = 1 }, *bad;
+    int err = ibv_post_recv(nic->ud, &wr, &bad);
 
-    return -ibv_post_recv(nic->ud, &wr, &bad);
+    nic->letter_in[i] = !err;
+    return -err;
+}
+
+/* What is posted comes back, and then it is begun anew. */
+static void letters_fail(struct verbs_nic *nic)
+{
+    struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+
+    if (nic->letters_failed)
+        return;
+    nic->letters_failed = true;
+    nic->letters_ms = rdm_ms(pw_now_ns());
+    nic->lib->modify_qp(nic->ud, &attr, IBV_QP_STATE);
 }
 
 void verbs_letter_came(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc)
@@ -99,17 +114,21 @@ void verbs_letter_came(struct verbs_nic *nic, unsigned i, const struct ibv_wc *w
     struct verbs_letter letter;
     bool right;
 
-    if (nic->closing)
+    if (nic->closing || !nic->letter_in[i])
         return;
-    right = wc->status == IBV_WC_SUCCESS && wc->byte_len >= VERBS_GRH &&
-            wc->byte_len <= VERBS_LETTER_ROOM &&
+    nic->letter_in[i] = false;
+    if (wc->status != IBV_WC_SUCCESS) {
+        letters_fail(nic);
+        return;
+    }
+    right = wc->byte_len >= VERBS_GRH && wc->byte_len <= VERBS_LETTER_ROOM &&
             verbs_letter_read(&nic->base.address, room_in(nic, i) + VERBS_GRH,
                               wc->byte_len - VERBS_GRH, wc->src_qp, &letter);
     if (verbs_letter_post(nic, i))
-        nic->fatal = nic->fatal ? nic->fatal : EIO;
+        letters_fail(nic);
     if (right)
         verbs_letter_heard(nic, &letter);
-    else if (wc->status == IBV_WC_SUCCESS)
+    else
         __atomic_fetch_add(&nic->base.base.counts.strangers, 1, __ATOMIC_RELAXED);
 }
 
@@ -149,7 +168,7 @@ int verbs_letter_send(struct verbs_way *way, uint8_t what)
 
     while (i < VERBS_LETTERS_OUT && nic->letter_of[i])
         i++;
-    if (i == VERBS_LETTERS_OUT || !way->ah || !way->qp)
+    if (i == VERBS_LETTERS_OUT || !way->ah || !way->qp || nic->letters_failed)
         return -EAGAIN;
     sge.addr = (uintptr_t)room_out(nic, i);
     sge.length = (uint32_t)letter_write(way, what, room_out(nic, i));
@@ -161,9 +180,45 @@ int verbs_letter_send(struct verbs_way *way, uint8_t what)
     return 0;
 }
 
-void verbs_letter_left(struct verbs_nic *nic, unsigned i)
+static void letter_free(struct verbs_nic *nic, unsigned i)
 {
     if (nic->letter_of[i])
         nic->letter_of[i]->letters--;
     nic->letter_of[i] = NULL;
+}
+
+void verbs_letter_left(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc)
+{
+    letter_free(nic, i);
+    if (wc->status != IBV_WC_SUCCESS && !nic->closing)
+        letters_fail(nic);
+}
+
+/* ---- failure ---- */
+
+static bool letters_under_way(const struct verbs_nic *nic)
+{
+    for (unsigned i = 0; i < VERBS_LETTERS_IN; i++)
+        if (nic->letter_in[i])
+            return true;
+    for (unsigned i = 0; i < VERBS_LETTERS_OUT; i++)
+        if (nic->letter_of[i])
+            return true;
+    return false;
+}
+
+/* A device that cannot yet is asked again. */
+void verbs_letters_tend(struct verbs_nic *nic, uint64_t now)
+{
+    struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
+
+    if (!nic->letters_failed || nic->closing ||
+        (letters_under_way(nic) && now < nic->letters_ms + VERBS_DRAIN_MS))
+        return;
+    for (unsigned i = 0; i < VERBS_LETTERS_OUT; i++)
+        letter_free(nic, i);
+    nic->letters_ms = now;
+    nic->letters_failed = nic->lib->modify_qp(nic->ud, &attr, IBV_QP_STATE) ||
+                          verbs_letters_begin(nic,
+                                              verbs_name_of(&nic->base.address)->q_key);
 }

@@ -37,7 +37,7 @@ void verbs_route_fill(const struct verbs_nic *nic, const struct rdm_address *to,
 
 /* ---- the queue pair for letters ---- */
 
-static int ud_connect(struct verbs_nic *nic, uint32_t q_key)
+int verbs_letters_begin(struct verbs_nic *nic, uint32_t q_key)
 {
     struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = nic->found.port,
                                 .qkey = q_key };
@@ -50,6 +50,8 @@ static int ud_connect(struct verbs_nic *nic, uint32_t q_key)
     attr.qp_state = IBV_QPS_RTS;
     if (!err)
         err = nic->lib->modify_qp(nic->ud, &attr, IBV_QP_STATE | IBV_QP_SQ_PSN);
+    for (unsigned i = 0; !err && i < VERBS_LETTERS_IN; i++)
+        err = -verbs_letter_post(nic, i);
     return -err;
 }
 
@@ -60,7 +62,6 @@ static int ud_open(struct verbs_nic *nic, uint32_t q_key)
         .cap = { .max_send_wr = VERBS_LETTERS_OUT, .max_recv_wr = VERBS_LETTERS_IN,
                  .max_send_sge = 1, .max_recv_sge = 1 },
     };
-    int err;
 
     nic->letters = mmap(NULL, LETTERS_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -73,10 +74,7 @@ static int ud_open(struct verbs_nic *nic, uint32_t q_key)
     nic->ud = nic->letters_mr ? nic->lib->create_qp(nic->pd, &attr) : NULL;
     if (!nic->ud)
         return errno ? -errno : -EIO;
-    err = ud_connect(nic, q_key);
-    for (unsigned i = 0; !err && i < VERBS_LETTERS_IN; i++)
-        err = verbs_letter_post(nic, i);
-    return err;
+    return verbs_letters_begin(nic, q_key);
 }
 
 /* ---- queues ---- */
@@ -90,7 +88,7 @@ static int fd_settle(int fd)
 
 static int fd_watch(int epoll, int fd)
 {
-    struct epoll_event event = { .events = EPOLLIN };
+    struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
 
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
@@ -282,16 +280,28 @@ void verbs_events_read(struct verbs_nic *nic)
 
 /* ---- sleeping ---- */
 
+static void bells_hear(struct verbs_nic *nic)
+{
+    struct epoll_event rung[2];
+    int n = epoll_wait(nic->wait_fd, rung, 2, 0);
+    struct ibv_cq *cq;
+    void *context;
+
+    for (int i = 0; i < n; i++) {
+        if (rung[i].data.fd != nic->channel->fd)
+            verbs_events_read(nic);
+        else
+            while (!nic->lib->get_cq_event(nic->channel, &cq, &context))
+                nic->lib->ack_cq_events(cq, 1);
+    }
+}
+
 /* What comes before the queue is armed rings no bell, so it is looked at once more. */
 int verbs_arm(struct rdm_nic *base)
 {
     struct verbs_nic *nic = verbs_of(base);
-    struct ibv_cq *cq;
-    void *context;
 
-    verbs_events_read(nic);
-    while (!nic->lib->get_cq_event(nic->channel, &cq, &context))
-        nic->lib->ack_cq_events(cq, 1);
+    bells_hear(nic);
     if (nic->fatal || ibv_req_notify_cq(nic->cq, 0))
         return -1;
     return rdm_poll(base) ? -EAGAIN : nic->wait_fd;

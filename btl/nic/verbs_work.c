@@ -160,7 +160,7 @@ static void ended(struct verbs_nic *nic, const struct ibv_wc *wc)
         verbs_letter_came(nic, (unsigned)(id >> 2), wc);
         break;
     default:
-        verbs_letter_left(nic, (unsigned)(id >> 2));
+        verbs_letter_left(nic, (unsigned)(id >> 2), wc);
         break;
     }
 }
@@ -169,13 +169,16 @@ static void ended(struct verbs_nic *nic, const struct ibv_wc *wc)
 static void tend(struct verbs_nic *nic)
 {
     bool moved = nic->base.tick_ms != nic->tick_ms;
+    uint64_t now;
 
     if (!moved && !nic->n_failed)
         return;
+    now = rdm_ms(pw_now_ns());
     nic->tick_ms = nic->base.tick_ms;
     if (moved)
         verbs_events_read(nic);
-    verbs_ways_tend(nic, rdm_ms(pw_now_ns()));
+    verbs_letters_tend(nic, now);
+    verbs_ways_tend(nic, now);
 }
 
 int verbs_poll(struct rdm_nic *base)

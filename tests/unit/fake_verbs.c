@@ -209,7 +209,7 @@ static void request_end(struct fake_qp *qp, enum ibv_wc_status status)
     else
         rdma.silent++;
     qp->out.head++;
-    if (status != IBV_WC_SUCCESS && qp->it.qp_type == IBV_QPT_RC)
+    if (status != IBV_WC_SUCCESS)
         qp->it.state = IBV_QPS_ERR;
 }
 
@@ -285,7 +285,12 @@ static bool work_one(struct fake_qp *qp)
 
     if (!r || (qp->it.state == IBV_QPS_ERR && rdma.hold_flush))
         return false;
-    if (qp->it.qp_type == IBV_QPT_UD) {
+    if (qp->it.qp_type == IBV_QPT_UD && rdma.letters_fail) {
+        rdma.letters_fail--;
+        request_end(qp, IBV_WC_LOC_QP_OP_ERR);
+        return true;
+    }
+    if (qp->it.qp_type == IBV_QPT_UD && qp->it.state != IBV_QPS_ERR) {
         datagram(qp, r);
         request_end(qp, IBV_WC_SUCCESS);
         return true;
@@ -308,11 +313,24 @@ static bool work_one(struct fake_qp *qp)
     return true;
 }
 
+static void buffers_flush(struct fake_qp *qp)
+{
+    struct ibv_wc wc = { .status = IBV_WC_WR_FLUSH_ERR, .qp_num = qp->it.qp_num };
+
+    for (; queue_first(&qp->in); qp->in.head++) {
+        wc.wr_id = queue_first(&qp->in)->id;
+        complete(qp->it.recv_cq, &wc);
+    }
+}
+
 static void work(void)
 {
-    for (struct fake_qp *qp = qps; qp; qp = qp->next)
+    for (struct fake_qp *qp = qps; qp; qp = qp->next) {
         while (work_one(qp))
             ;
+        if (qp->it.state == IBV_QPS_ERR && !rdma.hold_flush)
+            buffers_flush(qp);
+    }
 }
 
 void fake_verbs_go_on(void)
@@ -649,6 +667,10 @@ static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
         return rdma.refused_errno;
     pthread_mutex_lock(&lock);
     it->state = attr->qp_state;
+    if (attr->qp_state == IBV_QPS_RESET) {
+        qp->in.head = qp->in.tail;
+        qp->out.head = qp->out.tail;
+    }
     if (mask & IBV_QP_QKEY)
         qp->attr.qkey = attr->qkey;
     if (mask & IBV_QP_DEST_QPN)

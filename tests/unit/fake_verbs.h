@@ -30,6 +30,7 @@ struct fake_rdma {
     bool hold_flush;            /* and so does what is posted when its queue pair fails */
     bool (*letter)(const struct verbs_letter *letter);  /* false: it is lost. NULL: none is */
     unsigned letters_twice;     /* so many arrive twice */
+    unsigned letters_fail;      /* so many fail, and with them their queue pair */
 
     /* What was done. */
     unsigned opened;            /* objects that were not destroyed */

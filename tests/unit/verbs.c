@@ -156,6 +156,25 @@ Test(verbs, letters_that_come_twice, BOTH)
     cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
 }
 
+/* As when the link is down: their queue pair fails and is begun anew. */
+Test(verbs, letters_that_cannot_leave, BOTH)
+{
+    rdma.letters_fail = 5;
+    pair_open();
+    cr_expect(eq(uint, rdma.letters_fail, 0));
+    move_all_sizes();
+}
+
+/* The device does not give back what was posted there. */
+Test(verbs, letters_that_do_not_come_back, BOTH)
+{
+    rdma.letters_fail = 1;
+    rdma.hold_flush = true;
+    pair_open();
+    fake_verbs_go_on();
+    move_all_sizes();
+}
+
 /* An ASK of a queue pair that is gone long since. */
 Test(verbs, a_letter_that_is_late_ends_nothing, BOTH)
 {
