@@ -73,12 +73,35 @@ static uint32_t numbers = 16;
 static struct verbs_library real;
 static char folder[] = "/tmp/pinwheel-verbs.XXXXXX";
 
-static bool refuses(const char *what)
+void fake_verbs_lock(void)
 {
-    if (!rdma.refused || strcmp(rdma.refused, what))
-        return false;
-    errno = rdma.refused_errno;
-    return true;
+    pthread_mutex_lock(&lock);
+}
+
+void fake_verbs_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+void fake_verbs_refuse(const char *what, int err)
+{
+    fake_verbs_lock();
+    rdma.refused = what;
+    rdma.refused_errno = err;
+    fake_verbs_unlock();
+}
+
+/* As errno says then; 0: it does not. */
+static int refuses(const char *what)
+{
+    int err;
+
+    fake_verbs_lock();
+    err = rdma.refused && !strcmp(rdma.refused, what) ? rdma.refused_errno : 0;
+    fake_verbs_unlock();
+    if (err)
+        errno = err;
+    return err;
 }
 
 static void *make(const char *what, size_t size)
@@ -164,7 +187,6 @@ static struct ibv_mr *fake_reg_mr(struct ibv_pd *pd, void *addr, size_t len, int
     mr->access = access;
     mr->next = mrs;
     mrs = mr;
-    rdma.registered++;
     pthread_mutex_unlock(&lock);
     return &mr->it;
 }
@@ -369,7 +391,7 @@ static int post_room(struct queue *in, const struct ibv_recv_wr *wr)
     struct request *r;
 
     if (refuses("post_recv"))
-        return rdma.refused_errno;
+        return errno;
     pthread_mutex_lock(&lock);
     r = queue_add(in);
     if (r)
@@ -420,7 +442,7 @@ static int fake_post_send(struct ibv_qp *it, struct ibv_send_wr *wr, struct ibv_
 
     (void)bad;
     if (refuses("post_send"))
-        return rdma.refused_errno;
+        return errno;
     if (wr->send_flags & IBV_SEND_INLINE && wr->sg_list->length > qp->inline_most)
         return EINVAL;
     pthread_mutex_lock(&lock);
@@ -498,7 +520,7 @@ static int fake_query_port(struct ibv_context *context, uint8_t port,
                            struct ibv_port_attr *out)
 {
     *out = rdma.port[device_index(context)][port - 1];
-    return refuses("query_port") ? rdma.refused_errno : 0;
+    return refuses("query_port");
 }
 
 static ssize_t fake_query_gid_table(struct ibv_context *context, struct ibv_gid_entry *out,
@@ -664,7 +686,7 @@ static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
     struct fake_qp *qp = (struct fake_qp *)it;
 
     if (attr->qp_state == IBV_QPS_RTR && it->qp_type == IBV_QPT_RC && refuses("modify_qp"))
-        return rdma.refused_errno;
+        return errno;
     pthread_mutex_lock(&lock);
     it->state = attr->qp_state;
     if (attr->qp_state == IBV_QPS_RESET) {

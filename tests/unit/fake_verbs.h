@@ -13,6 +13,7 @@
 
 enum { FAKE_DEVICES = 4, FAKE_PORTS = 2, FAKE_GIDS = 4 };
 
+/* While a NIC is open: between fake_verbs_lock() and unlock(). */
 struct fake_rdma {
     /* What there is; a test changes it before it opens. */
     unsigned n_devices;
@@ -34,13 +35,17 @@ struct fake_rdma {
 
     /* What was done. */
     unsigned opened;            /* objects that were not destroyed */
-    unsigned registered;        /* regions, from the beginning */
     unsigned forks;
     unsigned silent;            /* sends that ended and told nothing */
     struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
 };
 
 extern struct fake_rdma rdma;
+void fake_verbs_lock(void);
+void fake_verbs_unlock(void);
+
+/* That function fails from here on; NULL: none does. */
+void fake_verbs_refuse(const char *what, int err);
 
 /* One device, "fake0", one port of RoCE v2, and the library's functions are ours. */
 void fake_verbs_install(void);

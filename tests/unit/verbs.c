@@ -36,6 +36,23 @@ static void clean(void)
     fake_verbs_remove();
 }
 
+static void hold(bool *what)
+{
+    fake_verbs_lock();
+    *what = true;
+    fake_verbs_unlock();
+}
+
+static unsigned counted(const unsigned *counter)
+{
+    unsigned n;
+
+    fake_verbs_lock();
+    n = *counter;
+    fake_verbs_unlock();
+    return n;
+}
+
 static struct verbs_nic *verbs(struct end *end)
 {
     return (struct verbs_nic *)end->nic;
@@ -73,7 +90,7 @@ Test(verbs, puts_and_gets_of_all_sizes, BOTH)
     pair_open();
     move_all_sizes();
     cr_expect(eq(uint, ways(&a), 1));
-    cr_expect(eq(uint, rdma.forks, 1), "fork() is seen to");
+    cr_expect(eq(uint, counted(&rdma.forks), 1), "fork() is seen to");
 }
 
 Test(verbs, a_put_to_what_may_only_be_read, BOTH)
@@ -123,7 +140,7 @@ static void connected_though_lost(unsigned ask, unsigned answer, unsigned ready)
     lost[VERBS_READY] = ready;
     rdma.letter = lose;
     pair_open();
-    cr_expect(eq(uint, lost[VERBS_ASK], 0));
+    cr_expect(eq(uint, counted(&lost[VERBS_ASK]), 0));
     cr_expect(eq(uint, ways(&a), 1));
     cr_expect(eq(uint, ways(&b), 1));
     cr_expect(eq(int, (int)a.downs, 0));
@@ -143,7 +160,6 @@ Test(verbs, answers_are_repeated, BOTH)
 Test(verbs, nobody_hears_that_both_are_ready, BOTH)
 {
     connected_though_lost(1, 0, 1000);
-    lost[VERBS_READY] = 0;
 }
 
 Test(verbs, letters_that_come_twice, BOTH)
@@ -161,7 +177,7 @@ Test(verbs, letters_that_cannot_leave, BOTH)
 {
     rdma.letters_fail = 5;
     pair_open();
-    cr_expect(eq(uint, rdma.letters_fail, 0));
+    cr_expect(eq(uint, counted(&rdma.letters_fail), 0));
     move_all_sizes();
 }
 
@@ -210,7 +226,7 @@ Test(verbs, nothing_goes_along_in_a_request, BOTH)
     rdma.inline_most = 0;
     pair_open();
     move_all_sizes();
-    cr_expect(eq(uint, rdma.silent, 0));
+    cr_expect(eq(uint, counted(&rdma.silent), 0));
 }
 
 Test(verbs, short_sends_seldom_tell_that_they_have_ended, BOTH)
@@ -219,7 +235,7 @@ Test(verbs, short_sends_seldom_tell_that_they_have_ended, BOTH)
     for (int i = 0; i < 200; i++)
         SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
     SOON(b.frames == 201);
-    cr_expect(lt(uint, 150, rdma.silent));
+    cr_expect(lt(uint, 150, counted(&rdma.silent)));
 }
 
 /* ---- what fails ---- */
@@ -255,9 +271,9 @@ Test(verbs, a_queue_pair_that_fails_is_the_peers_end_and_not_the_last, BOTH)
 /* b hears of it when it sends. */
 Test(verbs, a_peer_that_is_not_told_finds_out, BOTH)
 {
-    pair_open();
     lost[VERBS_CLOSE] = 1;
     rdma.letter = lose;
+    pair_open();
     fake_verbs_event(IBV_EVENT_QP_ACCESS_ERR, qp_of(&a));
     SOON(a.downs == 1);
     SOON(b.downs || ops->send_inline(b.peer, 0, "x", 1) != 0);
@@ -305,6 +321,50 @@ Test(verbs, a_get_of_what_is_not_registered_any_more, BOTH)
     reconnect();
 }
 
+/* The device has no way to the peer when it is to be connected. */
+Test(verbs, a_queue_pair_that_cannot_be_connected_is_made_anew, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    fake_verbs_refuse("modify_qp", ETIMEDOUT);
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    for (int i = 0; i < 1000; i++)
+        look();
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
+    fake_verbs_refuse(NULL, 0);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+    cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
+}
+
+Test(verbs, a_completion_queue_that_cannot_be_read_is_the_end, BOTH)
+{
+    pair_open();
+    fake_verbs_refuse("poll_cq", EIO);
+    expect_downs(-ECONNABORTED);
+    fake_verbs_refuse(NULL, 0);
+}
+
+Test(verbs, a_send_that_is_refused_is_the_connections_end, BOTH)
+{
+    pair_open();
+    fake_verbs_refuse("post_send", EIO);
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EPIPE));
+    fake_verbs_refuse(NULL, 0);
+    SOON(a.downs == 1);
+}
+
+Test(verbs, where_there_is_no_room_it_is_tried_again, BOTH)
+{
+    pair_open();
+    fake_verbs_refuse("post_send", ENOMEM);
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
+    fake_verbs_refuse(NULL, 0);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 2);
+}
+
 /* ---- what is under way ---- */
 
 static struct pw_nic_key source_key;
@@ -314,7 +374,7 @@ static void get_begin(void)
     pair_open();
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &source_key), 0));
-    rdma.hold_reads = true;
+    hold(&rdma.hold_reads);
     cr_assert(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, &source_key, &a),
                  PW_NIC_PENDING));
 }
@@ -340,7 +400,7 @@ Test(verbs, who_disconnects_has_its_memory_back, BOTH)
 Test(verbs, a_device_that_gives_nothing_back, BOTH)
 {
     get_begin();
-    rdma.hold_flush = true;
+    hold(&rdma.hold_flush);
     fake_verbs_event(IBV_EVENT_QP_FATAL, qp_of(&a));
     SOON(a.downs == 1);
     cr_expect(eq(int, (int)a.done, 1));
@@ -352,7 +412,7 @@ Test(verbs, a_device_that_gives_nothing_back, BOTH)
 Test(verbs, a_nic_is_closed_with_a_read_under_way, BOTH)
 {
     get_begin();
-    rdma.hold_flush = true;
+    hold(&rdma.hold_flush);
     ops->close(a.nic);
     a.nic = NULL;
     target_is_untouched();
@@ -396,16 +456,15 @@ Test(verbs, what_cannot_be_opened_is_told_and_leaves_nothing, BOTH)
         { "post_recv", "datagrams" }, { "create_rc", "reliable connection" },
     };
 
-    rdma.refused_errno = ENOSPC;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        rdma.refused = cases[i].refused;
+        fake_verbs_refuse(cases[i].refused, ENOSPC);
         cr_expect(eq(int, end_open(&a), -ENODEV), "%s", cases[i].refused);
         cr_expect(ne(ptr, strstr(end_why, cases[i].said), NULL), "%s: %s", cases[i].refused,
                   end_why);
         cr_expect(eq(uint, rdma.opened, 0), "%s", cases[i].refused);
         a.nic = NULL;
     }
-    rdma.refused = NULL;
+    fake_verbs_refuse(NULL, 0);
     end_device = "fake7";
     cr_expect(eq(int, end_open(&a), -ENODEV));
     cr_expect(eq(str, end_why, "there is no such RDMA device"));
@@ -424,14 +483,13 @@ Test(verbs, a_peer_for_whom_there_is_no_queue_pair, BOTH)
     cr_assert(eq(int, end_open(&a), 0));
     cr_assert(eq(int, end_open(&b), 0));
     len = ops->address(b.nic, address);
-    rdma.refused_errno = ENOMEM;
-    rdma.refused = "create_rc";
+    fake_verbs_refuse("create_rc", ENOMEM);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
-    rdma.refused = "create_ah";
+    fake_verbs_refuse("create_ah", ENOMEM);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
-    rdma.refused_errno = ETIMEDOUT;
+    fake_verbs_refuse("create_ah", ETIMEDOUT);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
-    rdma.refused = NULL;
+    fake_verbs_refuse(NULL, 0);
     cr_expect(eq(uint, ways(&a), 0));
 }
 
@@ -443,10 +501,9 @@ Test(verbs, memory_that_cannot_be_registered, BOTH)
 
     pair_open();
     memory_make();
-    rdma.refused = "reg_mr";
     for (int i = 0; i < 4; i++) {
-        rdma.refused_errno = errors[i][0];
+        fake_verbs_refuse("reg_mr", errors[i][0]);
         cr_expect(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &key), errors[i][1]));
     }
-    rdma.refused = NULL;
+    fake_verbs_refuse(NULL, 0);
 }

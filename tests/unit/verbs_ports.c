@@ -180,14 +180,13 @@ Test(verbs_ports, each_port_that_cannot_be_used_says_why, .fini = fake_verbs_rem
     rdma.device[0].transport_type = IBV_TRANSPORT_IWARP;
     expect_refused("neither InfiniBand nor RoCE");
     rdma.device[0].transport_type = IBV_TRANSPORT_IB;
-    rdma.refused_errno = EACCES;
-    rdma.refused = "open_device";
+    fake_verbs_refuse("open_device", EACCES);
     expect_refused("/dev/infiniband/uverbs90 cannot be opened: Permission denied; its user");
-    rdma.refused_errno = EIO;
+    fake_verbs_refuse("open_device", EIO);
     expect_refused("cannot be opened: Input/output error");
-    rdma.refused = "query_device";
+    fake_verbs_refuse("query_device", EIO);
     expect_refused("does not say what it can");
-    rdma.refused = "query_port";
+    fake_verbs_refuse("query_port", EIO);
     expect_refused("its port 1 does not answer: Input/output error");
 }
 
