@@ -418,29 +418,38 @@ uint32_t mix(uint32_t x)
     return x ^ x >> 16;
 }
 
-static uint8_t frame_byte(uint64_t seed, size_t i)
+static uint64_t frame_word(uint64_t seed, size_t i)
 {
-    uint64_t x = seed * 0x9e3779b97f4a7c15u + i * 0x2545f491u;
+    uint64_t x = seed * 0x9e3779b97f4a7c15u + (i + 1) * 0x2545f4914f6cdd1du;
 
-    return (uint8_t)(x ^ x >> 8 ^ x >> 23);
+    return x ^ x >> 29;
 }
 
 void frame_fill(void *data, size_t len, uint64_t seed)
 {
-    uint8_t *byte = data;
+    uint64_t word;
+    size_t i = 0;
 
-    for (size_t i = 0; i < len; i++)
-        byte[i] = frame_byte(seed, i);
+    for (; i + 8 <= len; i += 8) {
+        word = frame_word(seed, i / 8);
+        memcpy((char *)data + i, &word, 8);
+    }
+    word = frame_word(seed, i / 8);
+    if (i < len)
+        memcpy((char *)data + i, &word, len - i);
 }
 
 bool frame_is(const void *data, size_t len, uint64_t seed)
 {
-    const uint8_t *byte = data;
-    uint8_t wrong = 0;
+    uint64_t word, there, wrong = 0;
+    size_t i = 0;
 
-    for (size_t i = 0; i < len; i++)
-        wrong |= byte[i] ^ frame_byte(seed, i);
-    return !wrong;
+    for (; i + 8 <= len; i += 8) {
+        memcpy(&there, (const char *)data + i, 8);
+        wrong |= there ^ frame_word(seed, i / 8);
+    }
+    word = frame_word(seed, i / 8);
+    return !wrong && (i == len || !memcmp((const char *)data + i, &word, len - i));
 }
 
 uint64_t sequence_seed(uint32_t tag, uint32_t seq)
