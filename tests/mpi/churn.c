@@ -17,9 +17,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BIG = 4 << 20, SMALL = 3000 };
+enum { SMALL = 3000 };
 
 static MPI_Win win;
+static int big;
 static char *base, *s, *r;
 static double exit_at;      /* when set: leave then, without a word */
 
@@ -35,7 +36,7 @@ static void messages(int len, int i)
 
 static void puts_and_gets(int i)
 {
-    int right = (rank + 1) % size, len = i % 2 ? BIG : SMALL;
+    int right = (rank + 1) % size, len = i % 2 ? big : SMALL;
 
     fill(s, (size_t)len, mix((uint64_t)rank, (uint64_t)i));
     MPI_Put(s, len, MPI_CHAR, right, 0, len, MPI_CHAR, win);
@@ -76,7 +77,7 @@ static void run(const char *what, double seconds)
                 for (int k = 0; k < 50; k++)
                     messages(k * 61 % SMALL, i * 50 + k);
             if (all || strcmp(what, "big") == 0)
-                messages(BIG - i * 1000, i);
+                messages(big - i * 1000, i);
             if (all || strcmp(what, "put") == 0)
                 puts_and_gets(i);
             if (exit_at > 0 && now() > exit_at)
@@ -102,10 +103,11 @@ int main(int argc, char **argv)
         exit_at = now() + seconds / 2;
     story("churn %s", what);
 
-    s = mem_get(MEM_MALLOC, BIG);
-    r = mem_get(MEM_POOL, BIG);
-    base = mem_get(MEM_POOL, BIG);
-    MPI_Win_create(base, BIG, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
+    big = story_largest(4 << 20);
+    s = mem_get(MEM_MALLOC, (size_t)big);
+    r = mem_get(MEM_POOL, (size_t)big);
+    base = mem_get(MEM_POOL, (size_t)big);
+    MPI_Win_create(base, big, 1, MPI_INFO_NULL, MPI_COMM_WORLD, &win);
     MPI_Win_lock_all(0, win);
     run(what, seconds);
     MPI_Win_unlock_all(win);

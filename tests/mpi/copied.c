@@ -15,9 +15,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { LEN = 1 << 20, AT_ONCE = 8, ROUNDS = 5, MOST = 4096 };
+enum { LEN = 1 << 20, AT_ONCE = 8, MOST = 4096 };
 
 static char *out, *in;
+static int n_rounds;
 
 /* AT_ONCE or one message, from rank 0 and, where `back`, from rank 1, too. */
 static void messages(int n, bool back)
@@ -61,9 +62,9 @@ static void count_end(unsigned long long transfers)
 static void count(int n, bool back)
 {
     count_begin();
-    for (int i = 0; i < ROUNDS; i++)
+    for (int i = 0; i < n_rounds; i++)
         messages(n, back);
-    count_end((unsigned long long)n * ROUNDS * (back ? 2 : 1));
+    count_end((unsigned long long)n * n_rounds * (back ? 2 : 1));
 }
 
 /* Whoever still had the old pages registered would send those, or receive into them. */
@@ -72,7 +73,7 @@ static void pages_change(void)
     char *at = mmap(NULL, LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     count_begin();
-    for (uint64_t i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < n_rounds; i++) {
         munmap(at, LEN);
         if (mmap(at, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
                  0) != at) {
@@ -80,14 +81,14 @@ static void pages_change(void)
             break;
         }
         if (rank == 0) {
-            fill(at, LEN, mix(7, i));
+            fill(at, LEN, mix(7, (uint64_t)i));
             MPI_Send(at, LEN, MPI_CHAR, 1, 1, MPI_COMM_WORLD);
         } else {
             MPI_Recv(at, LEN, MPI_CHAR, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-            same(at, LEN, mix(7, i), "message %d", (int)i);
+            same(at, LEN, mix(7, (uint64_t)i), "message %d", i);
         }
     }
-    count_end(ROUNDS);
+    count_end((unsigned long long)n_rounds);
     munmap(at, LEN);
 }
 
@@ -129,6 +130,7 @@ int main(int argc, char **argv)
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 120);
     if (size != 2)
         story_skip("it takes two ranks");
+    n_rounds = story_rounds(5);
     out = malloc((size_t)AT_ONCE * LEN);
     in = calloc(AT_ONCE, LEN);
     for (int i = 0; i < AT_ONCE; i++)

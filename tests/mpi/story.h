@@ -66,6 +66,9 @@ uint32_t draw(uint64_t *state);                 /* the next pseudo-random number
  * processors are emulated. */
 int story_largest(int usual);
 
+/* How often: `usual`, or PW_TEST_ROUNDS. */
+int story_rounds(int usual);
+
 void *mem_get(enum mem kind, size_t len);       /* aborts when there is none */
 void mem_put(enum mem kind, void *ptr);
 const char *mem_name(enum mem kind);

@@ -190,7 +190,7 @@ int main(int argc, char **argv)
     int rounds;
 
     story_open(&argc, &argv, MPI_THREAD_MULTIPLE, 100);
-    rounds = (getenv("PW_TEST_ROUNDS") ? atoi(getenv("PW_TEST_ROUNDS")) : 1600) / size;
+    rounds = story_rounds(1600) / size;
     if (story("ring, own communicators"))
         run(ring, rounds, true, MPI_WIN_NULL);
     if (story("ring, one communicator"))

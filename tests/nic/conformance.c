@@ -22,7 +22,7 @@ struct selection {
     const char *text;           /* part of a case's name, or NULL */
     const char *without;        /* the same of those that are left out */
     const char *device;         /* instead of the subjects' own, or NULL */
-    unsigned slower;            /* 0: not said */
+    unsigned slower, fewer;     /* 0: not said */
     bool list, backends, times;
 };
 
@@ -34,8 +34,8 @@ static int usage(FILE *out, int status)
 {
     fprintf(out,
             "usage: conformance [--nic NAME]... [--backend NAME] [--case TEXT]\n"
-            "                   [--device DEV] [--hosts PID,PID] [--slower N] [--times]\n"
-            "                   [--list | --backends]\n"
+            "                   [--device DEV] [--hosts PID,PID] [--slower N] [--fewer N]\n"
+            "                   [--times] [--list | --backends]\n"
             "  --nic NAME      only this one; see --list. May be given several times\n"
             "  --backend NAME  only the NICs of this backend\n"
             "  --case TEXT     only cases with TEXT in their name\n"
@@ -44,6 +44,7 @@ static int usage(FILE *out, int status)
             "  --hosts PID,PID  only cases with several processes, and only networks: these\n"
             "                  processes on the two hosts of which these are\n"
             "  --slower N      all limits are N times as long, as on an emulated machine\n"
+            "  --fewer N       what is done again and again, N times less often\n"
             "  --times         say how long each case took\n"
             "  --list          print the NICs and the cases, run nothing\n"
             "  --backends      print the backends that were built, run nothing\n");
@@ -71,6 +72,8 @@ static int parse(struct selection *sel, int argc, char **argv)
             sel->device = argv[++i];
         else if (!strcmp(argv[i], "--slower") && i + 1 < argc)
             sel->slower = (unsigned)strtoul(argv[++i], NULL, 10);
+        else if (!strcmp(argv[i], "--fewer") && i + 1 < argc)
+            sel->fewer = (unsigned)strtoul(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--hosts") && i + 1 < argc && !hosts_choose(argv[i + 1]))
             i++;
         else
@@ -213,6 +216,8 @@ int main(int argc, char **argv)
         suite_slow_down(BETWEEN_HOSTS);
     if (sel.slower)
         suite_slow_down(sel.slower);
+    if (sel.fewer)
+        suite_shorten(sel.fewer);
     subjects = subjects_all();
     if (!subjects)
         return 2;

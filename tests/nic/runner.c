@@ -46,6 +46,7 @@ static const struct nic_case *running;
 
 unsigned suite_patience_ms = 8000 * BUSY * SLOWER;
 static unsigned slower = BUSY * SLOWER;
+static unsigned fewer = 1;
 
 void suite_slow_down(unsigned factor)
 {
@@ -53,12 +54,23 @@ void suite_slow_down(unsigned factor)
     slower *= factor;
 }
 
+void suite_shorten(unsigned factor)
+{
+    fewer *= factor;
+}
+
+unsigned cycles(unsigned n)
+{
+    n /= fewer;
+    return n ? n : 1;
+}
+
 unsigned rounds(const struct subject *subject, unsigned n)
 {
     n /= SLOWER;
     if (subject->slow)
         n /= 10;
-    return n ? n : 1;
+    return cycles(n);
 }
 
 void case_fail(const char *file, int line, const char *text, ...)

@@ -72,7 +72,7 @@ static struct usage usage_after(const struct usage *before, int fds)
 static void usage_check(const struct usage *before, const struct usage *after)
 {
     CHECK(after->threads <= before->threads);
-    CHECK(after->mappings < before->mappings + CYCLES / 2);
+    CHECK(after->mappings < before->mappings + (int)cycles(CYCLES) / 2);
 }
 
 static bool terminated(const char *s, size_t size)
@@ -119,27 +119,29 @@ static void info_after_open_is_sound(const struct subject *s)
 
 static void open_close_leaks_nothing(const struct subject *s)
 {
+    int warm = (int)cycles(WARM), n = (int)cycles(CYCLES);
     struct usage before, after;
     struct rig rig;
 
-    for (int i = 0; i < WARM + CYCLES; i++) {
-        if (i == WARM)
+    for (int i = 0; i < warm + n; i++) {
+        if (i == warm)
             before = usage_now();
         rig_open(&rig, s, NULL);
         pump();
         rig_close(&rig);
     }
-    after = usage_after(&before, forgotten(s, CYCLES / 4));
+    after = usage_after(&before, forgotten(s, n / 4));
     usage_check(&before, &after);
 }
 
 static void connections_leak_nothing(const struct subject *s)
 {
+    int warm = (int)cycles(WARM), n = (int)cycles(CYCLES);
     struct usage before, after;
     struct pair p;
 
-    for (int i = 0; i < WARM + CYCLES; i++) {
-        if (i == WARM)
+    for (int i = 0; i < warm + n; i++) {
+        if (i == warm)
             before = usage_now();
         pair_open(&p, s, NULL);
         REQUIRE_EQ(conn_send_sequence(&p.ab, 0), 0);
@@ -152,20 +154,21 @@ static void connections_leak_nothing(const struct subject *s)
             pair_close(&p);
         }
     }
-    after = usage_after(&before, forgotten(s, CYCLES / 4));
+    after = usage_after(&before, forgotten(s, n / 4));
     usage_check(&before, &after);
 }
 
 /* Peers that come and go while one NIC stays open. */
 static void departed_peers_leak_nothing(const struct subject *s)
 {
+    int warm = (int)cycles(WARM), n = (int)cycles(CYCLES);
     struct usage before, after;
     struct rig stays, guest;
     struct conn in, out;
 
     rig_open(&stays, s, NULL);
-    for (int i = 0; i < WARM + CYCLES / 2; i++) {
-        if (i == WARM)
+    for (int i = 0; i < warm + n / 2; i++) {
+        if (i == warm)
             before = usage_settled();
         rig_open(&guest, s, NULL);
         rig_connect(&guest, &out, stays.address, stays.address_len);
@@ -177,8 +180,8 @@ static void departed_peers_leak_nothing(const struct subject *s)
         conn_disconnect(&in);
         pump();
     }
-    after = usage_after(&before, forgotten(s, CYCLES / 4));
-    CHECK(after.mappings < before.mappings + CYCLES / 4);
+    after = usage_after(&before, forgotten(s, n / 4));
+    CHECK(after.mappings < before.mappings + n / 4);
     rig_close(&stays);
 }
 
@@ -240,8 +243,9 @@ static void full_pool_is_no_crash(const struct subject *s)
 const struct nic_case setup_cases[] = {
     { "probe says yes, or no and why", probe_answers, 10, false },
     { "what open tells about itself is sound", info_after_open_is_sound, 10, false },
-    { "opening and closing 100 times leaks nothing", open_close_leaks_nothing, 40, false },
-    { "connecting and closing 100 times leaks nothing",
+    { "opening and closing again and again leaks nothing",
+      open_close_leaks_nothing, 40, false },
+    { "connecting and closing again and again leaks nothing",
       connections_leak_nothing, 40, false },
     { "peers that came and left leak nothing", departed_peers_leak_nothing, 40, false },
     { "open refuses a queue of SIZE_MAX bytes", open_refuses_nonsense, 10, false },

@@ -63,7 +63,13 @@ extern unsigned suite_patience_ms;
 /* All limits become so many times as long. Before any case. */
 void suite_slow_down(unsigned factor);
 
-/* n, or less where the subject or the build (sanitizers) is slow. */
+/* All that is done again and again is done so many times less often. Before any case. */
+void suite_shorten(unsigned factor);
+
+/* n, or less where that was asked for. */
+unsigned cycles(unsigned n);
+
+/* The same, or less where the subject or the build (sanitizers) is slow, too. */
 unsigned rounds(const struct subject *subject, unsigned n);
 
 /* This one was said to have parties. */
