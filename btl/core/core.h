@@ -122,6 +122,7 @@ struct pw_op {
     struct pw_path *path;   /* by which a NIC does it */
     bool timed;             /* for its share; see share.h */
     bool piece;             /* of a stripe */
+    struct pw_region *own;  /* of the cache, pinned until it ends; NULL: none */
 };
 
 /* What goes in pieces that are operations of their own, younger than the whole. */
@@ -462,6 +463,18 @@ void pw_pinning_close(struct pw_engine *e);
 int pw_pinning_get(struct pw_engine *e, void *addr, size_t len, unsigned access,
                    struct pw_key *key, struct pw_region **region);
 void pw_pinning_put(struct pw_engine *e, struct pw_region *region);
+/* Our own memory, for a NIC that gains by its key (own_put_least): NULL where that one, or
+ * what may be pinned, does not allow for it, and it does without. To be put. */
+struct pw_region *pw_pinning_own(struct pw_engine *e, const struct pw_nic *nic,
+                                 enum pw_op_kind kind, void *local, size_t len);
+static inline void pw_own_put(struct pw_engine *e, struct pw_region *own)
+{
+    if (own)
+        pw_pinning_put(e, own);
+}
+/* As put or get of that path's NIC; own as above. */
+int pw_path_carry(const struct pw_path *path, const struct pw_op *what,
+                  const struct pw_nic_key *key, const struct pw_region *own, void *op);
 void pw_pinning_step(struct pw_engine *e);      /* when pw_calls_due() */
 void pw_pinning_idle(struct pw_engine *e);
 const struct pw_monitor *pw_pinning_monitor(const struct pw_engine *e);   /* or NULL */

@@ -71,6 +71,7 @@ struct pw_op *pw_op_find(struct pw_engine *e, uint64_t id)
 
 bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op *was)
 {
+    struct pw_region *own = NULL;
     bool ours;
 
     pw_lock(e);
@@ -78,6 +79,7 @@ bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op
     if (ours) {
         if (was)
             *was = *op;
+        own = op->own;
         op->kind = PW_OP_FREE;
         op->id += (uint64_t)1 << 32;
         op->next = e->free_ops;
@@ -87,6 +89,7 @@ bool pw_op_take(struct pw_engine *e, struct pw_op *op, uint64_t id, struct pw_op
             pw_rescue_count(e, -1u);
     }
     pw_unlock(e);
+    pw_own_put(e, own);
     return ours;
 }
 

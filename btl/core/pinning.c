@@ -249,6 +249,38 @@ void pw_pinning_put(struct pw_engine *e, struct pw_region *region)
     pw_regcache_put(e->pinning->cache, region);
 }
 
+struct pw_region *pw_pinning_own(struct pw_engine *e, const struct pw_nic *nic,
+                                 enum pw_op_kind kind, void *local, size_t len)
+{
+    size_t least = kind == PW_OP_GET ? nic->info.own_get_least : nic->info.own_put_least;
+    struct pw_region *region = NULL;
+
+    if (!least || len < least || !e->pinning || e->pinning->optional ||
+        pw_regcache_get(e->pinning->cache, local, len,
+                        kind == PW_OP_GET ? PW_WRITE : PW_READ, &region))
+        return NULL;
+    return region;
+}
+
+int pw_path_carry(const struct pw_path *path, const struct pw_op *what,
+                  const struct pw_nic_key *key, const struct pw_region *own, void *op)
+{
+    const struct pw_nic_ops *ops = path->nic->ops;
+    const struct pw_engine *e = path->ep->e;
+    const struct pw_nic_key *mine = own ? (const void *)own->handle : NULL;
+    bool get = what->kind == PW_OP_GET;
+
+    for (int i = 0; mine && e->nics[i] != path->nic; i++)
+        mine++;
+    if (mine && ops->put_own && ops->get_own)
+        return get ? ops->get_own(path->peer, what->local, what->remote, what->len, key, mine,
+                                  op)
+                   : ops->put_own(path->peer, what->local, what->remote, what->len, key, mine,
+                                  op);
+    return get ? ops->get(path->peer, what->local, what->remote, what->len, key, op)
+               : ops->put(path->peer, what->local, what->remote, what->len, key, op);
+}
+
 void pw_pinning_idle(struct pw_engine *e)
 {
     pw_regcache_progress(e->pinning->cache);

@@ -43,6 +43,7 @@ struct pw_stripe {
     uint64_t remote;
     size_t len, handed;
     struct pw_key key;
+    struct pw_region *own;      /* of the cache, pinned until it ends; NULL: none */
     unsigned paths;             /* that reach the memory; bits, by their places */
     struct range back[PIECES];
     unsigned n_back, out;       /* out: pieces under way */
@@ -152,13 +153,19 @@ static bool stripe_over(struct pw_stripe *s)
     return true;
 }
 
+static void stripe_free(struct pw_stripe *s)
+{
+    pw_own_put(s->ep->e, s->own);
+    free(s);
+}
+
 static void stripe_end(struct pw_stripe *s)
 {
     pw_done_fn done = s->done;
     void *arg = s->arg;
     int status = s->status;
 
-    free(s);
+    stripe_free(s);
     done(arg, status);
 }
 
@@ -323,7 +330,6 @@ static bool piece_by_nic(const struct piece *p)
 {
     struct pw_stripe *s = p->s;
     struct pw_path *path = p->path;
-    const struct pw_nic_ops *ops = path->nic->ops;
     struct pw_op *op, what = { .kind = s->kind, .by = PW_BY_NIC, .ep = s->ep,
                                .local = s->local + p->at, .remote = s->remote + p->at,
                                .len = p->len, .key = s->key.id, .done = piece_ended,
@@ -337,9 +343,7 @@ static bool piece_by_nic(const struct piece *p)
     if (!op)
         return piece_settle(p, -ENOMEM);
     if (pw_path_enter(path)) {
-        err = s->kind == PW_OP_GET
-            ? ops->get(path->peer, what.local, what.remote, p->len, key, op)
-            : ops->put(path->peer, what.local, what.remote, p->len, key, op);
+        err = pw_path_carry(path, &what, key, s->own, op);
         pw_path_leave(path);
     }
     if (err != PW_NIC_PENDING && !pw_op_take(s->ep->e, op, id, NULL))
@@ -495,7 +499,7 @@ static int stripe_begin(struct pw_stripe *s)
     }
     pw_unlock(ep->e);
     if (err) {
-        free(s);
+        stripe_free(s);
         return err;
     }
     pw_count(&ep->e->stats.striped, 1);
@@ -507,7 +511,7 @@ static int stripe_begin(struct pw_stripe *s)
     err = over ? s->status : PW_NIC_PENDING;
     pw_unlock(ep->e);
     if (over)
-        free(s);
+        stripe_free(s);
     return err;
 }
 
@@ -532,5 +536,8 @@ int pw_stripe(struct pw_endpoint *ep, struct pw_path *first, enum pw_op_kind kin
     *s = (struct pw_stripe){ .ep = ep, .kind = kind, .local = local, .remote = remote,
                              .len = len, .paths = lanes, .done = done, .arg = arg };
     memcpy(&s->key, key, pw_engine_key_size(e));
+    for (int i = 0; i < n_paths_of(ep) && !s->own; i++)
+        if (lanes >> i & 1)
+            s->own = pw_pinning_own(e, ep->paths[i].nic, kind, local, len);
     return stripe_begin(s);
 }

@@ -38,7 +38,9 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
                   void *local, uint64_t remote, size_t len, const struct pw_key *key,
                   pw_done_fn done, void *arg)
 {
-    const struct pw_nic_ops *ops = path->nic->ops;
+    struct pw_op what = { .kind = kind, .by = PW_BY_NIC, .ep = ep, .local = local,
+                          .remote = remote, .len = len, .key = key ? key->id : 0,
+                          .done = done, .arg = arg, .path = path };
     struct pw_nic_key room;
     const struct pw_nic_key *k = pw_path_key(path, key, &room);
     bool several = __atomic_load_n(&ep->n_paths, __ATOMIC_RELAXED) > 1;
@@ -49,18 +51,18 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     int err;
 
     if (!(path->nic->info.flags & PW_NIC_PROMPT)) {
-        struct pw_op what = { .kind = kind, .by = PW_BY_NIC, .ep = ep, .local = local,
-                              .remote = remote, .len = len, .key = key ? key->id : 0,
-                              .done = done, .arg = arg, .path = path, .timed = timed };
+        what.timed = timed;
+        what.own = pw_pinning_own(ep->e, path->nic, kind, local, len);
         op = pw_op_new(ep->e, &what, &id);
-        if (!op)
+        if (!op) {
+            pw_own_put(ep->e, what.own);
             return -ENOMEM;
+        }
     }
     if (timed)
         pw_stripe_time(path, len, PW_TIME_BEGIN);
     if (pw_path_enter(path)) {
-        err = kind == PW_OP_GET ? ops->get(path->peer, local, remote, len, k, op)
-                                : ops->put(path->peer, local, remote, len, k, op);
+        err = pw_path_carry(path, &what, k, what.own, op);
         pw_path_leave(path);
     } else {
         err = -EAGAIN;

@@ -38,6 +38,10 @@ static int nic_start(struct rdm_nic *nic, const struct pw_nic_config *config)
         nic->base.info.flags &= ~(uint32_t)PW_NIC_PUT;
         nic->base.info.key_size = 0;
     }
+    if (!err && nic->reads) {
+        nic->base.info.own_put_least = RDM_PUT_SHORT + 1;
+        nic->base.info.own_get_least = nic->local_mr ? RDM_BOUNCE + 1 : 0;
+    }
     return err ? err : rdm_thread_start(nic);
 }
 

@@ -200,6 +200,7 @@ struct rdm_op {
     bool under_way;                 /* a get that was not given back yet */
     bool forgotten;                 /* and of which nobody is told when it is */
     void *mr;                       /* registered for this operation; NULL none */
+    struct rdm_pin *own;            /* or where it lies in what is registered; NULL nowhere */
     struct rdm_tx *bounce;          /* a get through it; NULL none */
     uint8_t *local;
     size_t most;                    /* of it is read at a time */
@@ -242,7 +243,7 @@ struct rdm_pin {
     size_t len;
     unsigned access;
     bool reads;                     /* the library reads it */
-    unsigned users;                 /* pulls into it, and serves */
+    unsigned users;                 /* pulls into it, serves, and operations of ours */
     bool closing;                   /* unpinned: the last user frees it */
 };
 
@@ -393,6 +394,7 @@ void rdm_info_fill(struct pw_nic_info *info);
     .close = rdm_close, .address = rdm_address, .reachable = rdm_reachable,            \
     .connect = rdm_connect, .disconnect = rdm_disconnect, .send = rdm_send,            \
     .send_inline = rdm_send_inline, .reach = rdm_reach, .put = rdm_put, .get = rdm_get, \
+    .put_own = rdm_put_own, .get_own = rdm_get_own,                                    \
     .atomic = rdm_atomic, .pin = rdm_pin, .unpin = rdm_unpin,                          \
     .progress = rdm_progress, .wait = rdm_wait
 
@@ -523,6 +525,10 @@ int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t
             const struct pw_nic_key *key, void *op);
 int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
             const struct pw_nic_key *key, void *op);
+int rdm_put_own(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own, void *op);
+int rdm_get_own(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own, void *op);
 int rdm_atomic(struct pw_nic_peer *base, const struct pw_atomic *what, uint64_t remote,
                uint64_t *result, const struct pw_nic_key *key, void *op);
 int rdm_pin(struct pw_nic *base, void *addr, size_t len, unsigned access,

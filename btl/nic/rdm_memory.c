@@ -13,7 +13,8 @@
  *
  * A key says where the library finds the memory, and where we find the pin, by which puts are
  * checked. Where local memory must be registered too (local_mr), a short get goes through
- * a buffer of ours, and other memory is registered for that one transfer.
+ * a buffer of ours. Longer ones, and long puts, take the caller's pin of it; where there is
+ * none the memory is registered for that one transfer.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -136,10 +137,14 @@ void rdm_pin_release(struct rdm_nic *nic, struct rdm_pin *pin)
     free(pin);
 }
 
-static bool pulls_into(const struct rdm_peer *peer, const struct rdm_pin *pin)
+/* The library may write there: a pull, or a get of ours. */
+static bool writes_into(const struct rdm_peer *peer, const struct rdm_pin *pin)
 {
     for (const struct rdm_pull *pull = peer->pulls; pull; pull = pull->next)
         if (pull->pin == pin && pull->started)
+            return true;
+    for (const struct rdm_op *op = peer->ops; op; op = op->next)
+        if (op->own == pin && op->under_way)
             return true;
     return false;
 }
@@ -147,7 +152,7 @@ static bool pulls_into(const struct rdm_peer *peer, const struct rdm_pin *pin)
 static bool pin_under_way(const struct rdm_nic *nic, const struct rdm_pin *pin)
 {
     for (const struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
-        if (pulls_into(peer, pin))
+        if (writes_into(peer, pin))
             return true;
     return false;
 }
@@ -163,15 +168,16 @@ static void pin_wait(struct rdm_nic *nic, const struct rdm_pin *pin)
 static void pin_drop(struct rdm_nic *nic, const struct rdm_pin *pin)
 {
     for (struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
-        if (pulls_into(peer, pin)) {
-            rdm_peer_lost(peer, -ENETRESET, "memory that it put to was given back");
+        if (writes_into(peer, pin)) {
+            rdm_peer_lost(peer, -ENETRESET, "memory that is written to was given back");
             nic->driver->peer_drop(peer);
         }
     pin_wait(nic, pin);
 }
 
-/* A peer's put is being fetched into it, which none of ours would have under way. What the
- * library writes there has to end before the memory is somebody else's. */
+/* A peer's put is being fetched into it, which none of ours would have under way; or a get of
+ * ours that nobody waits for any more. What the library writes there has to end before the
+ * memory is somebody else's. */
 static void pin_settle(struct rdm_nic *nic, const struct rdm_pin *pin)
 {
     pin_wait(nic, pin);
@@ -317,8 +323,11 @@ static void op_release(struct rdm_nic *nic, struct rdm_op *op)
         nic->driver->mr_close(nic, op->mr);
     if (op->bounce)
         rdm_tx_put(nic, op->bounce);
+    if (op->own)
+        rdm_pin_release(nic, op->own);
     op->mr = NULL;
     op->bounce = NULL;
+    op->own = NULL;
 }
 
 void rdm_op_done(struct rdm_op *op, int status)
@@ -340,6 +349,22 @@ void rdm_op_done(struct rdm_op *op, int status)
     *nic->done_end = op;
     nic->done_end = &op->next;
     rdm_wake(nic);
+}
+
+/* key: NULL, or what the caller has of the memory; with that access. */
+static void op_own(struct rdm_op *op, const struct pw_nic_key *bytes, const void *local,
+                   unsigned access)
+{
+    struct rdm_nic *nic = rdm_nic_of(op->c.peer);
+    struct rdm_key key = { 0 };
+
+    if (bytes)
+        memcpy(&key, bytes, sizeof(key));
+    if (!key.there)
+        return;
+    op->own = rdm_pin_named(nic, key.place, key.key, (uintptr_t)local, op->len, access);
+    if (op->own)
+        op->own->users++;
 }
 
 static void op_begin(struct rdm_op *op)
@@ -368,7 +393,7 @@ static ssize_t read_step(struct rdm_context *c, size_t *most, uint8_t *to, size_
 static int get_step(struct rdm_op *op)
 {
     uint8_t *to = op->bounce ? op->bounce->bytes : op->local + op->at;
-    void *mr = op->bounce ? op->bounce->slab->mr : op->mr;
+    void *mr = op->bounce ? op->bounce->slab->mr : op->own ? op->own->mr : op->mr;
     ssize_t n = read_step(&op->c, &op->most, to, op->len - op->at, mr, op->remote + op->at,
                           op->key);
 
@@ -381,7 +406,7 @@ static int get_step(struct rdm_op *op)
 
 static int get_local(struct rdm_nic *nic, struct rdm_op *op)
 {
-    if (!nic->local_mr)
+    if (!nic->local_mr || op->own)
         return 0;
     if (op->len > RDM_BOUNCE)
         return nic->driver->mr_open(nic, op->local, op->len, 0, &op->mr);
@@ -420,8 +445,8 @@ static int get_begin(struct rdm_peer *peer, struct rdm_op *op, const struct rdm_
     return PW_NIC_PENDING;
 }
 
-int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
-            const struct pw_nic_key *bytes, void *cookie)
+int rdm_get_own(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *bytes, const struct pw_nic_key *own, void *cookie)
 {
     struct rdm_peer *peer = (struct rdm_peer *)base;
     struct rdm_nic *nic = rdm_nic_of(peer);
@@ -440,11 +465,18 @@ int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
             op->remote = remote;
             op->key = key.key;
             op->place = key.place;
+            op_own(op, own, local, PW_WRITE);
         }
         err = op ? get_begin(peer, op, &key) : -EAGAIN;
     }
     pthread_mutex_unlock(&nic->lock);
     return err;
+}
+
+int rdm_get(struct pw_nic_peer *base, void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key, void *cookie)
+{
+    return rdm_get_own(base, local, remote, len, key, NULL, cookie);
 }
 
 /* The next piece. Where there is no room it is asked for again by the next tick. */
@@ -521,14 +553,16 @@ static int put_long(struct rdm_peer *peer, struct rdm_op *op, const void *local,
     struct rdm_head head = { .kind = RDM_FETCH };
     struct rdm_fetch_head fetch = { .to = *to, .len = op->len };
     struct pw_iov iov = { &fetch, sizeof(fetch) };
-    int err = nic->driver->mr_open(nic, local, op->len, PW_READ, &op->mr);
+    const void *base = op->own ? op->own->base : local;
+    int err = op->own ? 0 : nic->driver->mr_open(nic, local, op->len, PW_READ, &op->mr);
+    void *mr = op->own ? op->own->mr : op->mr;
 
     if (err)
         return err;
-    if (!mr_reads(nic, op->mr))
+    if (!mr_reads(nic, mr))
         return -EOPNOTSUPP;
-    fetch.from = mr_address(nic, (uintptr_t)local, (uintptr_t)local);
-    fetch.from_key = nic->driver->mr_key(op->mr);
+    fetch.from = mr_address(nic, (uintptr_t)local, (uintptr_t)base);
+    fetch.from_key = nic->driver->mr_key(mr);
     return rdm_ordered(peer, &head, &iov, 1);
 }
 
@@ -572,8 +606,8 @@ static int put_begin(struct rdm_peer *peer, const void *local, struct rdm_op *op
     return PW_NIC_PENDING;
 }
 
-int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t len,
-            const struct pw_nic_key *bytes, void *cookie)
+int rdm_put_own(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *bytes, const struct pw_nic_key *own, void *cookie)
 {
     struct rdm_peer *peer = (struct rdm_peer *)base;
     struct rdm_nic *nic = rdm_nic_of(peer);
@@ -587,10 +621,18 @@ int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t
         err = key_read(nic, remote, len, bytes, &key);
     if (!err && len) {
         op = op_make(peer, cookie, len);
+        if (op)
+            op_own(op, own, local, PW_READ);
         err = op ? put_begin(peer, local, op, &key, remote) : -EAGAIN;
     }
     pthread_mutex_unlock(&nic->lock);
     return err;
+}
+
+int rdm_put(struct pw_nic_peer *base, const void *local, uint64_t remote, size_t len,
+            const struct pw_nic_key *key, void *cookie)
+{
+    return rdm_put_own(base, local, remote, len, key, NULL, cookie);
 }
 
 bool rdm_put_done_heard(struct rdm_peer *peer, const struct rdm_put_done *done)

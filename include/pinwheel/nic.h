@@ -121,6 +121,8 @@ struct pw_nic_info {
     size_t frame_max;           /* largest send, bytes */
     size_t inline_max;          /* largest send_inline, bytes */
     size_t kept_least;          /* smallest frame that send_kept gains by, bytes */
+    size_t own_put_least;       /* smallest put, and get, that gains by a key of our memory, */
+    size_t own_get_least;       /* bytes; 0: none does */
     size_t key_size;            /* bytes of a remote key in use; 0 = peers need
                                  * none, and pin and unpin need not be called.
                                  * But see PW_NIC_KEYS_OPTIONAL */
@@ -313,6 +315,16 @@ struct pw_nic_ops {
                size_t len, const struct pw_nic_key *key, void *op);
     int (*get)(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
                const struct pw_nic_key *key, void *op);
+
+    /* The same, and own is what pin() gave us for memory that holds all of local, with
+     * PW_READ for a put, PW_WRITE for a get; it stays pinned until the operation is over.
+     * Without it the NIC would have to register that memory for this one operation. NULL:
+     * this NIC gains nothing by that. */
+    int (*put_own)(struct pw_nic_peer *peer, const void *local, uint64_t remote,
+                   size_t len, const struct pw_nic_key *key, const struct pw_nic_key *own,
+                   void *op);
+    int (*get_own)(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
+                   const struct pw_nic_key *key, const struct pw_nic_key *own, void *op);
 
     /* Atomic with every other atomic on that memory, this CPU's included.
      * result (may be NULL) gets what was there before, in the low bytes.

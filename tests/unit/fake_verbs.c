@@ -187,6 +187,7 @@ static struct ibv_mr *fake_reg_mr(struct ibv_pd *pd, void *addr, size_t len, int
     mr->access = access;
     mr->next = mrs;
     mrs = mr;
+    rdma.registered++;
     pthread_mutex_unlock(&lock);
     return &mr->it;
 }

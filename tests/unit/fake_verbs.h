@@ -36,6 +36,7 @@ struct fake_rdma {
     /* What was done. */
     unsigned opened;            /* objects that were not destroyed */
     unsigned forks;
+    unsigned registered;        /* calls of reg_mr that were not refused */
     unsigned silent;            /* sends that ended and told nothing */
     struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
 };

@@ -54,7 +54,7 @@ if HAVE_UCX
 unit_tests += tests/unit/ucx tests/unit/ucx_reads
 endif
 if HAVE_IBVERBS
-unit_tests += tests/unit/verbs tests/unit/verbs_ports
+unit_tests += tests/unit/verbs tests/unit/verbs_cache tests/unit/verbs_ports
 endif
 rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
 tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
@@ -66,6 +66,9 @@ tests_unit_ucx_reads_LDADD = $(unit_libs)
 fake_verbs = tests/unit/fake_verbs.c tests/unit/fake_verbs.h
 tests_unit_verbs_SOURCES = tests/unit/verbs.c $(fake_verbs) $(rdm_pair)
 tests_unit_verbs_LDADD = $(unit_libs)
+tests_unit_verbs_cache_SOURCES = tests/unit/verbs_cache.c $(fake_verbs) $(pair) \
+	tests/unit/fake_monitor.c tests/unit/fake_monitor.h
+tests_unit_verbs_cache_LDADD = $(unit_libs)
 tests_unit_verbs_ports_SOURCES = tests/unit/verbs_ports.c $(fake_verbs)
 tests_unit_verbs_ports_LDADD = $(unit_libs)
 

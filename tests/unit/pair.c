@@ -339,6 +339,10 @@ int pair_side_open(struct pair_side *side, const struct pair_plan *plan,
         config.backends = rails_backends;
         config.if_include = plan->include;
     }
+    if (plan->backends) {
+        config.backends = plan->backends;
+        config.nics = NULL;
+    }
     keyed = plan->keyed;
     expired = false;
     by_kernel = plan->kernel;

@@ -43,6 +43,7 @@ struct pair_plan {
     int (*monitor_open)(const char *name, struct pw_monitor **out,
                         struct pw_monitor_report *report);  /* NULL: opens "none" */
     size_t pin_bytes, pin_regions;
+    const struct pw_nic_ops *const *backends;   /* NULL: the fake NICs */
 };
 
 struct pair_side {
