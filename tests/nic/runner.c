@@ -59,10 +59,13 @@ void suite_shorten(unsigned factor)
     fewer *= factor;
 }
 
+/* Not so few that what is seen by its number is not seen any more. */
 unsigned cycles(unsigned n)
 {
-    n /= fewer;
-    return n ? n : 1;
+    enum { LEAST = 16 };
+    unsigned less = n / fewer > LEAST ? n / fewer : LEAST;
+
+    return less < n ? less : n ? n : 1;
 }
 
 unsigned rounds(const struct subject *subject, unsigned n)

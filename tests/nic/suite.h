@@ -63,7 +63,8 @@ extern unsigned suite_patience_ms;
 /* All limits become so many times as long. Before any case. */
 void suite_slow_down(unsigned factor);
 
-/* All that is done again and again is done so many times less often. Before any case. */
+/* All that is done again and again is done so many times less often, down to 16 times.
+ * Before any case. */
 void suite_shorten(unsigned factor);
 
 /* n, or less where that was asked for. */
