@@ -557,6 +557,17 @@ void fake_verbs_event(enum ibv_event_type type, struct ibv_qp *qp)
     pthread_mutex_unlock(&lock);
 }
 
+unsigned fake_verbs_events_unread(void)
+{
+    unsigned n = 0;
+
+    pthread_mutex_lock(&lock);
+    for (const struct fake_context *c = contexts; c; c = c->next)
+        n += c->n_events;
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
 static int fake_get_async_event(struct ibv_context *it, struct ibv_async_event *out)
 {
     struct fake_context *c = (struct fake_context *)it;

@@ -55,6 +55,9 @@ void fake_verbs_remove(void);
 /* Tell all that have opened the device. qp: NULL, or its context says whose. */
 void fake_verbs_event(enum ibv_event_type type, struct ibv_qp *qp);
 
+/* So often somebody has not heard of it yet. */
+unsigned fake_verbs_events_unread(void);
+
 /* Hold is over, and what was held is done now. */
 void fake_verbs_go_on(void);
 

@@ -108,15 +108,27 @@ void memory_make(void)
         source[i] = (char)(i * 7 + i / 1000);
 }
 
+/* What a has of its own side of it; NULL: nothing. */
+static const struct pw_nic_key *own_source, *own_target;
+
+static int ask(bool put, size_t len, const struct pw_nic_key *key)
+{
+    uint64_t remote = (uintptr_t)(put ? target : source);
+
+    if (put)
+        return own_source ? ops->put_own(a.peer, source, remote, len, key, own_source, &a)
+                          : ops->put(a.peer, source, remote, len, key, &a);
+    return own_target ? ops->get_own(a.peer, target, remote, len, key, own_target, &a)
+                      : ops->get(a.peer, target, remote, len, key, &a);
+}
+
 void move(bool put, size_t len, const struct pw_nic_key *key)
 {
     int err;
 
     memset(target, 0, BYTES);
     a.done = 0;
-    SOON((err = put ? ops->put(a.peer, source, (uintptr_t)target, len, key, &a)
-                    : ops->get(a.peer, target, (uintptr_t)source, len, key, &a)) !=
-         -EAGAIN);
+    SOON((err = ask(put, len, key)) != -EAGAIN);
     cr_assert(eq(int, err, PW_NIC_PENDING));
     SOON(a.done == 1);
     cr_expect(eq(int, a.status, 0));
@@ -127,15 +139,23 @@ void move(bool put, size_t len, const struct pw_nic_key *key)
 void move_all_sizes(void)
 {
     static const size_t sizes[] = { 1, 100, 8192, 8193, 32768, 32769, 131072, BYTES };
-    struct pw_nic_key from, to;
+    enum { N = sizeof(sizes) / sizeof(*sizes) };
+    struct pw_nic_key from, to, own_from, own_to;
 
     memory_make();
     cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &from), 0));
     cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE, &to), 0));
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-        move(true, sizes[i], &to);
-        move(false, sizes[i], &from);
+    cr_assert(eq(int, ops->pin(a.nic, source, BYTES, PW_READ, &own_from), 0));
+    cr_assert(eq(int, ops->pin(a.nic, target, BYTES, PW_WRITE, &own_to), 0));
+    for (int i = 0; i < 2 * N; i++) {
+        own_source = i < N ? NULL : &own_from;
+        own_target = i < N ? NULL : &own_to;
+        move(true, sizes[i % N], &to);
+        move(false, sizes[i % N], &from);
     }
+    own_source = own_target = NULL;
+    ops->unpin(a.nic, source, BYTES, &own_from);
+    ops->unpin(a.nic, target, BYTES, &own_to);
     ops->unpin(b.nic, source, BYTES, &from);
     ops->unpin(b.nic, target, BYTES, &to);
 }
