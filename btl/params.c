@@ -2,10 +2,12 @@
 /* params.c - what a user may set, and what is refused.
  *
  * Start at `numbers`: registration, the check of the range and the sentence about
- * it all come from that table; `words` is the like for the others. Numbers are
- * registered as text, because Open MPI takes what is no number for 0 and goes on.
+ * it all come from that table; `words` is the like for the others, and what a NIC
+ * backend lets be set is in a table of its own. Numbers are registered as text, because
+ * Open MPI takes what is no number for 0 and goes on.
  */
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "opal/mca/base/mca_base_var.h"
@@ -14,6 +16,7 @@
 #include "params.h"
 #include "pinwheel.h"
 #include "pinwheel/monitor.h"
+#include "pinwheel/nic.h"
 #include "regcache/number.h"
 
 struct pw_params pw_params = {
@@ -151,6 +154,35 @@ static const struct {
 };
 enum { N_WORDS = sizeof(words) / sizeof(words[0]) };
 
+/* What NIC backends let be set. */
+enum { SETTINGS_MOST = 16 };
+static struct setting {
+    const struct pw_nic_ops *ops;
+    const struct pw_nic_setting *it;
+    char name[48];
+    char *text;
+} settings[SETTINGS_MOST];
+static int n_settings;
+
+static void settings_add(const struct pw_nic_ops *ops)
+{
+    const struct pw_nic_setting *it = ops->settings;
+
+    for (; it && it->name && n_settings < SETTINGS_MOST; it++) {
+        struct setting *s = &settings[n_settings++];
+
+        *s = (struct setting){ .ops = ops, .it = it, .text = (char *)(uintptr_t)it->initial };
+        snprintf(s->name, sizeof(s->name), "%s_%s", ops->name, it->name);
+    }
+}
+
+static void settings_list(void)
+{
+    n_settings = 0;
+    for (int i = 0; pw_nic_backends[i]; i++)
+        settings_add(pw_nic_backends[i]);
+}
+
 static int register_one(const char *name, const char *help, int level, char **storage)
 {
     int rc = mca_base_component_var_register(&mca_btl_pinwheel_component.btl_version, name,
@@ -163,11 +195,15 @@ int pw_params_register(void)
 {
     int rc = 0;
 
+    settings_list();
     for (int i = 0; i < N_NUMBERS && !rc; i++)
         rc = register_one(numbers[i].name, numbers[i].help, OPAL_INFO_LVL_5,
                           &numbers[i].text);
     for (int i = 0; i < N_WORDS && !rc; i++)
         rc = register_one(words[i].name, words[i].help, words[i].level, words[i].storage);
+    for (int i = 0; i < n_settings && !rc; i++)
+        rc = register_one(settings[i].name, settings[i].it->help, OPAL_INFO_LVL_6,
+                          &settings[i].text);
     return rc;
 }
 
@@ -273,6 +309,16 @@ static int costs_check(const struct pw_params *p, char *why, size_t room)
     return -EINVAL;
 }
 
+static int setting_check(const struct setting *s, char *why, size_t room)
+{
+    char said[PW_NIC_WHY_MAX];
+    int err = s->ops->set(s->it, s->text, said);
+
+    if (err)
+        snprintf(why, room, "%s", said);
+    return err;
+}
+
 int pw_params_check(char *why, size_t room)
 {
     int err = 0;
@@ -289,5 +335,7 @@ int pw_params_check(char *why, size_t room)
         err = want_check(&pw_params, why, room);
     if (!err)
         err = costs_check(&pw_params, why, room);
+    for (int i = 0; i < n_settings && !err; i++)
+        err = setting_check(&settings[i], why, room);
     return err ? err : monitor_check(&pw_params, why, room);
 }

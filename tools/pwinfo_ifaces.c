@@ -21,17 +21,37 @@ static struct pw_wish wish(const struct pw_facts *f)
                              .exclude = f->if_exclude };
 }
 
+/* What the environment sets of them; pwinfo changes nothing else. */
+static int backend_set(const struct pw_nic_ops *ops, char why[PW_NIC_WHY_MAX])
+{
+    const struct pw_nic_setting *s = ops->settings;
+    int err = 0;
+
+    for (; s && s->name && !err; s++) {
+        char name[96];
+        const char *text;
+
+        snprintf(name, sizeof(name), "OMPI_MCA_btl_pinwheel_%s_%s", ops->name, s->name);
+        text = getenv(name);
+        err = text ? ops->set(s, text, why) : 0;
+    }
+    return err;
+}
+
 int pw_facts_wish(struct pw_facts *f, const char *include, const char *exclude,
                   char why[PW_NIC_WHY_MAX])
 {
     struct pw_wish w;
+    int err = 0;
 
     memset(f, 0, sizeof(*f));
     f->nics_wish = told(NULL, "OMPI_MCA_btl_pinwheel_nics");
     f->if_include = told(include, "OMPI_MCA_btl_pinwheel_if_include");
     f->if_exclude = told(exclude, "OMPI_MCA_btl_pinwheel_if_exclude");
+    for (int i = 0; pw_nic_backends[i] && !err; i++)
+        err = backend_set(pw_nic_backends[i], why);
     w = wish(f);
-    return pw_wish_check(&w, pw_nic_backends, why);
+    return err ? err : pw_wish_check(&w, pw_nic_backends, why);
 }
 
 static void judge(struct pw_fact_interface *n, const struct pw_facts *f)

@@ -35,18 +35,39 @@ static const char *gid_text(const struct verbs_gid *gid, char out[PW_IP_TEXT])
     return out;
 }
 
+/* What a connection waits for an acknowledgement, as InfiniBand counts it. */
+static const char *timeout_text(unsigned timeout, char out[32])
+{
+    unsigned long long ns = 4096ULL << timeout;
+
+    if (ns < 10000000)
+        snprintf(out, 32, "%llu us", ns / 1000);
+    else
+        snprintf(out, 32, "%llu ms", (ns + 500000) / 1000000);
+    return out;
+}
+
+static void note_fill(struct pw_nic_info *info, const struct verbs_found *found)
+{
+    char text[PW_IP_TEXT], wait[32], rnr[16] = "no end";
+
+    if (verbs_settings.rnr_retries < 7)
+        snprintf(rnr, sizeof(rnr), "%u", verbs_settings.rnr_retries);
+    snprintf(info->note, sizeof(info->note), "peers know port %u by GID %u of %u, %s; packets"
+             " of %u bytes, %u retries of %s, RNR %s, P_Key %u", found->port, found->gid.index,
+             found->n_gids, gid_text(&found->gid, text), 128u << found->attr.active_mtu,
+             verbs_settings.retries, timeout_text(verbs_settings.timeout, wait), rnr,
+             verbs_settings.pkey_index);
+}
+
 static void info_fill(struct pw_nic_info *info, const struct verbs_found *found)
 {
-    char text[PW_IP_TEXT];
-
     rdm_info_fill(info);
     info->latency_ns = software_port(found) ? 10000 : 2000;
     info->bytes_per_s = found->bytes_per_s ? found->bytes_per_s : 1000000000;
     snprintf(info->what, sizeof(info->what), "%s: libibverbs, %s", found->name,
              verbs_link_text(found->gid.link));
-    snprintf(info->note, sizeof(info->note), "peers know port %u by GID %u of %u, %s; packets"
-             " of %u bytes", found->port, found->gid.index, found->n_gids,
-             gid_text(&found->gid, text), 128u << found->attr.active_mtu);
+    note_fill(info, found);
 }
 
 /* Devices say themselves why they cannot be used. */
@@ -255,5 +276,7 @@ const struct pw_nic_ops pw_nic_verbs = {
     .probe = verbs_probe,
     .devices = verbs_devices,
     .open = verbs_open,
+    .settings = verbs_settings_list,
+    .set = verbs_set,
     RDM_OPS,
 };

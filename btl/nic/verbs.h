@@ -3,6 +3,7 @@
  *
  *     verbs.c          the table; open and close
  *     verbs_library.c  libibverbs, loaded when it is first needed
+ *     verbs_settings.c what a user may set
  *     verbs_devices.c  devices, ports, and which GID a port is known by
  *     verbs_wire.h     the name in an address, and letters, byte by byte
  *     verbs_port.c     what is opened of one port: queues, and the queue pair for letters
@@ -42,6 +43,7 @@ enum {
     VERBS_IDLE_MS = 5000,       /* a way that nobody uses is closed then */
     VERBS_DRAIN_MS = 200,       /* a device has so long to give back what was posted */
 
+    /* Where nobody sets another. */
     VERBS_TIMEOUT = 17,         /* 4.096 us * 2^17 = 537 ms for an acknowledgement, */
     VERBS_RETRIES = 6,          /* so many times more; rxe takes 7 for ever
                                  * (drivers/infiniband/sw/rxe/rxe_comp.c) */
@@ -96,6 +98,22 @@ void verbs_library_use(const char *file);
 const char *verbs_folder(void);
 void verbs_folder_use(const char *path);
 
+/* ---- what a user may set ---- */
+
+/* Changes only before anything else of the backend is called. */
+struct verbs_settings {
+    unsigned retries, timeout, rnr_retries;     /* as InfiniBand counts them */
+    unsigned mtu;               /* enum ibv_mtu; 0: the port's */
+    unsigned pkey_index;
+    int gid_index;              /* -1: any of that kind */
+    enum verbs_link gid_kind;   /* VERBS_NOWHERE: the best */
+};
+
+extern struct verbs_settings verbs_settings;
+extern const struct pw_nic_setting verbs_settings_list[];
+int verbs_set(const struct pw_nic_setting *setting, const char *text,
+              char why[PW_NIC_WHY_MAX]);
+
 /* ---- devices and ports ---- */
 
 /* The entry of a port's table of GIDs that it is known by. */
@@ -130,7 +148,8 @@ struct ibv_context *verbs_device_open(const struct verbs_library *lib, const cha
 /* Is there any RDMA device? Loads nothing. */
 bool verbs_device_there(void);
 
-/* The GID by which most others reach that port: false if there is none. */
+/* The GID by which most others reach that port, of those that the settings allow: false if
+ * there is none. */
 bool verbs_gid_choose(const struct ibv_gid_entry *all, size_t n, uint32_t port,
                       bool ethernet, struct verbs_gid *out);
 

@@ -79,6 +79,7 @@ static int qp_begin(struct verbs_way *way)
 {
     struct verbs_nic *nic = way->nic;
     struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = nic->found.port,
+                                .pkey_index = (uint16_t)verbs_settings.pkey_index,
                                 .qp_access_flags = IBV_ACCESS_REMOTE_READ };
 
     way->qp = qp_make(nic, way, nic->inline_most);
@@ -96,8 +97,9 @@ static int qp_connect(struct verbs_way *way, const struct verbs_letter *letter)
         .qp_state = IBV_QPS_RTR, .dest_qp_num = letter->qpn, .rq_psn = letter->psn,
         .path_mtu = (enum ibv_mtu)lesser(nic->found.attr.active_mtu, letter->mtu),
         .max_dest_rd_atomic = (uint8_t)nic->reads_served, .min_rnr_timer = VERBS_RNR_TIMER,
-        .sq_psn = way->psn, .timeout = VERBS_TIMEOUT, .retry_cnt = VERBS_RETRIES,
-        .rnr_retry = VERBS_RNR_RETRIES,
+        .sq_psn = way->psn, .timeout = (uint8_t)verbs_settings.timeout,
+        .retry_cnt = (uint8_t)verbs_settings.retries,
+        .rnr_retry = (uint8_t)verbs_settings.rnr_retries,
         .max_rd_atomic = (uint8_t)lesser(nic->reads_most, letter->reads),
     };
     int err;

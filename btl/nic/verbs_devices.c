@@ -91,12 +91,22 @@ static enum verbs_link gid_link(const struct ibv_gid_entry *e, bool ethernet)
     return gid_mapped(e->gid.raw) ? VERBS_ROCE2_IPV4 : VERBS_ROCE2_IPV6;
 }
 
+/* There are no kinds but of RoCE. */
+static bool gid_allowed(const struct ibv_gid_entry *e, enum verbs_link link)
+{
+    if (verbs_settings.gid_index >= 0)
+        return e->gid_index == (uint32_t)verbs_settings.gid_index;
+    return !verbs_settings.gid_kind || link == VERBS_INFINIBAND ||
+           link == verbs_settings.gid_kind;
+}
+
 /* 0: it is of no use. */
 static int gid_rank(const struct ibv_gid_entry *e, bool ethernet)
 {
     bool far = !gid_of_link_only(e->gid.raw);
+    enum verbs_link link = gid_link(e, ethernet);
 
-    switch (gid_link(e, ethernet)) {
+    switch (gid_allowed(e, link) ? link : VERBS_NOWHERE) {
     case VERBS_INFINIBAND:
         return 1;
     case VERBS_ROCE1:
@@ -215,6 +225,36 @@ static const char *port_state(enum ibv_port_state state)
     }
 }
 
+static void gid_why(struct verbs_found *out)
+{
+    if (verbs_settings.gid_index >= 0)
+        snprintf(out->why, sizeof(out->why), "its port %u has no GID %d, which"
+                 " btl_pinwheel_verbs_gid names: %.60s/%.*s/ports/%u/gids has them; or leave"
+                 " it out", out->port, verbs_settings.gid_index, verbs_folder(),
+                 (int)strcspn(out->name, ":"), out->name, out->port);
+    else if (verbs_settings.gid_kind && out->n_gids)
+        snprintf(out->why, sizeof(out->why), "its port %u has no GID of %s, which"
+                 " btl_pinwheel_verbs_gid wants: give its interface such an address, or leave"
+                 " it out", out->port, verbs_link_text(verbs_settings.gid_kind));
+    else
+        snprintf(out->why, sizeof(out->why), "its port %u has no GID: its interface needs an"
+                 " IP address", out->port);
+}
+
+/* What a user has set, and such a port cannot do. */
+static bool port_suits(struct verbs_found *out)
+{
+    if (verbs_settings.mtu && verbs_settings.mtu < out->attr.active_mtu)
+        out->attr.active_mtu = (enum ibv_mtu)verbs_settings.mtu;
+    if (verbs_settings.pkey_index < out->attr.pkey_tbl_len)
+        return true;
+    snprintf(out->why, sizeof(out->why), "its port %u has %u partition keys, and number %u,"
+             " which btl_pinwheel_verbs_pkey_index names, is none of them: numbers begin with"
+             " 0; or leave it out", out->port, out->attr.pkey_tbl_len,
+             verbs_settings.pkey_index);
+    return false;
+}
+
 /* Fills all of out but its name. */
 static void port_look(const struct verbs_library *lib, struct ibv_context *context,
                       struct verbs_found *out)
@@ -231,10 +271,9 @@ static void port_look(const struct verbs_library *lib, struct ibv_context *conte
         snprintf(out->why, sizeof(out->why), "its port %u cannot be used: %s", out->port,
                  port_state(out->attr.state));
     else if (!port_gid(lib, context, out))
-        snprintf(out->why, sizeof(out->why), "its port %u has no GID: its interface needs an"
-                 " IP address", out->port);
+        gid_why(out);
     else
-        out->usable = true;
+        out->usable = port_suits(out);
 }
 
 static void port_name(struct verbs_found *out, const char *device)

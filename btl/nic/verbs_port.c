@@ -40,6 +40,7 @@ void verbs_route_fill(const struct verbs_nic *nic, const struct rdm_address *to,
 int verbs_letters_begin(struct verbs_nic *nic, uint32_t q_key)
 {
     struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = nic->found.port,
+                                .pkey_index = (uint16_t)verbs_settings.pkey_index,
                                 .qkey = q_key };
     int err = nic->lib->modify_qp(nic->ud, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
                                   IBV_QP_PORT | IBV_QP_QKEY);

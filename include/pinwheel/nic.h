@@ -230,8 +230,22 @@ struct pw_nic_peer {
     struct pw_nic *nic;
 };
 
+/* What a user may set of a backend: the parameter btl_pinwheel_<backend>_<name>. */
+struct pw_nic_setting {
+    const char *name;           /* NULL ends a list */
+    const char *initial;        /* what holds if nobody sets it, as text */
+    const char *help;
+};
+
 struct pw_nic_ops {
     const char *name;       /* a value of the parameter btl_pinwheel_nics */
+
+    /* What a user may set, for all of the process; NULL: nothing. set comes before
+     * everything else of the table: 0, or -EINVAL and a sentence that names the parameter,
+     * its value and what is allowed. text may be NULL. */
+    const struct pw_nic_setting *settings;
+    int (*set)(const struct pw_nic_setting *setting, const char *text,
+               char why[PW_NIC_WHY_MAX]);
 
     /* Could this machine run it? No lasting effect. 0 fills info; else -errno
      * (-ENODEV nothing there, -EACCES no privilege, -ENOSYS kernel or library

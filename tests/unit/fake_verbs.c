@@ -693,14 +693,33 @@ static struct ibv_qp *fake_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr 
     return &qp->it;
 }
 
+/* A device refuses a reliable connection of which it is not told all. */
+static bool mask_whole(enum ibv_qp_state to, int mask)
+{
+    int init = IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS;
+    int rtr = IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+              IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+    int rts = IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+              IBV_QP_MAX_QP_RD_ATOMIC;
+    int needed = to == IBV_QPS_INIT ? init : to == IBV_QPS_RTR ? rtr :
+                 to == IBV_QPS_RTS ? rts : 0;
+
+    return (mask & needed) == needed;
+}
+
 static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
 {
     struct fake_qp *qp = (struct fake_qp *)it;
 
     if (attr->qp_state == IBV_QPS_RTR && it->qp_type == IBV_QPT_RC && refuses("modify_qp"))
         return errno;
+    if (it->qp_type == IBV_QPT_RC && !mask_whole(attr->qp_state, mask))
+        return EINVAL;
     pthread_mutex_lock(&lock);
     it->state = attr->qp_state;
+    if (mask & IBV_QP_PKEY_INDEX)
+        *(it->qp_type == IBV_QPT_RC ? &rdma.pkey_ways : &rdma.pkey_letters) =
+            attr->pkey_index;
     if (attr->qp_state == IBV_QPS_RESET) {
         qp->in.head = qp->in.tail;
         qp->out.head = qp->out.tail;
@@ -800,7 +819,7 @@ static void device_make(void)
             rdma.port[i][k] = (struct ibv_port_attr){
                 .state = IBV_PORT_ACTIVE, .active_mtu = IBV_MTU_1024, .active_speed = 32,
                 .active_width = 2, .link_layer = IBV_LINK_LAYER_ETHERNET,
-                .max_msg_sz = 65536,
+                .max_msg_sz = 65536, .pkey_tbl_len = 4,
             };
     }
     rdma.n_gids = 1;

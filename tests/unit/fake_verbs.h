@@ -39,6 +39,7 @@ struct fake_rdma {
     unsigned registered;        /* calls of reg_mr that were not refused */
     unsigned silent;            /* sends that ended and told nothing */
     struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
+    int pkey_letters, pkey_ways;    /* partition key of the last queue pair of each */
 };
 
 extern struct fake_rdma rdma;

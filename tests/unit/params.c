@@ -11,9 +11,10 @@
 #include "btl/params.h"
 #include "btl/pinwheel.h"
 #include "pinwheel/monitor.h"
+#include "pinwheel/nic.h"
 #include "regcache/number.h"
 
-enum { MOST = 32 };
+enum { MOST = 48 };
 
 static struct {
     const char *name, *help;
@@ -236,6 +237,27 @@ Test(params, costs_are_a_word_or_a_file)
     cr_expect(eq(int, check(why), 0), "%s", why);
     expect_refused("costs", "");
     expect_refused("costs", NULL);
+}
+
+/* Of every backend of this build. */
+Test(params, what_a_nic_backend_lets_be_set)
+{
+    const struct pw_nic_setting *s;
+    char name[64], why[256], said[128];
+
+    for (int i = 0; pw_nic_backends[i]; i++)
+        for (s = pw_nic_backends[i]->settings; s && s->name; s++) {
+            snprintf(name, sizeof name, "%s_%s", pw_nic_backends[i]->name, s->name);
+            set(name, s->initial);
+            cr_expect(eq(int, check(why), 0), "%s", why);
+            set(name, "banana");
+            cr_expect(eq(int, check(why), -EINVAL), "%s", name);
+            snprintf(said, sizeof said, "btl_pinwheel_%s=banana: must be ", name);
+            cr_expect(eq(ptr, strstr(why, said), why), "%s", why);
+            snprintf(said, sizeof said, "leave it out for %s", s->initial);
+            cr_expect(ne(ptr, strstr(why, said), NULL), "%s", why);
+            set(name, s->initial);
+        }
 }
 
 Test(params, monitors_are_known_by_name)

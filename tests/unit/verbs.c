@@ -220,6 +220,59 @@ Test(verbs, the_lesser_of_both_sides_limits_holds, BOTH)
     cr_expect(eq(int, rdma.last.retry_cnt, VERBS_RETRIES));
 }
 
+static void set(const char *name, const char *text)
+{
+    const struct pw_nic_setting *s = ops->settings;
+    char why[PW_NIC_WHY_MAX];
+
+    while (strcmp(s->name, name) != 0)
+        s++;
+    cr_assert(eq(int, ops->set(s, text, why), 0));
+}
+
+Test(verbs, connections_are_as_the_user_has_set_them, BOTH)
+{
+    pair_open();
+    cr_expect(eq(int, rdma.last.retry_cnt, 6));
+    cr_expect(eq(int, rdma.last.timeout, 17));
+    cr_expect(eq(int, rdma.last.rnr_retry, 7));
+    cr_expect(eq(int, rdma.last.path_mtu, IBV_MTU_1024), "the port's");
+    cr_expect(eq(int, rdma.last.ah_attr.grh.sgid_index, 3));
+    pair_close();
+    rdma.gid[1] = rdma.gid[0];
+    rdma.gid[1].gid_index = 2;
+    rdma.n_gids = 2;
+    set("retries", "2");
+    set("timeout", "9");
+    set("rnr_retries", "0");
+    set("mtu", "512");
+    set("gid", "2");
+    set("pkey_index", "3");
+    pair_open();
+    cr_expect(eq(int, rdma.last.retry_cnt, 2));
+    cr_expect(eq(int, rdma.last.timeout, 9));
+    cr_expect(eq(int, rdma.last.rnr_retry, 0));
+    cr_expect(eq(int, rdma.last.path_mtu, IBV_MTU_512));
+    cr_expect(eq(int, rdma.last.ah_attr.grh.sgid_index, 2));
+    cr_expect(eq(int, rdma.pkey_ways, 3));
+    cr_expect(eq(int, rdma.pkey_letters, 3));
+    move_all_sizes();
+}
+
+/* b was opened with another bound than a. */
+Test(verbs, the_lesser_of_both_sides_packets_holds, BOTH)
+{
+    set("mtu", "256");
+    cr_assert(eq(int, end_open(&a), 0));
+    set("mtu", "4096");
+    cr_assert(eq(int, end_open(&b), 0));
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(b.peer, 0, "x", 1) == 0);
+    SOON(a.frames == 1);
+    cr_expect(eq(int, rdma.last.path_mtu, IBV_MTU_256));
+}
+
 /* A device with no room for bytes in a request gets them where they lie. */
 Test(verbs, nothing_goes_along_in_a_request, BOTH)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_ports.c - which ports libibverbs' backend uses, by which GID, and what it says of the
- * others; and which letters it listens to. */
+ * others; what a user may set; and which letters it listens to. */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,92 @@ Test(verbs_ports, a_gid_of_another_port_or_network_or_of_zeros_is_none)
     cr_expect(eq(int, (int)got.ifindex, 0), "IP over InfiniBand is not asked");
 }
 
+/* ---- what a user may set ---- */
+
+static const struct pw_nic_setting *setting(const char *name)
+{
+    const struct pw_nic_setting *s = pw_nic_verbs.settings;
+
+    while (strcmp(s->name, name) != 0)
+        s++;
+    return s;
+}
+
+static void set(const char *name, const char *text)
+{
+    char said[PW_NIC_WHY_MAX];
+
+    cr_assert(eq(int, pw_nic_verbs.set(setting(name), text, said), 0), "%s", said);
+}
+
+Test(verbs_ports, what_nobody_sets_is_as_if_that_were_set)
+{
+    struct verbs_settings before = verbs_settings;
+
+    for (const struct pw_nic_setting *s = pw_nic_verbs.settings; s->name; s++)
+        set(s->name, s->initial);
+    cr_expect(eq(int, memcmp(&before, &verbs_settings, sizeof(before)), 0));
+}
+
+Test(verbs_ports, a_value_that_cannot_be_is_refused_and_changes_nothing)
+{
+    static const struct {
+        const char *name, *most, *right;
+        const char *wrong[8];
+    } cases[] = {
+        { "retries", "7", "a number from 0 to 7", { "8", "-1", "", "7x", "banana", " 1" } },
+        { "timeout", "31", "a number from 1 to 31", { "0", "32", "4294967313", "0x11" } },
+        { "rnr_retries", "0", "a number from 0 to 7", { "8", "1k", "1.5" } },
+        { "mtu", "4096", "0, 256, 512, 1024, 2048 or 4096", { "1500", "128", "8192", "4k" } },
+        { "gid", "255", "auto, roce1,", { "256", "ipv4", "", "AUTO", "roce2", "-1" } },
+        { "pkey_index", "65535", "a number from 0 to 65535", { "65536", "default" } },
+    };
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct verbs_settings before;
+
+        set(cases[i].name, cases[i].most);
+        before = verbs_settings;
+        for (size_t k = 0; k < 8; k++) {
+            const char *text = cases[i].wrong[k];       /* NULL, too */
+            char said[PW_NIC_WHY_MAX] = "", begins[96];
+
+            snprintf(begins, sizeof(begins), "btl_pinwheel_verbs_%s=%s: must be %s",
+                     cases[i].name, text ? text : "", cases[i].right);
+            cr_expect(eq(int, pw_nic_verbs.set(setting(cases[i].name), text, said), -EINVAL));
+            cr_expect(eq(ptr, strstr(said, begins), said), "%s", said);
+            cr_expect(ne(ptr, strstr(said, "; leave it out for "), NULL), "%s", said);
+            cr_expect(eq(int, memcmp(&before, &verbs_settings, sizeof(before)), 0));
+        }
+    }
+}
+
+Test(verbs_ports, a_user_names_a_gid_or_its_kind)
+{
+    struct ibv_gid_entry all[] = {
+        gid(0, IBV_GID_TYPE_ROCE_V1, "10.0.0.1"), gid(1, IBV_GID_TYPE_ROCE_V2, "2001:db8::1"),
+        gid(2, IBV_GID_TYPE_ROCE_V2, "10.0.0.1"), gid(3, IBV_GID_TYPE_ROCE_V2, "10.0.0.2"),
+    };
+    struct ibv_gid_entry ib = gid(0, IBV_GID_TYPE_IB, "fe80::1");
+    struct verbs_gid got;
+
+    set("gid", "roce1");
+    expect_gid(all, 4, 0, VERBS_ROCE1);
+    cr_expect(verbs_gid_choose(&ib, 1, 1, false, &got), "kinds are of RoCE alone");
+    set("gid", "roce2-ipv6");
+    expect_gid(all, 4, 1, VERBS_ROCE2_IPV6);
+    set("gid", "roce2-ipv4");
+    expect_gid(all, 4, 2, VERBS_ROCE2_IPV4);
+    expect_gid(all, 2, -1, VERBS_NOWHERE);
+    set("gid", "3");
+    expect_gid(all, 4, 3, VERBS_ROCE2_IPV4);
+    set("gid", "4");
+    expect_gid(all, 4, -1, VERBS_NOWHERE);
+    cr_expect(eq(int, verbs_gid_choose(&ib, 1, 1, false, &got), 0));
+    set("gid", "auto");
+    expect_gid(all, 4, 2, VERBS_ROCE2_IPV4);
+}
+
 /* ---- locked memory ---- */
 
 Test(verbs_ports, too_little_locked_memory_is_told_with_what_mends_it)
@@ -131,8 +218,8 @@ Test(verbs_ports, a_port_is_listed_with_its_speed, .fini = fake_verbs_remove)
     cr_expect(eq(u64, devices[0].bytes_per_s, UINT64_C(12500000000)), "4 lanes of 25 Gbit/s");
     cr_expect(eq(int, pw_nic_verbs.probe(&info, why), 0));
     cr_expect(eq(str, info.what, "fake0: libibverbs, RoCE v2 of IPv4"));
-    cr_expect(ne(ptr, strstr(info.note, "GID 3 of 1, 10.9.0.1; packets of 1024"), NULL), "%s",
-              info.note);
+    cr_expect(eq(str, info.note, "peers know port 1 by GID 3 of 1, 10.9.0.1; packets of 1024"
+                 " bytes, 6 retries of 537 ms, RNR no end, P_Key 0"));
     cr_expect(eq(uint, rdma.opened, 0));
 }
 
@@ -188,6 +275,44 @@ Test(verbs_ports, each_port_that_cannot_be_used_says_why, .fini = fake_verbs_rem
     expect_refused("does not say what it can");
     fake_verbs_refuse("query_port", EIO);
     expect_refused("its port 1 does not answer: Input/output error");
+}
+
+Test(verbs_ports, what_was_set_is_told_of_the_port, .fini = fake_verbs_remove)
+{
+    static const char *const mtus[][2] = { { "256", "256" }, { "1024", "1024" },
+                                           { "4096", "1024" } };
+    struct pw_nic_info info;
+
+    machine();
+    set("retries", "0");
+    set("timeout", "1");
+    set("rnr_retries", "6");
+    set("pkey_index", "3");
+    for (int i = 0; i < 3; i++) {
+        char expected[64];
+
+        set("mtu", mtus[i][0]);
+        snprintf(expected, sizeof(expected), "packets of %s bytes, 0 retries of 8 us, RNR 6,"
+                 " P_Key 3", mtus[i][1]);
+        cr_expect(eq(int, pw_nic_verbs.probe(&info, why), 0));
+        cr_expect(ne(ptr, strstr(info.note, expected), NULL), "%s", info.note);
+    }
+}
+
+Test(verbs_ports, a_port_that_cannot_what_was_set_says_so, .fini = fake_verbs_remove)
+{
+    machine();
+    set("gid", "7");
+    expect_refused("its port 1 has no GID 7, which btl_pinwheel_verbs_gid names: ");
+    expect_refused("/fake0/ports/1/gids has them; or leave it out");
+    set("gid", "roce2-ipv6");
+    expect_refused("no GID of RoCE v2 of IPv6, which btl_pinwheel_verbs_gid wants: give its");
+    rdma.n_gids = 0;
+    expect_refused("needs an IP address");
+    rdma.n_gids = 1;
+    set("gid", "auto");
+    set("pkey_index", "4");
+    expect_refused("has 4 partition keys, and number 4, which btl_pinwheel_verbs_pkey_index");
 }
 
 Test(verbs_ports, ports_have_names_and_usable_ones_come_first, .fini = fake_verbs_remove)
