@@ -36,28 +36,26 @@ static const char *gid_text(const struct verbs_gid *gid, char out[PW_IP_TEXT])
 }
 
 /* What a connection waits for an acknowledgement, as InfiniBand counts it. */
-static const char *timeout_text(unsigned timeout, char out[32])
+static unsigned timeout_in(unsigned timeout, const char **unit)
 {
-    unsigned long long ns = 4096ULL << timeout;
+    uint64_t ns = UINT64_C(4096) << timeout;
 
-    if (ns < 10000000)
-        snprintf(out, 32, "%llu us", ns / 1000);
-    else
-        snprintf(out, 32, "%llu ms", (ns + 500000) / 1000000);
-    return out;
+    *unit = ns < 10000000 ? "us" : "ms";
+    return (unsigned)(ns < 10000000 ? ns / 1000 : (ns + 500000) / 1000000);
 }
 
 static void note_fill(struct pw_nic_info *info, const struct verbs_found *found)
 {
-    char text[PW_IP_TEXT], wait[32], rnr[16] = "no end";
+    static const char *const rnr[] = { "0", "1", "2", "3", "4", "5", "6", "no end" };
+    const char *unit;
+    unsigned wait = timeout_in(verbs_settings.timeout, &unit);
+    char text[PW_IP_TEXT];
 
-    if (verbs_settings.rnr_retries < 7)
-        snprintf(rnr, sizeof(rnr), "%u", verbs_settings.rnr_retries);
     snprintf(info->note, sizeof(info->note), "peers know port %u by GID %u of %u, %s; packets"
-             " of %u bytes, %u retries of %s, RNR %s, P_Key %u", found->port, found->gid.index,
-             found->n_gids, gid_text(&found->gid, text), 128u << found->attr.active_mtu,
-             verbs_settings.retries, timeout_text(verbs_settings.timeout, wait), rnr,
-             verbs_settings.pkey_index);
+             " of %u bytes, %u retries of %u %s, RNR %s, P_Key %u", found->port,
+             found->gid.index, found->n_gids, gid_text(&found->gid, text),
+             128u << found->attr.active_mtu, verbs_settings.retries, wait, unit,
+             rnr[verbs_settings.rnr_retries % 8], verbs_settings.pkey_index);
 }
 
 static void info_fill(struct pw_nic_info *info, const struct verbs_found *found)
@@ -167,10 +165,11 @@ static int nic_open(struct verbs_nic *nic, const char *device, char why[PW_NIC_W
 static int verbs_start(struct rdm_nic *base, const char *device, char why[PW_NIC_WHY_MAX])
 {
     struct verbs_nic *nic = verbs_of(base);
-    int err;
+    int err = verbs_router_open(nic);
 
     nic->wait_fd = nic->listen_fd = -1;
-    err = nic_open(nic, device, why);
+    if (!err)
+        err = nic_open(nic, device, why);
     if (err)
         return err == -ENOMEM ? err : -ENODEV;
     info_fill(&base->base.info, &nic->found);
@@ -199,7 +198,7 @@ static void verbs_stop(struct rdm_nic *base)
         nic->lib->dealloc_pd(nic->pd);
     if (nic->context)
         nic->lib->close_device(nic->context);
-    if (nic->listen_fd >= 0)
+    if (nic->lib && nic->listen_fd >= 0)
         close(nic->listen_fd);
 }
 

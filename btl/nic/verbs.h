@@ -8,6 +8,7 @@
  *     verbs_wire.h     the name in an address, and letters, byte by byte
  *     verbs_port.c     what is opened of one port: queues, and the queue pair for letters
  *     verbs_conn.c     ways: one connected queue pair to each process
+ *     verbs_route.c    where letters go: the kernel may wait for that
  *     verbs_letter.c   letters out and in
  *     verbs_work.c     what is posted, what has ended
  *     verbs_memory.c   registered memory
@@ -181,6 +182,8 @@ enum verbs_state {
     VERBS_FAILED,
 };
 
+struct verbs_route;
+
 struct verbs_way {
     struct verbs_way *next;
     struct verbs_nic *nic;
@@ -192,7 +195,8 @@ struct verbs_way {
     bool rings;                 /* the peer is to be told that it is closed */
     bool dirty;                 /* destroyed before the device had given back everything */
     struct ibv_qp *qp;          /* NULL: destroyed */
-    struct ibv_ah *ah;          /* where its letters go */
+    struct ibv_ah *ah;          /* where its letters go; NULL: not known yet */
+    struct verbs_route *route;  /* that is found out; NULL: it is not */
     uint32_t psn;
     uint64_t number, its_number;
     uint64_t since_ms;          /* in that state; FAILED: or somebody tried to go on */
@@ -204,6 +208,17 @@ struct verbs_way {
     uint32_t posted, retired;   /* work requests */
     uint32_t silent;            /* so many of the last ones tell nothing when they end */
     struct verbs_work works[VERBS_SENDS];
+};
+
+/* Lists: with its lock, which is held for moments only. */
+struct verbs_router {
+    pthread_t thread;
+    bool has_thread, stop;
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    struct verbs_route *wanted, *made;
+    bool any_made;              /* atomic */
+    int bell;                   /* eventfd: so */
 };
 
 struct verbs_nic {
@@ -226,7 +241,9 @@ struct verbs_nic {
     unsigned reads_most;        /* of ours at a time, and peers' */
     unsigned reads_served;
     unsigned sends;             /* work requests under way, of all ways */
-    int wait_fd;                /* an epoll of the channel's and the context's descriptors */
+    struct verbs_router router;
+    int wait_fd;                /* an epoll of the channel's, the context's and the router's
+                                 * descriptors */
     int listen_fd;              /* -1: none */
     bool closing;
     int fatal;                  /* the device is gone, or its queue: positive errno */
@@ -293,6 +310,21 @@ void verbs_ways_tend(struct verbs_nic *nic, uint64_t now_ms);
 
 /* The device gives nothing back any more. */
 void verbs_ways_free(struct verbs_nic *nic);
+
+/* Where its letters go: ah, which is its from here on; NULL: err says why there is none. */
+void verbs_way_routed(struct verbs_way *way, struct ibv_ah *ah, int err);
+
+/* ---- verbs_route.c ---- */
+
+int verbs_router_open(struct verbs_nic *nic);
+
+/* Waits for the thread; and drops what it was to do, for nobody wants it any more. */
+void verbs_router_close(struct verbs_nic *nic);
+
+/* verbs_way_routed() comes, from verbs_routes_made(). 0 or -ENOMEM. */
+int verbs_route_want(struct verbs_way *way);
+void verbs_route_forget(struct verbs_way *way);
+void verbs_routes_made(struct verbs_nic *nic);
 
 /* ---- verbs_letter.c ---- */
 

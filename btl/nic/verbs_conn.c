@@ -142,26 +142,38 @@ static uint64_t number_next(struct verbs_nic *nic)
     return nic->numbers;
 }
 
-static int way_make(struct verbs_way *way)
+/* To one that has just written, so the kernel need not wait for an answer of its host. */
+static int route_make(struct verbs_way *way)
 {
     struct verbs_nic *nic = way->nic;
     struct ibv_ah_attr route;
 
-    if (getrandom(&way->psn, sizeof(way->psn), 0) != (ssize_t)sizeof(way->psn))
-        return -EIO;
-    way->psn &= 0xffffff;
     verbs_route_fill(nic, &way->to, &route);
     errno = 0;
     way->ah = nic->lib->create_ah(nic->pd, &route);
-    if (!way->ah)
-        return errno == ENOMEM ? -ENOMEM : -EHOSTUNREACH;
-    return qp_begin(way);
+    if (way->ah)
+        return 0;
+    return errno == ENOMEM ? -ENOMEM : -EHOSTUNREACH;
+}
+
+static int way_make(struct verbs_way *way, bool heard)
+{
+    int err;
+
+    if (getrandom(&way->psn, sizeof(way->psn), 0) != (ssize_t)sizeof(way->psn))
+        return -EIO;
+    way->psn &= 0xffffff;
+    err = qp_begin(way);
+    if (err)
+        return err;
+    return heard ? route_make(way) : verbs_route_want(way);
 }
 
 static void way_destroy(struct verbs_way *way)
 {
     const struct verbs_library *lib = way->nic->lib;
 
+    verbs_route_forget(way);
     if (way->qp)
         lib->destroy_qp(way->qp);
     if (way->ah)
@@ -170,7 +182,8 @@ static void way_destroy(struct verbs_way *way)
     way->ah = NULL;
 }
 
-static int way_open(struct verbs_nic *nic, const struct rdm_address *to,
+/* heard: it has written to us. */
+static int way_open(struct verbs_nic *nic, const struct rdm_address *to, bool heard,
                     struct verbs_way **out)
 {
     struct verbs_way *way;
@@ -186,7 +199,7 @@ static int way_open(struct verbs_nic *nic, const struct rdm_address *to,
     way->number = number_next(nic);
     way->since_ms = way->idle_ms = conn_now_ms();
     way->gap_ms = VERBS_ASK_MS;
-    err = way_make(way);
+    err = way_make(way, heard);
     if (err) {
         way_destroy(way);
         free(way);
@@ -198,19 +211,12 @@ static int way_open(struct verbs_nic *nic, const struct rdm_address *to,
     return 0;
 }
 
-/* The way to that process; a new one asks. */
+/* The way to that process; a new one asks when it is known where that is. */
 static int way_get(struct verbs_nic *nic, const struct rdm_address *to,
                    struct verbs_way **out)
 {
-    int err;
-
     *out = way_find(nic, to);
-    if (*out)
-        return 0;
-    err = way_open(nic, to, out);
-    if (!err)
-        way_say(*out, VERBS_ASK, conn_now_ms());
-    return err;
+    return *out ? 0 : way_open(nic, to, false, out);
 }
 
 static void way_release(struct verbs_way *way)
@@ -296,7 +302,7 @@ static void ask_heard(struct verbs_nic *nic, struct verbs_way *way,
         way->rings = false;     /* it knows */
         way = NULL;
     }
-    if (!way && way_open(nic, &letter->from, &way))
+    if (!way && way_open(nic, &letter->from, true, &way))
         return;                 /* it asks again */
     if (!way_connect(way, letter))
         return;
@@ -367,8 +373,8 @@ void verbs_peer_drop(struct rdm_peer *peer)
     __atomic_fetch_add(&rdm_nic_of(peer)->base.counts.reconnects, 1, __ATOMIC_RELAXED);
 }
 
-/* One that calls goes on with another way, but not at once: to open it may take long where
- * the peer's host is out of reach. */
+/* One that calls goes on with another way, but not at once: the peer's host may be out of
+ * reach. */
 static void peer_move(struct rdm_peer *peer, struct verbs_way *from)
 {
     struct verbs_nic *nic = from->nic;
@@ -441,11 +447,26 @@ static void failed_tend(struct verbs_way *way, uint64_t now)
     way->nic->n_failed--;
 }
 
+static void way_insist(struct verbs_way *way, uint64_t now)
+{
+    way_say(way, way->state == VERBS_ASKING ? VERBS_ASK : VERBS_ANSWER, now);
+}
+
+void verbs_way_routed(struct verbs_way *way, struct ibv_ah *ah, int err)
+{
+    way->ah = ah;
+    if (err)
+        verbs_way_fail(way, err);
+    else if (way->state != VERBS_FAILED)
+        way_insist(way, conn_now_ms());
+}
+
 static void waiting_tend(struct verbs_way *way, uint64_t now)
 {
-    if (way->state == VERBS_CONNECTED || passed(now, way->said_ms) < way->gap_ms)
+    if (way->state == VERBS_CONNECTED || !way->ah ||
+        passed(now, way->said_ms) < way->gap_ms)
         return;
-    way_say(way, way->state == VERBS_ASKING ? VERBS_ASK : VERBS_ANSWER, now);
+    way_insist(way, now);
     way->gap_ms = lesser(2 * way->gap_ms, VERBS_ASK_MOST_MS);
 }
 

@@ -104,7 +104,9 @@ static int sleep_open(struct verbs_nic *nic)
     nic->wait_fd = epoll_create1(EPOLL_CLOEXEC);
     if (nic->wait_fd < 0)
         return -errno;
-    err = fd_settle(nic->channel->fd);
+    err = fd_watch(nic->wait_fd, nic->router.bell);
+    if (!err)
+        err = fd_settle(nic->channel->fd);
     if (!err)
         err = fd_settle(nic->context->async_fd);
     if (!err)
@@ -218,12 +220,15 @@ void verbs_port_close(struct rdm_nic *base)
 {
     struct verbs_nic *nic = verbs_of(base);
 
+    if (!nic->lib)
+        return;                 /* nothing was opened */
     nic->closing = true;
     if (nic->ways) {
         verbs_ways_fail(nic, 0);
         port_drain(nic);
     }
     verbs_ways_free(nic);
+    verbs_router_close(nic);
     letters_close(nic);
     if (nic->srq)
         nic->lib->destroy_srq(nic->srq);
@@ -283,15 +288,15 @@ void verbs_events_read(struct verbs_nic *nic)
 
 static void bells_hear(struct verbs_nic *nic)
 {
-    struct epoll_event rung[2];
-    int n = epoll_wait(nic->wait_fd, rung, 2, 0);
+    struct epoll_event rung[3];
+    int n = epoll_wait(nic->wait_fd, rung, 3, 0);
     struct ibv_cq *cq;
     void *context;
 
     for (int i = 0; i < n; i++) {
-        if (rung[i].data.fd != nic->channel->fd)
+        if (rung[i].data.fd == nic->context->async_fd)
             verbs_events_read(nic);
-        else
+        else if (rung[i].data.fd == nic->channel->fd)
             while (!nic->lib->get_cq_event(nic->channel, &cq, &context))
                 nic->lib->ack_cq_events(cq, 1);
     }
@@ -303,6 +308,7 @@ int verbs_arm(struct rdm_nic *base)
     struct verbs_nic *nic = verbs_of(base);
 
     bells_hear(nic);
+    verbs_routes_made(nic);
     if (nic->fatal || ibv_req_notify_cq(nic->cq, 0))
         return -1;
     return rdm_poll(base) ? -EAGAIN : nic->wait_fd;

@@ -198,6 +198,7 @@ int verbs_poll(struct rdm_nic *base)
         nic->fatal = EIO;
         verbs_ways_fail(nic, EIO);
     }
+    verbs_routes_made(nic);
     tend(nic);
     return n;
 }

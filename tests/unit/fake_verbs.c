@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { CQ_ROOM = 8192, QUEUE_ROOM = 2048, EVENTS = 16 };
@@ -66,6 +67,7 @@ struct fake_mr {
 
 struct fake_rdma rdma;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t gone_on = PTHREAD_COND_INITIALIZER;
 static struct fake_context *contexts;
 static struct fake_qp *qps;
 static struct fake_mr *mrs;
@@ -359,7 +361,8 @@ static void work(void)
 void fake_verbs_go_on(void)
 {
     pthread_mutex_lock(&lock);
-    rdma.hold_reads = rdma.hold_flush = false;
+    rdma.hold_reads = rdma.hold_flush = rdma.hold_routes = false;
+    pthread_cond_broadcast(&gone_on);
     pthread_mutex_unlock(&lock);
 }
 
@@ -758,11 +761,32 @@ void fake_verbs_cut(struct pw_nic *nic)
     pthread_mutex_unlock(&lock);
 }
 
+/* False: nobody has answered. */
+static bool route_found(void)
+{
+    struct timespec until;
+    bool found;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    pthread_mutex_lock(&lock);
+    rdma.routes_waited += rdma.hold_routes;
+    while (rdma.hold_routes && !pthread_cond_timedwait(&gone_on, &lock, &until))
+        ;
+    found = !rdma.hold_routes;
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
 static struct ibv_ah *fake_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 {
-    struct ibv_ah *ah = make("create_ah", sizeof(*ah));
+    struct ibv_ah *ah;
 
     (void)attr;
+    errno = ETIMEDOUT;
+    if (!route_found())
+        return NULL;
+    ah = make("create_ah", sizeof(*ah));
     if (ah)
         ah->pd = pd;
     return ah;

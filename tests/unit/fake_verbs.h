@@ -29,6 +29,9 @@ struct fake_rdma {
     unsigned inline_most;
     bool hold_reads;            /* they stay under way */
     bool hold_flush;            /* and so does what is posted when its queue pair fails */
+    bool hold_routes;           /* who asks for an address handle waits for a second, as
+                                 * where nobody answers ARP, and has none */
+    unsigned routes_waited;     /* so many have */
     bool (*letter)(const struct verbs_letter *letter);  /* false: it is lost. NULL: none is */
     unsigned letters_twice;     /* so many arrive twice */
     unsigned letters_fail;      /* so many fail, and with them their queue pair */

@@ -5,8 +5,11 @@
  * Two NICs of this process talk over a device of fake_verbs.h.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "fake_verbs.h"
 #include "rdm_pair.h"
@@ -539,12 +542,110 @@ Test(verbs, a_peer_for_whom_there_is_no_queue_pair, BOTH)
     len = ops->address(b.nic, address);
     fake_verbs_refuse("create_rc", ENOMEM);
     cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
-    fake_verbs_refuse("create_ah", ENOMEM);
-    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
-    fake_verbs_refuse("create_ah", ETIMEDOUT);
-    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
     fake_verbs_refuse(NULL, 0);
     cr_expect(eq(uint, ways(&a), 0));
+}
+
+/* ---- where a peer's host is ---- */
+
+static bool routing(void)
+{
+    return counted(&rdma.routes_waited);
+}
+
+/* The kernel asks for it and waits; nobody else does. */
+Test(verbs, a_host_that_does_not_answer_holds_up_nobody_else, BOTH)
+{
+    static struct end c;
+    bool waits;
+
+    pair_open();
+    cr_assert(eq(int, end_open(&c), 0));
+    hold(&rdma.hold_routes);
+    connect_to(&a, &c);
+    a.peer = NULL;
+    SOON(routing());
+    cr_assert(eq(int, ops->send_inline(b.peer, 0, "x", 1), 0));
+    SOON(a.frames == 1);
+    fake_verbs_lock();
+    waits = rdma.hold_routes && rdma.routes_waited == 1;
+    fake_verbs_unlock();
+    cr_expect(eq(int, waits, 1));
+    fake_verbs_go_on();
+    ops->close(c.nic);
+}
+
+/* Its host is asked for again, and has come up meanwhile. */
+Test(verbs, a_host_that_answers_later, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    hold(&rdma.hold_routes);
+    connect_to(&a, &b);
+    SOON(counted(&rdma.routes_waited) == 2);
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
+    fake_verbs_go_on();
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+    cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
+}
+
+Test(verbs, no_memory_for_a_route_is_tried_again, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    fake_verbs_refuse("create_ah", ENOMEM);
+    connect_to(&a, &b);
+    SOON(ways(&a) == 1 && ways(&b) == 0);
+    for (int i = 0; i < 1000; i++)
+        look();
+    fake_verbs_refuse(NULL, 0);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
+}
+
+/* Nobody wants to know any more where its host is; what comes is given back. */
+Test(verbs, who_disconnects_before_the_host_has_answered, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    hold(&rdma.hold_routes);
+    connect_to(&a, &b);
+    SOON(routing());
+    ops->disconnect(a.peer);
+    SOON((idle_for_long(&a), ways(&a) == 0));
+    fake_verbs_go_on();
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+}
+
+Test(verbs, a_nic_is_closed_before_a_host_has_answered, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    hold(&rdma.hold_routes);
+    connect_to(&a, &b);
+    SOON(routing());
+    ops->close(a.nic);
+    a.nic = NULL;
+}
+
+/* Who has no descriptors left has not opened any, and keeps those of others. */
+Test(verbs, without_a_descriptor_nothing_is_opened_or_closed, BOTH)
+{
+    struct rlimit limit;
+
+    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &limit), 0));
+    cr_assert(dup2(2, 0) == 0);
+    limit.rlim_cur = 1;
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &limit), 0));
+    cr_expect(eq(int, end_open(&a), -EMFILE));
+    a.nic = NULL;
+    cr_expect(ne(int, fcntl(0, F_GETFD), -1));
 }
 
 Test(verbs, memory_that_cannot_be_registered, BOTH)
