@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -28,8 +29,12 @@ static int nic_start(struct rdm_nic *nic, const struct pw_nic_config *config)
     char unread[PW_NIC_WHY_MAX], *why = config->why ? config->why : unread;
     int err = nic->driver->open(nic, config->device ? config->device->name : NULL, why);
 
-    if (!err)
-        err = rdm_rx_grow(nic, 0);
+    if (!err) {
+        err = rdm_buffers_open(nic);
+        if (err)
+            snprintf(why, PW_NIC_WHY_MAX, "memory for its messages cannot be registered:"
+                     " ulimit -l unlimited, or memlock in /etc/security/limits.conf");
+    }
     if (!err)
         err = rdm_link_open(nic, config->job);
     if (!err)

@@ -404,6 +404,9 @@ void rdm_info_fill(struct pw_nic_info *info);
 struct rdm_tx *rdm_tx_get(struct rdm_nic *nic, bool spare);
 void rdm_tx_put(struct rdm_nic *nic, struct rdm_tx *tx);
 
+/* The first ones to send with and to receive with. 0 or -ENOMEM. */
+int rdm_buffers_open(struct rdm_nic *nic);
+
 /* Give rx to the library again, or keep it for later. */
 void rdm_rx_post(struct rdm_nic *nic, struct rdm_rx *rx);
 

@@ -125,6 +125,14 @@ int rdm_rx_grow(struct rdm_nic *nic, unsigned peers)
     return 0;
 }
 
+/* Where little memory can be registered, those to receive with would take all of it. */
+int rdm_buffers_open(struct rdm_nic *nic)
+{
+    if (nic->local_mr && !tx_grow(nic, RDM_TX_MOST))
+        return -ENOMEM;
+    return rdm_rx_grow(nic, 0);
+}
+
 /* While the program computes, messages wait for it, and what others say meanwhile is to be
  * heard: that they live, that they have put, that they leave. Windows bound how many wait. */
 void rdm_rx_more(struct rdm_nic *nic)

@@ -224,6 +224,11 @@ static const char *verbs_error(const struct rdm_nic *nic, int err)
     switch (err) {
     case ETIMEDOUT:
         return "it does not acknowledge what it is sent";
+    case ENOBUFS:
+        return "it had no buffer for what it was sent, as often as"
+               " btl_pinwheel_verbs_rnr_retries says";
+    case EOVERFLOW:
+        return "a queue of the device has failed";
     case ENETDOWN:
         return "the port is down";
     case ENODEV:

@@ -262,8 +262,8 @@ static void event_heard(struct verbs_nic *nic, const struct ibv_async_event *eve
         break;
     case IBV_EVENT_CQ_ERR:
     case IBV_EVENT_SRQ_ERR:
-        nic->fatal = EIO;
-        verbs_ways_fail(nic, EIO);
+        nic->fatal = EOVERFLOW;
+        verbs_ways_fail(nic, EOVERFLOW);
         break;
     case IBV_EVENT_DEVICE_FATAL:
         nic->fatal = ENODEV;

@@ -20,9 +20,10 @@ int verbs_status_errno(enum ibv_wc_status status)
     case IBV_WC_LOC_PROT_ERR:
         return EFAULT;
     case IBV_WC_RETRY_EXC_ERR:
-    case IBV_WC_RNR_RETRY_EXC_ERR:
     case IBV_WC_RESP_TIMEOUT_ERR:
         return ETIMEDOUT;
+    case IBV_WC_RNR_RETRY_EXC_ERR:
+        return ENOBUFS;
     case IBV_WC_WR_FLUSH_ERR:
         return ECONNABORTED;
     case IBV_WC_REM_INV_REQ_ERR:

@@ -176,13 +176,28 @@ static bool may(uint32_t key, uintptr_t at, size_t len, int access, bool remote)
     return false;
 }
 
+/* As RLIMIT_MEMLOCK does. */
+static bool lock_more(size_t len)
+{
+    bool room;
+
+    pthread_mutex_lock(&lock);
+    room = !rdma.lockable || len <= rdma.lockable - rdma.locked;
+    rdma.locked += room ? len : 0;
+    pthread_mutex_unlock(&lock);
+    errno = ENOMEM;
+    return room;
+}
+
 static struct ibv_mr *fake_reg_mr(struct ibv_pd *pd, void *addr, size_t len, int access)
 {
-    struct fake_mr *mr = make("reg_mr", sizeof(*mr));
+    struct fake_mr *mr;
 
-    if (!mr)
+    if (refuses("reg_mr") || !lock_more(len))
         return NULL;
+    mr = make("reg_mr", sizeof(*mr));
     pthread_mutex_lock(&lock);
+    rdma.rights |= access;
     mr->it = (struct ibv_mr){ .pd = pd, .context = pd->context, .addr = addr, .length = len,
                               .lkey = ++numbers };
     mr->it.rkey = ++numbers;
@@ -202,6 +217,7 @@ static int fake_dereg_mr(struct ibv_mr *it)
     while (&(*at)->it != it)
         at = &(*at)->next;
     *at = (*at)->next;
+    rdma.locked -= it->length;
     pthread_mutex_unlock(&lock);
     return drop(it);
 }
@@ -331,6 +347,13 @@ static bool work_one(struct fake_qp *qp)
         request_end(qp, read_do(to, r));
     } else {
         bytes = request_bytes(r);
+        if (rdma.rnr_ends) {
+            rdma.rnr_ends--;
+            request_end(qp, IBV_WC_RNR_RETRY_EXC_ERR);
+            return true;
+        }
+        if (rdma.no_buffers)
+            return false;
         if (bytes && !receive(to, &((struct fake_srq *)to->it.srq)->in, 0, bytes, r->len, 0))
             return false;
         request_end(qp, bytes ? IBV_WC_SUCCESS : IBV_WC_LOC_PROT_ERR);
@@ -361,7 +384,7 @@ static void work(void)
 void fake_verbs_go_on(void)
 {
     pthread_mutex_lock(&lock);
-    rdma.hold_reads = rdma.hold_flush = rdma.hold_routes = false;
+    rdma.hold_reads = rdma.hold_flush = rdma.hold_routes = rdma.no_buffers = false;
     pthread_cond_broadcast(&gone_on);
     pthread_mutex_unlock(&lock);
 }
@@ -720,6 +743,8 @@ static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
         return EINVAL;
     pthread_mutex_lock(&lock);
     it->state = attr->qp_state;
+    if (mask & IBV_QP_ACCESS_FLAGS)
+        rdma.rights |= (int)attr->qp_access_flags;
     if (mask & IBV_QP_PKEY_INDEX)
         *(it->qp_type == IBV_QPT_RC ? &rdma.pkey_ways : &rdma.pkey_letters) =
             attr->pkey_index;

@@ -28,6 +28,9 @@ struct fake_rdma {
     int refused_errno;
     unsigned inline_most;
     bool hold_reads;            /* they stay under way */
+    size_t lockable;            /* bytes that may be registered at a time; 0: all */
+    bool no_buffers;            /* whoever is sent something has none to receive it with */
+    unsigned rnr_ends;          /* so many sends give up for that reason */
     bool hold_flush;            /* and so does what is posted when its queue pair fails */
     bool hold_routes;           /* who asks for an address handle waits for a second, as
                                  * where nobody answers ARP, and has none */
@@ -42,6 +45,8 @@ struct fake_rdma {
     unsigned registered;        /* calls of reg_mr that were not refused */
     unsigned silent;            /* sends that ended and told nothing */
     struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
+    size_t locked;              /* registered now */
+    int rights;                 /* of all that was registered, and of queue pairs */
     int pkey_letters, pkey_ways;    /* partition key of the last queue pair of each */
 };
 

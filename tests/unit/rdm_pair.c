@@ -35,6 +35,7 @@ static void up_down(void *ctx, void *peer, int cause, const char *why)
     cr_expect(strlen(why) > 10);
     end->downs++;
     end->cause = cause;
+    snprintf(end->why, sizeof(end->why), "%s", why);
 }
 
 static const struct pw_nic_upcalls upcalls = {

@@ -14,6 +14,7 @@ struct end {
     struct pw_nic_peer *peer;
     unsigned frames, downs, done;
     int cause, status;
+    char why[PW_NIC_WHY_MAX];   /* of the last down */
 };
 
 extern struct end a, b;

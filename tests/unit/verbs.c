@@ -475,6 +475,130 @@ Test(verbs, a_nic_is_closed_with_a_read_under_way, BOTH)
     target_is_untouched();
 }
 
+/* ---- devices that fail in the midst of it ---- */
+
+/* Who looks first says so; the other may find first that nothing is acknowledged. */
+static void expect_why(const char *part)
+{
+    bool said = strstr(a.why, part) || strstr(b.why, part);
+
+    cr_expect(eq(int, said, 1), "%s; %s", a.why, b.why);
+}
+
+/* Nothing comes back from it: what was under way has ended all the same, and says why. */
+static void fails_for_good(enum ibv_event_type type, const char *said)
+{
+    uint8_t address[PW_NIC_ADDRESS_MAX];
+    size_t len;
+
+    get_begin();
+    hold(&rdma.hold_flush);
+    hold(&rdma.no_buffers);
+    fake_verbs_event(type, NULL);
+    SOON(a.downs == 1 && b.downs == 1);
+    cr_expect(eq(int, (int)a.done, 1));
+    cr_expect(eq(int, a.status, -ECONNRESET));
+    expect_why(said);
+    target_is_untouched();
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EPIPE));
+    ops->disconnect(a.peer);
+    len = ops->address(b.nic, address);
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
+    ops->wait(a.nic, 1000);
+    cr_expect(eq(int, (int)a.downs, 1), "told once");
+}
+
+Test(verbs, a_device_that_is_deleted_in_the_midst_of_it, BOTH)
+{
+    fails_for_good(IBV_EVENT_DEVICE_FATAL, "the device has failed, or is gone");
+}
+
+Test(verbs, a_completion_queue_that_overruns, BOTH)
+{
+    fails_for_good(IBV_EVENT_CQ_ERR, "a queue of the device has failed");
+}
+
+Test(verbs, a_queue_of_buffers_that_fails, BOTH)
+{
+    fails_for_good(IBV_EVENT_SRQ_ERR, "a queue of the device has failed");
+}
+
+/* The device tries again until there is one. */
+Test(verbs, a_peer_without_buffers_for_a_while_loses_nothing, BOTH)
+{
+    pair_open();
+    hold(&rdma.no_buffers);
+    for (int i = 0; i < 50; i++)
+        SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    for (int i = 0; i < 1000; i++)
+        look();
+    cr_expect(eq(int, (int)b.frames, 1));
+    cr_expect(eq(int, (int)a.downs, 0));
+    fake_verbs_go_on();
+    SOON(b.frames == 51);
+    move_all_sizes();
+}
+
+/* As often as a user has set, and it says so. */
+Test(verbs, a_peer_without_buffers_for_too_long, BOTH)
+{
+    pair_open();
+    fake_verbs_lock();
+    rdma.rnr_ends = 1;
+    fake_verbs_unlock();
+    SOON(a.downs || ops->send_inline(a.peer, 0, "x", 1) != 0);
+    SOON(a.downs == 1 && b.downs == 1);
+    cr_expect(ne(ptr, strstr(a.why, "it had no buffer"), NULL), "%s", a.why);
+    cr_expect(ne(ptr, strstr(a.why, "verbs_rnr_retries"), NULL), "%s", a.why);
+    reconnect();
+    move_all_sizes();
+}
+
+/* ---- rights and limits ---- */
+
+Test(verbs, peers_may_read_and_nothing_else, BOTH)
+{
+    struct pw_nic_key key;
+
+    pair_open();
+    move_all_sizes();
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE | PW_ATOMIC, &key),
+                 0));
+    cr_expect(eq(int, rdma.rights, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ));
+    ops->unpin(b.nic, target, BYTES, &key);
+}
+
+static void talk(void)
+{
+    static const char bytes[1000];
+
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    for (unsigned i = 0; i < 100; i++)
+        SOON(ops->send_inline(a.peer, 0, bytes, sizeof(bytes)) == 0);
+    SOON(b.frames == 100);
+}
+
+/* However little it is, what is opened works, and what is not says what mends it. */
+Test(verbs, where_little_memory_can_be_locked, BOTH)
+{
+    unsigned opened = 0;
+
+    for (size_t quarters = 1; quarters <= 60; quarters++) {
+        rdma.lockable = quarters << 18;
+        if (!end_open(&a) && !end_open(&b)) {
+            talk();
+            opened++;
+        } else {
+            cr_expect(ne(ptr, strstr(end_why, "memlock"), NULL), "%zu: %s", quarters,
+                      end_why);
+        }
+        pair_close();
+        cr_expect(eq(sz, rdma.locked, 0));
+    }
+    cr_expect(lt(uint, 20, opened));
+}
+
 /* ---- nobody uses it ---- */
 
 static void idle_for_long(struct end *end)
