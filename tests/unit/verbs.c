@@ -761,14 +761,15 @@ Test(verbs, a_nic_is_closed_before_a_host_has_answered, BOTH)
 /* Who has no descriptors left has not opened any, and keeps those of others. */
 Test(verbs, without_a_descriptor_nothing_is_opened_or_closed, BOTH)
 {
-    struct rlimit limit;
+    struct rlimit was, none;
 
-    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &limit), 0));
-    cr_assert(dup2(2, 0) == 0);
-    limit.rlim_cur = 1;
-    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &limit), 0));
+    cr_assert(eq(int, getrlimit(RLIMIT_NOFILE, &was), 0));
+    cr_assert(eq(int, dup2(2, 0), 0));
+    none = (struct rlimit){ 1, was.rlim_max };
+    cr_assert(eq(int, setrlimit(RLIMIT_NOFILE, &none), 0));
     cr_expect(eq(int, end_open(&a), -EMFILE));
     a.nic = NULL;
+    cr_expect(eq(int, setrlimit(RLIMIT_NOFILE, &was), 0));
     cr_expect(ne(int, fcntl(0, F_GETFD), -1));
 }
 
