@@ -11,27 +11,42 @@
 
 enum { WORK_MS = 2500 };
 
-/* The waiting one takes less than a tenth of the time that passes. */
-static void waits(void)
+/* Of its waiting time the processor's; and how late it was woken. */
+static double wait_once(double *late)
 {
-    double token = 0;
+    double token = 0, cpu, wall;
 
     MPI_Barrier(MPI_COMM_WORLD);
+    cpu = cpu_seconds();
+    wall = now();
     if (rank == 0) {
-        double cpu = cpu_seconds(), wall = now();
-
         MPI_Recv(&token, 1, MPI_DOUBLE, 1, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        double awake = now();
-        cpu = cpu_seconds() - cpu;
-        wall = awake - wall;
-        expect(cpu < 0.1 * wall, "%.2f s of processor time in %.2f s of waiting", cpu, wall);
-        expect(awake - token < 1, "woken %.2f s after the send", awake - token);
+        *late = now() - token;
     } else {
         compute(WORK_MS / 1000.0);
         if (rank == 1) {
             token = now();
             MPI_Send(&token, 1, MPI_DOUBLE, 0, 0, MPI_COMM_WORLD);
         }
+    }
+    return (cpu_seconds() - cpu) / (now() - wall);
+}
+
+/* The waiting one takes less than a tenth of the time that passes. A machine that is one
+ * itself may count time as ours in which it was not let run, but not again and again. */
+static void waits(void)
+{
+    double share = 0, late = 0;
+    int again = 1;
+
+    for (int tries = 0; again && tries < 3; tries++) {
+        share = wait_once(&late);
+        again = share >= 0.1 || late >= 1;
+        MPI_Bcast(&again, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    }
+    if (rank == 0) {
+        expect(share < 0.1, "%.0f%% of its waiting time it had the processor", 100 * share);
+        expect(late < 1, "woken %.2f s after the send", late);
     }
 }
 
