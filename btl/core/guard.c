@@ -48,7 +48,7 @@ enum { STREAM = 4 };
 struct guard_copy {
     struct pw_guard *g;
     uint32_t imm;
-    uint32_t at, len;       /* in the ring */
+    uint32_t at, len;       /* in the ring, behind PW_NIC_ROOM bytes of the NIC's */
     bool in_nic;            /* the NIC still reads it */
     bool kept;              /* it was told that the copy stays */
 };
@@ -179,7 +179,7 @@ static void guard_owes(struct pw_guard *g, uint32_t frames, size_t bytes)
 /* Room for len bytes in one piece; NULL: there is none now. Under g->lock. */
 static char *ring_room(struct pw_guard *g, size_t len)
 {
-    size_t oldest = copy_at(g, g->acked)->at, at = g->at, end = g->size;
+    size_t oldest = copy_at(g, g->acked)->at - PW_NIC_ROOM, at = g->at, end = g->size;
 
     if (g->acked == g->next) {
         at = 0;
@@ -217,7 +217,7 @@ static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov
                       size_t len)
 {
     size_t whole = len + sizeof(struct pw_guard_tail);
-    char *p = ring_room(g, whole);
+    char *p = ring_room(g, PW_NIC_ROOM + whole);
     struct guard_copy *c = copy_at(g, g->next);
     struct pw_path *path = pw_path_current(g->ep);
     bool stream = path && keeps(path, whole) && g->next - g->acked >= STREAM;
@@ -226,11 +226,12 @@ static bool copy_make(struct pw_guard *g, uint32_t imm, const struct pw_iov *iov
         return false;
     if (path)
         __atomic_fetch_add(&path->nic->counts.wire_copied, len, __ATOMIC_RELAXED);
-    *c = (struct guard_copy){ .g = g, .imm = imm, .at = (uint32_t)g->at,
+    p += PW_NIC_ROOM;
+    *c = (struct guard_copy){ .g = g, .imm = imm, .at = (uint32_t)(g->at + PW_NIC_ROOM),
                               .len = (uint32_t)whole };
     for (int i = 0; i < n; i++)
         p = copy_bytes(g, p, &iov[i], stream);
-    g->at += whole;
+    g->at += PW_NIC_ROOM + whole;
     return true;
 }
 
@@ -269,16 +270,21 @@ static void guard_hear(struct pw_guard *g, uint32_t ack)
 
 /* ---- out ---- */
 
-/* A copy stays until the peer says that it has it. */
+/* A copy stays until the peer says that it has it. What a NIC wrote before it may be on its
+ * way by a path that is doubted: another one, or another time, has no use of that room. */
 static int copy_send(struct pw_guard *g, struct guard_copy *c, struct pw_path *path)
 {
     const struct pw_nic_ops *ops = path->nic->ops;
     struct pw_iov iov = { g->ring + c->at, c->len };
+    int err;
 
     if (!keeps(path, c->len))
         return ops->send(path->peer, c->imm, &iov, 1, copy_cookie(c));
-    c->kept = true;
-    return ops->send_kept(path->peer, c->imm, &iov, 1, g->sent - g->acked, copy_cookie(c));
+    err = ops->send_kept(path->peer, c->imm, &iov, 1, c->kept ? 0 : PW_NIC_ROOM,
+                         g->sent - g->acked, copy_cookie(c));
+    if (err >= 0)
+        c->kept = true;
+    return err;
 }
 
 /* Give the path what it has not been given. Under g->lock. */

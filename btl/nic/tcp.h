@@ -378,7 +378,7 @@ void tcp_past_close(struct tcp_past *past);
 int tcp_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
              void *op);
 int tcp_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
-                  unsigned before, void *op);
+                  size_t room, unsigned before, void *op);
 int tcp_send_inline(struct pw_nic_peer *peer, uint32_t imm, const void *data, size_t len);
 
 /* As much of the rest as goes now. 0 when nothing is left, -EAGAIN, or what the socket

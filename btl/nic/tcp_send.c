@@ -19,6 +19,7 @@ struct frame {
     const struct pw_iov *iov;
     int n;
     bool kept;
+    size_t room;
     unsigned before;
     void *op;
 };
@@ -202,15 +203,18 @@ void tcp_say_bye(struct tcp_link *l)
     (void)rest_copy(l, &head, sizeof(head));
 }
 
-/* Some of it has gone. */
+/* Some of it has gone. The first `ours` bytes are on our stack. */
 static int accepted(struct tcp_peer *p, struct tcp_link *l, const struct iovec *iov, int n,
-                    size_t sent, size_t total, void *op)
+                    size_t sent, size_t ours, void *op)
 {
+    size_t total = 0;
+
+    for (int i = 0; i < n; i++)
+        total += iov[i].iov_len;
     l->said = true;
     if (__builtin_expect(sent == total, 1))
         return 0;
-    if (total - sent <= TCP_KEEP || !op || p->frame_pending || sent < iov[0].iov_len ||
-        n - 1 > 3) {
+    if (total - sent <= TCP_KEEP || !op || p->frame_pending || sent < ours || n - 1 > 3) {
         tcp_count(&l->nic->nic.counts.wire_copied, total - sent);
         if (rest_of(l, iov, n, sent))
             tcp_link_lose(l, ENOMEM);
@@ -258,6 +262,23 @@ static ssize_t frame_lend(struct tcp_link *l, struct iovec *iov, int n)
     return sent > 0 ? head + sent : head;   /* what the socket says, it says again */
 }
 
+/* With the head in the room before it. What the pipe has of a frame that is refused goes. */
+static int send_whole(struct tcp_peer *p, struct tcp_link *l, const struct frame *f, size_t len)
+{
+    struct tcp_head head = tcp_head_make(TCP_FRAME, len, f->imm, p->puts);
+    char *base = (char *)(uintptr_t)f->iov[0].base - sizeof(head);
+    struct iovec iov = { base, sizeof(head) + len };
+    ssize_t sent;
+
+    _Static_assert(sizeof(head) <= PW_NIC_ROOM, "it fits");
+    memcpy(base, &head, sizeof(head));
+    sent = bytes_send(l, &iov, 1, true);
+    if (sent >= 0)
+        return accepted(p, l, &iov, 1, (size_t)sent, 0, f->op);
+    tcp_lend_drop(&l->nic->lender, l);
+    return send_failed(l, (int)-sent);
+}
+
 static int send_long(struct tcp_peer *p, struct tcp_link *l, const struct frame *f, size_t len)
 {
     struct tcp_head head = tcp_head_make(TCP_FRAME, len, f->imm, p->puts);
@@ -268,11 +289,13 @@ static int send_long(struct tcp_peer *p, struct tcp_link *l, const struct frame 
         iov[i + 1] = (struct iovec){ (void *)(uintptr_t)f->iov[i].base, f->iov[i].len };
     l->rest.kept = f->kept && f->n <= 2 && f->before >= TCP_STREAM &&
                    tcp_lend_wanted(&l->nic->lender, len);
+    if (l->rest.kept && f->n == 1 && f->room)
+        return send_whole(p, l, f, len);
     sent = l->rest.kept ? frame_lend(l, iov, f->n + 1)
                         : bytes_send(l, iov, f->n + 1, false);
     if (sent < 0)
         return send_failed(l, (int)-sent);
-    return accepted(p, l, iov, f->n + 1, (size_t)sent, sizeof(head) + len, f->op);
+    return accepted(p, l, iov, f->n + 1, (size_t)sent, sizeof(head), f->op);
 }
 
 static int send_locked(struct tcp_peer *p, const struct frame *f, size_t len)
@@ -316,9 +339,9 @@ int tcp_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, i
 }
 
 int tcp_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov, int n,
-                  unsigned before, void *op)
+                  size_t room, unsigned before, void *op)
 {
-    struct frame f = { .imm = imm, .iov = iov, .n = n, .op = op, .kept = true,
+    struct frame f = { .imm = imm, .iov = iov, .n = n, .op = op, .kept = true, .room = room,
                        .before = before };
 
     return frame_send(peer, &f);

@@ -36,6 +36,7 @@ enum {
     PW_NIC_ADDRESS_MAX = 192,   /* bytes of an address, see address() */
     PW_NIC_KEY_MAX = 32,        /* bytes of a remote key, see pin() */
     PW_NIC_WHY_MAX = 256,       /* a sentence for people */
+    PW_NIC_ROOM = 16,           /* bytes before a frame that stays, see send_kept() */
 };
 
 /* Returned by operations that finish later: the complete upcall follows, once. */
@@ -306,9 +307,12 @@ struct pw_nic_ops {
     /* As send, of at least kept_least bytes, and the memory stays what it is, also beyond
      * complete(), until the peer's program has said that it has the frame, or for ever; so
      * its bytes may be on their way from where they lie. before: frames to that peer which
-     * it has not said that of. NULL: this NIC gains nothing by that. */
+     * it has not said that of. room: 0, or PW_NIC_ROOM bytes before those of iov[0] are the
+     * NIC's to write, and stay as well; 0 where bytes of an earlier call may still be on
+     * their way. What is refused is nowhere on its way. NULL: this NIC gains nothing by
+     * that. */
     int (*send_kept)(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
-                     int n, unsigned before, void *op);
+                     int n, size_t room, unsigned before, void *op);
 
     /* The same as send for one small piece, at most inline_max; never PENDING. */
     int (*send_inline)(struct pw_nic_peer *peer, uint32_t imm, const void *data,

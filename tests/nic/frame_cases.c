@@ -235,7 +235,7 @@ static int kept_post(struct conn *conn, uint32_t seq, const void *data, struct o
     const struct pw_nic_ops *ops = conn->rig->nic->ops;
     struct pw_iov iov = { data, conn->size(conn, seq) };
 
-    return ops->send_kept ? ops->send_kept(conn->peer, seq, &iov, 1, seq, op)
+    return ops->send_kept ? ops->send_kept(conn->peer, seq, &iov, 1, 0, seq, op)
                           : ops->send(conn->peer, seq, &iov, 1, op);
 }
 

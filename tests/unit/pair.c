@@ -18,7 +18,7 @@ uint32_t pair_delay_ns;
 unsigned pair_loss_percent;
 void (*pair_before_send)(uint32_t imm);
 void (*pair_after_send)(uint32_t imm);
-void (*pair_on_kept)(const void *base, size_t len, unsigned before);
+void (*pair_on_kept)(const void *base, size_t len, size_t room, unsigned before);
 
 static const struct pw_nic_ops *const rails_backends[2];
 static bool keyed, offers, by_kernel, expired;
@@ -106,10 +106,12 @@ static int nic_send(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov 
 }
 
 static int nic_send_kept(struct pw_nic_peer *peer, uint32_t imm, const struct pw_iov *iov,
-                         int n, unsigned before, void *op)
+                         int n, size_t room, unsigned before, void *op)
 {
     if (pair_on_kept)
-        pair_on_kept(iov[0].base, iov[0].len, before);
+        pair_on_kept(iov[0].base, iov[0].len, room, before);
+    if (room)       /* it is ours */
+        memset((char *)(uintptr_t)iov[0].base - room, PAIR_ROOM, room);
     return nic_send(peer, imm, iov, n, op);
 }
 

@@ -149,7 +149,9 @@ extern unsigned pair_loss_percent;
 extern void (*pair_before_send)(uint32_t imm);
 extern void (*pair_after_send)(uint32_t imm);
 
-/* Before a send of memory that is to stay, the arguments of send_kept. */
-extern void (*pair_on_kept)(const void *base, size_t len, unsigned before);
+/* Before a send of memory that is to stay, the arguments of send_kept. The room before it
+ * is filled with PAIR_ROOM. */
+enum { PAIR_ROOM = 0xa5 };
+extern void (*pair_on_kept)(const void *base, size_t len, size_t room, unsigned before);
 
 #endif

@@ -294,14 +294,20 @@ Test(tcp_memory, of_several_at_once_nothing_is_learnt)
 enum { FRAME = 100 << 10, STREAM = 8 };
 
 /* A frame of FRAME bytes that stay, behind `before` others. */
-static int kept_now(struct end *a, struct end *b, const char *at, unsigned before, void *op)
+static int kept_behind(struct end *a, struct end *b, const char *at, size_t room,
+                       unsigned before, void *op)
 {
     struct pw_iov iov = { at, FRAME };
     int err;
 
-    while ((err = pw_nic_tcp.send_kept(a->peer, 1, &iov, 1, before, op)) == -EAGAIN)
+    while ((err = pw_nic_tcp.send_kept(a->peer, 1, &iov, 1, room, before, op)) == -EAGAIN)
         ends_progress(a, b);
     return err;
+}
+
+static int kept_now(struct end *a, struct end *b, const char *at, unsigned before, void *op)
+{
+    return kept_behind(a, b, at, 0, before, op);
 }
 
 /* What is written behind the call arrives, for there is no copy: who keeps the promise does
@@ -346,6 +352,58 @@ Test(tcp_memory, kept_frames_through_small_sockets_arrive_in_order)
         cr_expect(zero(int, memcmp(b->data, "behind", 6)));
     }
     cr_expect(has_lent(a));
+    free(mem);
+    end_close(a);
+    end_close(b);
+}
+
+/* A head that lies before its frame is lent with it. */
+Test(tcp_memory, kept_frames_with_room_before_them_arrive_in_order)
+{
+    for (int queue = 4096; queue <= LONG; queue += LONG - 4096) {
+        struct end *a = end_open(PATIENT_MS, queue), *b = end_open(PATIENT_MS, queue);
+        char *mem = pattern(), *was = pattern();
+
+        ends_join(a, b);
+        for (unsigned i = 0; i < STREAM; i++) {
+            size_t at = (i + 1) * (FRAME + PW_NIC_ROOM);
+
+            kept_behind(a, b, mem + at, PW_NIC_ROOM, TCP_STREAM, i % 2 ? a : NULL);
+            PUMP_UNTIL(a, b, b->frames == 2 * i + 1);
+            cr_expect(eq(sz, b->bytes, FRAME));
+            cr_expect(zero(int, memcmp(b->data, was + at, FRAME)));
+            cr_expect(zero(int, memcmp(mem + at - FRAME, was + at - FRAME,
+                                       FRAME - PW_NIC_ROOM)), "no more is written");
+            cr_expect(eq(int, end_send(a, b, "behind", 6), 0));
+            PUMP_UNTIL(a, b, b->frames == 2 * i + 2);
+            cr_expect(zero(int, memcmp(b->data, "behind", 6)));
+        }
+        cr_expect(has_lent(a));
+        free(mem);
+        free(was);
+        end_close(a);
+        end_close(b);
+    }
+}
+
+/* Nothing of it is left in the pipe, and nothing of it comes. */
+Test(tcp_memory, a_kept_frame_with_room_before_it_that_is_refused_is_nowhere)
+{
+    struct end *a = end_open(PATIENT_MS, 4096), *b = end_open(PATIENT_MS, 4096);
+    struct tcp_nic *nic = (struct tcp_nic *)a->nic;
+    char *mem = pattern();
+    struct pw_iov iov = { mem + PW_NIC_ROOM, FRAME };
+    unsigned taken = 0;
+
+    ends_join(a, b);
+    /* Nobody reads, until the socket takes nothing more. */
+    while (pw_nic_tcp.send_kept(a->peer, 1, &iov, 1, PW_NIC_ROOM, TCP_STREAM, NULL) >= 0)
+        taken++;
+    cr_assert(lt(uint, 0, taken));
+    cr_expect(not(tcp_lend_begun(&nic->lender, ((struct tcp_peer *)a->peer)->link)));
+    PUMP_UNTIL(a, b, b->frames == taken);
+    ends_work(a, b);
+    cr_expect(eq(uint, b->frames, taken + 1));
     free(mem);
     end_close(a);
     end_close(b);
