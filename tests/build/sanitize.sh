@@ -23,7 +23,7 @@ retell() {              # TESTS...
 sanitized() {           # SANITIZERS
     local dir=$PW_BUILD/sanitize-${1%%,*} tests programs t
     mkdir -p "$dir" && cd "$dir" || exit 1
-    [ -e Makefile ] || "$PW_SRC/configure" --enable-sanitize="$1" CFLAGS="-O1 -g" \
+    [ -e Makefile ] || "$PW_SRC/configure" --enable-sanitize="$1" CFLAGS="-O1 -g1" \
         >configure.out 2>&1 || give_up configure.out "configure --enable-sanitize=$1 failed"
     # The conformance suite, which takes longest, and the units: the others time things,
     # watch memory that a sanitizer has uses for, or preload. What a broken NIC makes of
