@@ -48,6 +48,8 @@ rdm_sources = \
 	btl/nic/rdm_events.c \
 	btl/nic/rdm_library.c \
 	btl/nic/rdm_library.h \
+	btl/nic/rdm_ports.c \
+	btl/nic/rdm_ports.h \
 	btl/nic/rdm_link.c \
 	btl/nic/rdm_listen.c \
 	btl/nic/rdm_memory.c \

@@ -10,16 +10,13 @@
  * without it. It is loaded when such a device is opened, because somebody named this backend.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "ofi.h"
-
-#define PORTS "/sys/class/infiniband"
+#include "rdm_ports.h"
 
 static const struct rdm_symbol symbols[] = {
     { "fi_version", offsetof(struct ofi_library, version) },
@@ -30,24 +27,6 @@ static const struct rdm_symbol symbols[] = {
     { "fi_strerror", offsetof(struct ofi_library, strerror) },
     { NULL, 0 },
 };
-
-/* A port that software makes on a network device (rxe) is its child. */
-static bool software_port(void)
-{
-    DIR *dir = opendir(PORTS);
-    struct dirent *entry;
-    bool found = false;
-
-    while (dir && !found && (entry = readdir(dir))) {
-        char path[sizeof(PORTS) + sizeof(entry->d_name) + sizeof("//parent")];
-
-        snprintf(path, sizeof(path), PORTS "/%s/parent", entry->d_name);
-        found = entry->d_name[0] != '.' && !access(path, F_OK);
-    }
-    if (dir)
-        closedir(dir);
-    return found;
-}
 
 /* Its own cache of registrations would watch memory by changing functions of the C library
  * under our hooks. We have one, and say FI_MR_LOCAL where a provider asks. And ofi_rxm has
@@ -60,7 +39,7 @@ static void library_prepare(void)
 {
     char eager[16];
 
-    if (software_port())
+    if (rdm_ports_software(NULL))
         setenv("FI_UNIVERSE_SIZE", "64", 0);
     setenv("FI_MR_CACHE_MONITOR", "disabled", 0);
     setenv("FI_OFI_RXM_MSG_RX_SIZE", "128", 0);
@@ -201,29 +180,10 @@ struct fi_info *ofi_info_named(const struct ofi_library *lib, const struct fi_in
 
 /* ---- devices ---- */
 
-static bool folder_has_entries(const char *path)
-{
-    DIR *dir = opendir(path);
-    struct dirent *entry;
-    bool found = false;
-
-    while (dir && !found && (entry = readdir(dir)))
-        found = entry->d_name[0] != '.';
-    if (dir)
-        closedir(dir);
-    return found;
-}
-
 bool ofi_only_sockets(void)
 {
-    static const char *const fabrics[] = {
-        PORTS, "/sys/class/cxi", "/sys/class/hfi1",
-    };
-
-    for (size_t i = 0; i < sizeof(fabrics) / sizeof(*fabrics); i++)
-        if (folder_has_entries(fabrics[i]))
-            return false;
-    return !getenv("FI_PROVIDER");
+    return !rdm_ports_any() && !rdm_ports_in("/sys/class/cxi") &&
+           !rdm_ports_in("/sys/class/hfi1") && !getenv("FI_PROVIDER");
 }
 
 static int unusable(struct pw_nic_device *out, int max, const char *why)

@@ -5,6 +5,7 @@
  *
  *     rdm.c          open and close
  *     rdm_library.h  the library, loaded when it is first needed
+ *     rdm_ports.h    the kernel's list of RDMA devices
  *     rdm_wire.h     what travels in messages, byte by byte
  *     rdm_buffers.c  buffers for messages
  *     rdm_link.c     addresses, hellos, peers that come, leave and fall silent

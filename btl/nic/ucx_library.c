@@ -5,15 +5,13 @@
  * not to list devices: those are the kernel's interfaces and the ports of RDMA devices.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "rdm_ports.h"
 #include "ucx.h"
-
-#define RDMA_FOLDER "/sys/class/infiniband"
 
 static const struct rdm_symbol symbols[] = {
     { "ucp_get_version", offsetof(struct ucx_library, get_version) },
@@ -104,7 +102,8 @@ static bool line_read(const char *device, const char *port, const char *what, ch
     FILE *file;
     bool got;
 
-    snprintf(path, sizeof(path), RDMA_FOLDER "/%s/ports/%s/%s", device, port, what);
+    snprintf(path, sizeof(path), "%.200s/%s/ports/%s/%s", rdm_ports_folder(), device, port,
+             what);
     file = fopen(path, "re");
     if (!file)
         return false;
@@ -133,19 +132,18 @@ static void port_fill(struct pw_nic_device *out, const char *device, const char 
 
 static int ports_list(const char *device, struct pw_nic_device *out, int max)
 {
-    struct dirent *entry;
+    const char *port;
     char path[512];
     int n = 0;
     DIR *dir;
 
-    snprintf(path, sizeof(path), RDMA_FOLDER "/%s/ports", device);
+    snprintf(path, sizeof(path), "%.200s/%s/ports", rdm_ports_folder(), device);
     dir = opendir(path);
-    while (dir && (entry = readdir(dir)))
-        if (entry->d_name[0] != '.') {
-            if (n < max)
-                port_fill(&out[n], device, entry->d_name);
-            n++;
-        }
+    while ((port = rdm_ports_next(dir))) {
+        if (n < max)
+            port_fill(&out[n], device, port);
+        n++;
+    }
     if (dir)
         closedir(dir);
     return n;
@@ -153,14 +151,12 @@ static int ports_list(const char *device, struct pw_nic_device *out, int max)
 
 static int rdma_list(struct pw_nic_device *out, int max)
 {
-    DIR *dir = opendir(RDMA_FOLDER);
-    struct dirent *entry;
+    DIR *dir = opendir(rdm_ports_folder());
+    const char *device;
     int n = 0;
 
-    while (dir && (entry = readdir(dir)))
-        if (entry->d_name[0] != '.')
-            n += ports_list(entry->d_name, out + (n < max ? n : max),
-                            n < max ? max - n : 0);
+    while ((device = rdm_ports_next(dir)))
+        n += ports_list(device, out + (n < max ? n : max), n < max ? max - n : 0);
     if (dir)
         closedir(dir);
     return n;

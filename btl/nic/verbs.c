@@ -10,16 +10,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rdm_ports.h"
 #include "verbs.h"
 
-/* A port that software makes on a network device (rxe) is its child. */
 static bool software_port(const struct verbs_found *found)
 {
-    char path[128];
+    char device[sizeof(found->name)];
 
-    snprintf(path, sizeof(path), "%.60s/%.*s/parent", verbs_folder(),
-             (int)strcspn(found->name, ":"), found->name);
-    return !access(path, F_OK);
+    snprintf(device, sizeof(device), "%.*s", (int)strcspn(found->name, ":"), found->name);
+    return rdm_ports_software(device);
 }
 
 static const char *gid_text(const struct verbs_gid *gid, char out[PW_IP_TEXT])
@@ -76,7 +75,7 @@ static int verbs_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
     struct ibv_context *context;
     int err;
 
-    if (!verbs_device_there()) {
+    if (!rdm_ports_any()) {
         snprintf(why, PW_NIC_WHY_MAX, "this machine has no RDMA device");
         return -ENODEV;
     }

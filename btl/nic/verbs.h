@@ -95,10 +95,6 @@ const struct verbs_library *verbs_library(char why[PW_NIC_WHY_MAX]);
 /* For tests: load that file instead, from the next verbs_library() on. */
 void verbs_library_use(const char *file);
 
-/* Where the kernel lists RDMA devices; for tests: that folder instead. */
-const char *verbs_folder(void);
-void verbs_folder_use(const char *path);
-
 /* ---- what a user may set ---- */
 
 /* Changes only before anything else of the backend is called. */
@@ -145,9 +141,6 @@ int verbs_devices(struct pw_nic_device *out, int max);
 struct ibv_context *verbs_device_open(const struct verbs_library *lib, const char *name,
                                       struct verbs_found *out, int *err,
                                       char why[PW_NIC_WHY_MAX]);
-
-/* Is there any RDMA device? Loads nothing. */
-bool verbs_device_there(void);
 
 /* The GID by which most others reach that port, of those that the settings allow: false if
  * there is none. */

@@ -21,6 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "rdm_ports.h"
 #include "verbs.h"
 
 enum { GIDS_MAX = 256, FOUND_MAX = 32 };
@@ -230,7 +231,7 @@ static void gid_why(struct verbs_found *out)
     if (verbs_settings.gid_index >= 0)
         snprintf(out->why, sizeof(out->why), "its port %u has no GID %d, which"
                  " btl_pinwheel_verbs_gid names: %.60s/%.*s/ports/%u/gids has them; or leave"
-                 " it out", out->port, verbs_settings.gid_index, verbs_folder(),
+                 " it out", out->port, verbs_settings.gid_index, rdm_ports_folder(),
                  (int)strcspn(out->name, ":"), out->name, out->port);
     else if (verbs_settings.gid_kind && out->n_gids)
         snprintf(out->why, sizeof(out->why), "its port %u has no GID of %s, which"
@@ -367,16 +368,14 @@ static int ports_find(const struct verbs_library *lib, struct verbs_found *out, 
 /* Whatever the kernel lists, none of it usable, for that reason. */
 static int devices_refused(struct pw_nic_device *out, int max, const char *why)
 {
-    DIR *dir = opendir(verbs_folder());
-    struct dirent *entry;
+    DIR *dir = opendir(rdm_ports_folder());
+    const char *name;
     int n = 0;
 
-    while (dir && (entry = readdir(dir))) {
-        if (entry->d_name[0] == '.')
-            continue;
+    while ((name = rdm_ports_next(dir))) {
         if (n < max) {
             memset(&out[n], 0, sizeof(*out));
-            snprintf(out[n].name, sizeof(out->name), "%.31s", entry->d_name);
+            snprintf(out[n].name, sizeof(out->name), "%.31s", name);
             snprintf(out[n].why, sizeof(out->why), "%s", why);
         }
         n++;
@@ -403,7 +402,7 @@ int verbs_devices(struct pw_nic_device *out, int max)
     char why[PW_NIC_WHY_MAX];
     int n;
 
-    if (!verbs_device_there())
+    if (!rdm_ports_any())
         return 0;
     if (verbs_memlock_refuses(why))
         return devices_refused(out, max, why);

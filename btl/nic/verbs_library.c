@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_library.c - libibverbs, loaded when it is first needed.
  *
- * It is not loaded on a machine without RDMA devices: verbs_device_there() comes first. What
+ * It is not loaded on a machine without RDMA devices: rdm_ports_any() comes first. What
  * its header has as inline functions are calls through tables of an open device, so nothing
  * of it need be linked.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <stddef.h>
 
 #include "verbs.h"
-
-#define FOLDER "/sys/class/infiniband"
 
 static const struct rdm_symbol symbols[] = {
     { "ibv_get_device_list", offsetof(struct verbs_library, get_device_list) },
@@ -56,21 +53,9 @@ static struct rdm_library library = {
     .prepare = library_prepare,
 };
 
-static const char *folder = FOLDER;
-
-const char *verbs_folder(void)
-{
-    return folder;
-}
-
 void verbs_library_use(const char *file)
 {
     rdm_library_use(&library, file);
-}
-
-void verbs_folder_use(const char *path)
-{
-    folder = path;
 }
 
 /* A child that is forked would else take pages from under the device. Kernels from 5.12 on
@@ -89,17 +74,4 @@ const struct verbs_library *verbs_library(char why[PW_NIC_WHY_MAX])
     if (lib)
         fork_prepare(lib);
     return lib;
-}
-
-bool verbs_device_there(void)
-{
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    bool found = false;
-
-    while (dir && !found && (entry = readdir(dir)))
-        found = entry->d_name[0] != '.';
-    if (dir)
-        closedir(dir);
-    return found;
 }

@@ -896,7 +896,7 @@ void fake_verbs_install(void)
     };
     device_make();
     folder_fill();
-    verbs_folder_use(folder);
+    rdm_ports_use(folder);
 }
 
 void fake_verbs_remove(void)

@@ -9,6 +9,7 @@
 #ifndef PW_FAKE_VERBS_H
 #define PW_FAKE_VERBS_H
 
+#include "btl/nic/rdm_ports.h"
 #include "btl/nic/verbs.h"
 
 enum { FAKE_DEVICES = 4, FAKE_PORTS = 2, FAKE_GIDS = 4 };

@@ -228,7 +228,7 @@ Test(verbs_ports, where_the_kernel_lists_none_nothing_is_loaded)
     struct pw_nic_info info;
 
     verbs_library_use("/nonexistent.so");
-    verbs_folder_use("/nonexistent");
+    rdm_ports_use("/nonexistent");
     cr_expect(eq(int, pw_nic_verbs.probe(&info, why), -ENODEV));
     cr_expect(eq(str, why, "this machine has no RDMA device"));
     cr_expect(eq(int, list(), 0));
