@@ -223,6 +223,28 @@ Test(verbs_ports, a_port_is_listed_with_its_speed, .fini = fake_verbs_remove)
     cr_expect(eq(uint, rdma.opened, 0));
 }
 
+Test(verbs_ports, a_device_that_software_makes_is_known_by_its_parent,
+     .fini = fake_verbs_remove)
+{
+    char parent[256];
+    FILE *file;
+
+    machine();
+    snprintf(parent, sizeof(parent), "%s/fake0/parent", rdm_ports_folder());
+    cr_expect(not(rdm_ports_software("fake0")));
+    cr_expect(not(rdm_ports_software(NULL)));
+    file = fopen(parent, "w");
+    cr_assert(file != NULL);
+    fclose(file);
+    cr_expect(rdm_ports_software("fake0"));
+    cr_expect(not(rdm_ports_software("fake")));
+    cr_expect(rdm_ports_software(NULL));
+    cr_expect(eq(int, remove(parent), 0));
+    rdm_ports_use("/nonexistent");
+    cr_expect(not(rdm_ports_software(NULL)));
+    cr_expect(not(rdm_ports_any()));
+}
+
 Test(verbs_ports, where_the_kernel_lists_none_nothing_is_loaded)
 {
     struct pw_nic_info info;
