@@ -186,6 +186,7 @@ struct verbs_way {
     int err;                    /* FAILED: why, positive; 0: it was not needed any more */
     bool told;                  /* its peers were */
     bool rings;                 /* the peer is to be told that it is closed */
+    bool last;                  /* it takes no more buffers from the shared queue */
     bool dirty;                 /* destroyed before the device had given back everything */
     struct ibv_qp *qp;          /* NULL: destroyed */
     struct ibv_ah *ah;          /* where its letters go; NULL: not known yet */
@@ -239,6 +240,7 @@ struct verbs_nic {
                                  * descriptors */
     int listen_fd;              /* -1: none */
     bool closing;
+    bool drained;               /* the completion queue was empty when it was last polled */
     int fatal;                  /* the device is gone, or its queue: positive errno */
     struct verbs_way *ways;
     struct verbs_way *lost;     /* destroyed, and the device has not said that it has ended */

@@ -14,8 +14,9 @@
  * one. So an ASK of a higher number says that the last one is gone, and one of a lower number
  * has come late.
  *
- * What fails goes to the error state: the device gives back what was posted, and only then, or
- * when it takes too long, is the queue pair destroyed. A way stays when the last peer that
+ * What fails goes to the error state: the device gives back what was posted and says that it
+ * takes no more buffers to receive with, and only then, or when it takes too long, is the queue
+ * pair destroyed. A way stays when the last peer that
  * used it has gone, for the next connection with the same process; not for long, since that
  * may have ended. Who closes one tells the other side.
  */
@@ -434,6 +435,17 @@ static void works_end(struct verbs_way *way)
     verbs_way_retire(way, end);
 }
 
+/* What has come by it and was not polled goes with it on some devices (mlx5_cq_clean() of
+ * rdma-core), and with that buffers of the shared queue, of which nobody is told; so does the
+ * one that a message was coming into. So it is to have said that it takes no more, and then
+ * all is polled (ibv_get_async_event(3): IBV_EVENT_QP_LAST_WQE_REACHED). */
+static bool buffers_back(const struct verbs_way *way, bool late)
+{
+    const struct verbs_nic *nic = way->nic;
+
+    return nic->closing || nic->fatal || ((way->last || late) && nic->drained);
+}
+
 static void failed_tend(struct verbs_way *way, uint64_t now)
 {
     bool late = passed(now, way->failed_ms) >= VERBS_DRAIN_MS;
@@ -441,6 +453,8 @@ static void failed_tend(struct verbs_way *way, uint64_t now)
     if (way->rings && !way->nic->fatal && !verbs_letter_send(way, VERBS_CLOSE))
         way->rings = false;
     if ((way->posted != way->retired || way->letters || way->rings) && !late)
+        return;
+    if (!buffers_back(way, late))
         return;
     way_destroy(way);
     works_end(way);

@@ -256,6 +256,10 @@ static void event_heard(struct verbs_nic *nic, const struct ibv_async_event *eve
         if (event->element.qp->qp_context)
             verbs_way_fail(event->element.qp->qp_context, ECONNRESET);
         break;
+    case IBV_EVENT_QP_LAST_WQE_REACHED:
+        if (event->element.qp->qp_context)
+            ((struct verbs_way *)event->element.qp->qp_context)->last = true;
+        break;
     case IBV_EVENT_PORT_ERR:
         if (event->element.port_num == nic->found.port)
             verbs_ways_fail(nic, ENETDOWN);

@@ -166,7 +166,8 @@ static void ended(struct verbs_nic *nic, const struct ibv_wc *wc)
     }
 }
 
-/* What takes system calls is done when rdm's clock has moved on. */
+/* What takes system calls is done when rdm's clock has moved on. Events come last: what came
+ * before one of them has been polled when ways are looked after again. */
 static void tend(struct verbs_nic *nic)
 {
     bool moved = nic->base.tick_ms != nic->tick_ms;
@@ -176,10 +177,10 @@ static void tend(struct verbs_nic *nic)
         return;
     now = rdm_ms(pw_now_ns());
     nic->tick_ms = nic->base.tick_ms;
-    if (moved)
-        verbs_events_read(nic);
     verbs_letters_tend(nic, now);
     verbs_ways_tend(nic, now);
+    if (moved || nic->n_failed)
+        verbs_events_read(nic);
 }
 
 int verbs_poll(struct rdm_nic *base)
@@ -195,6 +196,7 @@ int verbs_poll(struct rdm_nic *base)
             ended(nic, &wc[k]);
         n += got > 0 ? got : 0;
     }
+    nic->drained = got < BATCH;
     if (got < 0 && !nic->fatal) {
         nic->fatal = EIO;
         verbs_ways_fail(nic, EIO);

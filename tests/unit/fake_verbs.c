@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CQ_ROOM = 8192, QUEUE_ROOM = 2048, EVENTS = 16 };
+enum { CQ_ROOM = 8192, QUEUE_ROOM = 2048, EVENTS = 64 };
 
 struct fake_context {
     struct ibv_context it;
@@ -733,6 +733,19 @@ static bool mask_whole(enum ibv_qp_state to, int mask)
     return (mask & needed) == needed;
 }
 
+/* The lock is held. */
+static void last_buffer_reached(struct ibv_qp *qp)
+{
+    struct fake_context *c = (struct fake_context *)qp->context;
+    uint64_t one = 1;
+
+    if (c->n_events == EVENTS || write(c->it.async_fd, &one, sizeof(one)) < 0)
+        abort();
+    c->events[c->n_events++] = (struct ibv_async_event){
+        .event_type = IBV_EVENT_QP_LAST_WQE_REACHED, .element.qp = qp,
+    };
+}
+
 static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
 {
     struct fake_qp *qp = (struct fake_qp *)it;
@@ -743,6 +756,8 @@ static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
         return EINVAL;
     pthread_mutex_lock(&lock);
     it->state = attr->qp_state;
+    if (it->srq && attr->qp_state == IBV_QPS_ERR && !rdma.hold_flush && !rdma.never_last)
+        last_buffer_reached(it);
     if (mask & IBV_QP_ACCESS_FLAGS)
         rdma.rights |= (int)attr->qp_access_flags;
     if (mask & IBV_QP_PKEY_INDEX)
@@ -762,6 +777,43 @@ static int fake_modify_qp(struct ibv_qp *it, struct ibv_qp_attr *attr, int mask)
     return 0;
 }
 
+/* Nobody is told any more what has ended there. */
+static void ended_forget(struct fake_cq *cq, uint32_t number)
+{
+    unsigned to = cq->head;
+
+    for (unsigned at = cq->head; at != cq->tail; at++)
+        if (cq->wc[at % CQ_ROOM].qp_num != number)
+            cq->wc[to++ % CQ_ROOM] = cq->wc[at % CQ_ROOM];
+    cq->tail = to;
+}
+
+/* The kernel drops what was not read. */
+static void events_forget(struct fake_context *c, const struct ibv_qp *qp)
+{
+    unsigned to = 0;
+    uint64_t n;
+
+    for (unsigned at = 0; at < c->n_events; at++)
+        if (c->events[at].event_type != IBV_EVENT_QP_LAST_WQE_REACHED ||
+            c->events[at].element.qp != qp)
+            c->events[to++] = c->events[at];
+        else if (read(c->it.async_fd, &n, sizeof(n)) < 0)
+            abort();
+    c->n_events = to;
+}
+
+unsigned fake_verbs_buffers(struct pw_nic *nic)
+{
+    const struct fake_srq *srq = (struct fake_srq *)((struct verbs_nic *)nic)->srq;
+    unsigned n;
+
+    pthread_mutex_lock(&lock);
+    n = srq->in.tail - srq->in.head;
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
 static int fake_destroy_qp(struct ibv_qp *it)
 {
     struct fake_qp **at = &qps, *qp = (struct fake_qp *)it;
@@ -770,6 +822,9 @@ static int fake_destroy_qp(struct ibv_qp *it)
     while (*at != qp)
         at = &(*at)->next;
     *at = qp->next;
+    if (rdma.forgets)
+        ended_forget((struct fake_cq *)it->send_cq, it->qp_num);
+    events_forget((struct fake_context *)it->context, it);
     pthread_mutex_unlock(&lock);
     free(qp->in.at);
     free(qp->out.at);

@@ -33,6 +33,10 @@ struct fake_rdma {
     bool no_buffers;            /* whoever is sent something has none to receive it with */
     unsigned rnr_ends;          /* so many sends give up for that reason */
     bool hold_flush;            /* and so does what is posted when its queue pair fails */
+    bool forgets;               /* what has ended by a queue pair and was not polled goes with
+                                 * it when it is destroyed, as with mlx4 and mlx5 */
+    bool never_last;            /* who has failed does not say that it takes no more buffers
+                                 * from a shared queue, as rxe of older kernels */
     bool hold_routes;           /* who asks for an address handle waits for a second, as
                                  * where nobody answers ARP, and has none */
     unsigned routes_waited;     /* so many have */
@@ -70,6 +74,9 @@ unsigned fake_verbs_events_unread(void);
 
 /* Hold is over, and what was held is done now. */
 void fake_verbs_go_on(void);
+
+/* So many are posted to that NIC's shared queue. */
+unsigned fake_verbs_buffers(struct pw_nic *nic);
 
 /* As a process that is killed: all queue pairs of that NIC are gone. */
 void fake_verbs_cut(struct pw_nic *nic);

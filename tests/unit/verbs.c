@@ -475,6 +475,64 @@ Test(verbs, a_nic_is_closed_with_a_read_under_way, BOTH)
     target_is_untouched();
 }
 
+/* b closes its end while what it was sent has come and was not looked at. The lock of b is
+ * held: its thread looks, too. */
+static void fail_unlooked_at(void)
+{
+    struct verbs_nic *nic = verbs(&b);
+    struct verbs_way *way;
+
+    pthread_mutex_lock(&nic->base.lock);
+    for (int i = 0; i < 40; i++)
+        cr_assert(eq(int, ops->send_inline(a.peer, 0, "x", 1), 0));
+    rdm_poll((struct rdm_nic *)a.nic);
+    way = nic->ways;
+    verbs_way_retire(way, way->posted);
+    verbs_way_fail(way, ECONNRESET);
+    way->rings = false;
+    verbs_ways_tend(nic, way->failed_ms);
+    pthread_mutex_unlock(&nic->base.lock);
+}
+
+/* All that is counted as posted. */
+static bool buffers_are_there(struct end *end)
+{
+    struct verbs_nic *nic = verbs(end);
+    bool there;
+
+    pthread_mutex_lock(&nic->base.lock);
+    rdm_poll(&nic->base);
+    there = nic->base.n_posted == fake_verbs_buffers(end->nic);
+    pthread_mutex_unlock(&nic->base.lock);
+    return there;
+}
+
+static void fail_often(void)
+{
+    pair_open();
+    hold(&rdma.forgets);
+    for (int i = 0; i < 3; i++) {
+        fail_unlooked_at();
+        SOON(a.downs == 1 && b.downs == 1);
+        SOON(ways(&a) == 1 && ways(&b) == 1 && !verbs(&b)->n_failed);
+        reconnect();
+    }
+    SOON(buffers_are_there(&b));
+    move_all_sizes();
+}
+
+/* Else there were none left in the end, and whoever sends would wait for one for ever. */
+Test(verbs, a_queue_pair_that_is_destroyed_takes_no_buffers_along, BOTH)
+{
+    fail_often();
+}
+
+Test(verbs, a_device_that_does_not_say_that_it_takes_no_more_buffers, BOTH)
+{
+    rdma.never_last = true;
+    fail_often();
+}
+
 /* ---- devices that fail in the midst of it ---- */
 
 /* Who looks first says so; the other may find first that nothing is acknowledged. */
