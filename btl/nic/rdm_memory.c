@@ -367,6 +367,16 @@ static void op_own(struct rdm_op *op, const struct pw_nic_key *bytes, const void
         op->own->users++;
 }
 
+/* The caller's memory for that one transfer. What no device takes (of a mapped file, perhaps)
+ * goes another way; the connection is none the worse for it. */
+static int op_register(struct rdm_op *op, const void *local, unsigned access)
+{
+    struct rdm_nic *nic = rdm_nic_of(op->c.peer);
+    int err = nic->driver->mr_open(nic, local, op->len, access, &op->mr);
+
+    return err && err != -EAGAIN && err != -ENOMEM ? -EOPNOTSUPP : err;
+}
+
 static void op_begin(struct rdm_op *op)
 {
     op->next = op->c.peer->ops;
@@ -409,7 +419,7 @@ static int get_local(struct rdm_nic *nic, struct rdm_op *op)
     if (!nic->local_mr || op->own)
         return 0;
     if (op->len > RDM_BOUNCE)
-        return nic->driver->mr_open(nic, op->local, op->len, 0, &op->mr);
+        return op_register(op, op->local, 0);
     op->bounce = rdm_tx_get(nic, false);
     return op->bounce ? 0 : -EAGAIN;
 }
@@ -435,7 +445,7 @@ static int get_begin(struct rdm_peer *peer, struct rdm_op *op, const struct rdm_
         free(op);
         if (err == -EAGAIN) {
             rdm_poll(nic);
-        } else if (err != -ENOMEM && err != -EPIPE) {
+        } else if (err != -ENOMEM && err != -EPIPE && err != -EOPNOTSUPP) {
             rdm_peer_failed(peer, -err);
             err = -EPIPE;
         }
@@ -554,7 +564,7 @@ static int put_long(struct rdm_peer *peer, struct rdm_op *op, const void *local,
     struct rdm_fetch_head fetch = { .to = *to, .len = op->len };
     struct pw_iov iov = { &fetch, sizeof(fetch) };
     const void *base = op->own ? op->own->base : local;
-    int err = op->own ? 0 : nic->driver->mr_open(nic, local, op->len, PW_READ, &op->mr);
+    int err = op->own ? 0 : op_register(op, local, PW_READ);
     void *mr = op->own ? op->own->mr : op->mr;
 
     if (err)

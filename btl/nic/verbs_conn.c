@@ -16,9 +16,9 @@
  *
  * What fails goes to the error state: the device gives back what was posted and says that it
  * takes no more buffers to receive with, and only then, or when it takes too long, is the queue
- * pair destroyed. A way stays when the last peer that
- * used it has gone, for the next connection with the same process; not for long, since that
- * may have ended. Who closes one tells the other side.
+ * pair destroyed. A way stays when the last peer that used it has gone, for the next connection
+ * with the same process; not for long, since that may have ended. Who closes one tells the
+ * other side.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -857,6 +857,28 @@ Test(verbs, memory_that_cannot_be_registered, BOTH)
     fake_verbs_refuse(NULL, 0);
 }
 
+/* As the file system of a file that is mapped may say: then messages bring it, and the
+ * connection is none the worse for it. */
+Test(verbs, memory_of_ours_that_the_device_refuses, BOTH)
+{
+    static const int errors[] = { EFAULT, EINVAL, EOPNOTSUPP };
+    struct pw_nic_key from, to;
+
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, source, BYTES, PW_READ, &from), 0));
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_WRITE, &to), 0));
+    for (int i = 0; i < 3; i++) {
+        fake_verbs_refuse("reg_mr", errors[i]);
+        cr_expect(eq(int, ops->get(a.peer, target, (uintptr_t)source, BYTES, &from, &a),
+                     -EOPNOTSUPP));
+        move(true, BYTES, &to);
+        move(false, 1000, &from);
+    }
+    fake_verbs_refuse(NULL, 0);
+    cr_expect(eq(int, (int)a.downs, 0));
+}
+
 /* ---- our own memory that was pinned ---- */
 
 static struct pw_nic_key own_key;
