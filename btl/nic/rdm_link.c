@@ -845,8 +845,8 @@ static void tick_peer(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
         tick_calling(nic, peer, now);
     else if (peer->state == RDM_UP)
         tick_up(nic, peer, now);
-    else if (!rdm_peer_settled(peer) && passed(now, peer->lost_ms) > RDM_FLUSH_MS)
-        nic->reset = true;
+    else if (!rdm_peer_settled(peer))
+        nic->reset = nic->reset || passed(now, peer->lost_ms) > RDM_FLUSH_MS;
     else if (peer->state == RDM_LEAVING && peer_left(peer, now)) {
         rdm_peer_free(peer);
         return;

@@ -42,7 +42,8 @@ enum {
     VERBS_ASK_MS = 50,          /* an unanswered letter is repeated then, later less often */
     VERBS_ASK_MOST_MS = 800,
     VERBS_IDLE_MS = 5000,       /* a way that nobody uses is closed then */
-    VERBS_DRAIN_MS = 200,       /* a device has so long to give back what was posted */
+    VERBS_DRAIN_MS = 150,       /* a device has so long to give back what was posted; less than
+                                 * RDM_FLUSH_MS, for which who disconnects or unpins waits */
 
     /* Where nobody sets another. */
     VERBS_TIMEOUT = 17,         /* 4.096 us * 2^17 = 537 ms for an acknowledgement, */

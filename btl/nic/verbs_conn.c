@@ -28,6 +28,8 @@
 #include "verbs.h"
 #include "pinwheel/clock.h"
 
+_Static_assert((int)VERBS_DRAIN_MS < (int)RDM_FLUSH_MS, "who waits for so long sees it end");
+
 static uint64_t conn_now_ms(void)
 {
     return rdm_ms(pw_now_ns());

@@ -453,6 +453,65 @@ Test(verbs, who_disconnects_has_its_memory_back, BOTH)
     cr_expect(eq(int, (int)a.done, 0), "nobody is told");
 }
 
+/* Not even of a device that gives nothing back is anything under way then. */
+Test(verbs, who_disconnects_has_its_memory_back_whatever_the_device_does, BOTH)
+{
+    get_begin();
+    hold(&rdma.hold_flush);
+    rdm_thread_stop((struct rdm_nic *)a.nic);   /* it would look after that, later */
+    ops->disconnect(a.peer);
+    cr_expect(eq(uint, verbs(&a)->n_failed, 0), "it is destroyed");
+    target_is_untouched();
+}
+
+/* Of b, for which it fetches a put, when that has left for so long; it has said that all has
+ * arrived. */
+static unsigned fetching_at(uint64_t ms)
+{
+    struct rdm_nic *nic = (struct rdm_nic *)b.nic;
+    unsigned n = 0;
+
+    pthread_mutex_lock(&nic->lock);
+    nic->peers->bye_done = true;
+    nic->peers->lost_ms = rdm_ms(pw_now_ns()) - ms;
+    rdm_tick(nic, nic->peers->lost_ms + ms);
+    for (const struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
+        n += rdm_pulls_under_way(peer);
+    if (nic->peers)
+        nic->peers->lost_ms = UINT64_MAX;       /* not yet */
+    pthread_mutex_unlock(&nic->lock);
+    return n;
+}
+
+static bool b_fetches(void)
+{
+    struct rdm_nic *nic = (struct rdm_nic *)b.nic;
+    bool so;
+
+    pthread_mutex_lock(&nic->lock);
+    so = rdm_pulls_under_way((struct rdm_peer *)b.peer);
+    pthread_mutex_unlock(&nic->lock);
+    return so;
+}
+
+/* What is under way is the device's: it is given back before the peer is forgotten. */
+Test(verbs, a_peer_stays_for_as_long_as_its_put_is_fetched, BOTH)
+{
+    pair_open();
+    memory_make();
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_WRITE, &source_key), 0));
+    hold(&rdma.hold_reads);
+    cr_assert(eq(int, ops->put(a.peer, source, (uintptr_t)target, BYTES, &source_key, &a),
+                 PW_NIC_PENDING));
+    SOON(b_fetches());
+    ops->disconnect(b.peer);
+    cr_expect(eq(uint, fetching_at(RDM_FLUSH_MS - 1), 1));
+    hold(&rdma.hold_flush);
+    cr_expect(eq(uint, fetching_at(RDM_FLUSH_MS), 1));
+    fake_verbs_go_on();
+    SOON(a.done == 1 || a.downs == 1);
+}
+
 /* It is destroyed then, and what the device says of it later is of nobody's. */
 Test(verbs, a_device_that_gives_nothing_back, BOTH)
 {
