@@ -144,6 +144,9 @@ static int nic_open(struct verbs_nic *nic, const char *device, char why[PW_NIC_W
     nic->lib = verbs_library(why);
     if (!nic->lib)
         return -ENOSYS;
+    err = verbs_router_open(nic);
+    if (err)
+        return err;
     nic->context = verbs_device_open(nic->lib, device, &nic->found, &err, why);
     if (!nic->context)
         return err;
@@ -164,11 +167,10 @@ static int nic_open(struct verbs_nic *nic, const char *device, char why[PW_NIC_W
 static int verbs_start(struct rdm_nic *base, const char *device, char why[PW_NIC_WHY_MAX])
 {
     struct verbs_nic *nic = verbs_of(base);
-    int err = verbs_router_open(nic);
+    int err;
 
     nic->wait_fd = nic->listen_fd = -1;
-    if (!err)
-        err = nic_open(nic, device, why);
+    err = nic_open(nic, device, why);
     if (err)
         return err == -ENOMEM ? err : -ENODEV;
     info_fill(&base->base.info, &nic->found);

@@ -886,6 +886,24 @@ Test(verbs, a_nic_is_closed_before_a_host_has_answered, BOTH)
     a.nic = NULL;
 }
 
+static unsigned descriptors(void)
+{
+    unsigned n = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) != -1;
+    return n;
+}
+
+Test(verbs, without_the_library_nothing_stays_open)
+{
+    unsigned before = descriptors();
+
+    verbs_library_use("/nowhere/libibverbs.so.1");
+    cr_expect(eq(int, end_open(&a), -ENODEV));
+    cr_expect(eq(uint, descriptors(), before));
+}
+
 /* Who has no descriptors left has not opened any, and keeps those of others. */
 Test(verbs, without_a_descriptor_nothing_is_opened_or_closed, BOTH)
 {
