@@ -304,6 +304,10 @@ void verbs_ways_fail(struct verbs_nic *nic, int err);
 /* Repeat letters, close what has failed. */
 void verbs_ways_tend(struct verbs_nic *nic, uint64_t now_ms);
 
+/* The completion queue was found empty: nothing more is said of those that were destroyed
+ * before that. */
+void verbs_ways_forget(struct verbs_nic *nic);
+
 /* The device gives nothing back any more. */
 void verbs_ways_free(struct verbs_nic *nic);
 

@@ -520,6 +520,22 @@ void verbs_ways_tend(struct verbs_nic *nic, uint64_t now)
     }
 }
 
+void verbs_ways_forget(struct verbs_nic *nic)
+{
+    struct verbs_way **at = &nic->lost;
+
+    while (*at) {
+        struct verbs_way *way = *at;
+
+        if (way->letters) {
+            at = &way->next;
+            continue;
+        }
+        *at = way->next;
+        free(way);
+    }
+}
+
 static void list_free(struct verbs_way **list)
 {
     while (*list) {

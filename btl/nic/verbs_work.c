@@ -196,7 +196,9 @@ int verbs_poll(struct rdm_nic *base)
             ended(nic, &wc[k]);
         n += got > 0 ? got : 0;
     }
-    nic->drained = got < BATCH;
+    nic->drained = got >= 0 && got < BATCH;
+    if (nic->drained)
+        verbs_ways_forget(nic);
     if (got < 0 && !nic->fatal) {
         nic->fatal = EIO;
         verbs_ways_fail(nic, EIO);

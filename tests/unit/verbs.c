@@ -73,6 +73,18 @@ static unsigned ways(struct end *end)
     return n;
 }
 
+/* Kept for what the device may still say of them. */
+static bool ways_lost(struct end *end)
+{
+    struct verbs_nic *nic = verbs(end);
+    bool lost;
+
+    pthread_mutex_lock(&nic->base.lock);
+    lost = nic->lost;
+    pthread_mutex_unlock(&nic->base.lock);
+    return lost;
+}
+
 static void reconnect(void)
 {
     ops->disconnect(a.peer);
@@ -323,6 +335,7 @@ Test(verbs, a_queue_pair_that_fails_is_the_peers_end_and_not_the_last, BOTH)
     reconnect();
     move_all_sizes();
     SOON(ways(&a) == 1 && ways(&b) == 1);
+    SOON(!ways_lost(&a) && !ways_lost(&b));
 }
 
 /* b hears of it when it sends. */
