@@ -148,6 +148,11 @@ struct ibv_context *verbs_device_open(const struct verbs_library *lib, const cha
 bool verbs_gid_choose(const struct ibv_gid_entry *all, size_t n, uint32_t port,
                       bool ethernet, struct verbs_gid *out);
 
+/* The table of an open port has changed: where is the GID that peers know it by? One that is
+ * not there may come back: it stays what it was. */
+void verbs_gid_follow(const struct verbs_library *lib, struct ibv_context *context,
+                      struct verbs_found *found);
+
 /* "RoCE v2 of IPv4". */
 const char *verbs_link_text(unsigned link);
 

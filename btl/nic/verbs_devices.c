@@ -212,6 +212,22 @@ static bool port_gid(const struct verbs_library *lib, struct ibv_context *contex
     return found;
 }
 
+void verbs_gid_follow(const struct verbs_library *lib, struct ibv_context *context,
+                      struct verbs_found *found)
+{
+    bool ethernet = found->gid.link != VERBS_INFINIBAND;
+    struct ibv_gid_entry *all = calloc(GIDS_MAX, sizeof(*all));
+    ssize_t n = all ? lib->query_gid_table(context, all, GIDS_MAX, 0, sizeof(*all)) : 0;
+
+    for (ssize_t i = 0; i < n; i++)
+        if (all[i].port_num == found->port && gid_link(&all[i], ethernet) == found->gid.link &&
+            !memcmp(all[i].gid.raw, found->gid.bytes, sizeof(found->gid.bytes))) {
+            found->gid.index = all[i].gid_index;
+            break;
+        }
+    free(all);
+}
+
 static const char *port_state(enum ibv_port_state state)
 {
     switch (state) {

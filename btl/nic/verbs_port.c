@@ -260,6 +260,9 @@ static void event_heard(struct verbs_nic *nic, const struct ibv_async_event *eve
         if (event->element.qp->qp_context)
             ((struct verbs_way *)event->element.qp->qp_context)->last = true;
         break;
+    case IBV_EVENT_GID_CHANGE:
+        verbs_gid_follow(nic->lib, nic->context, &nic->found);
+        break;
     case IBV_EVENT_PORT_ERR:
         if (event->element.port_num == nic->found.port)
             verbs_ways_fail(nic, ENETDOWN);

@@ -359,6 +359,25 @@ Test(verbs, a_port_that_goes_down_is_told_of, BOTH)
     reconnect();
 }
 
+/* As when an interface's addresses are taken from it and given again, in another order. */
+Test(verbs, a_gid_that_has_moved_in_the_ports_table_is_found_there, BOTH)
+{
+    pair_open();
+    fake_verbs_lock();
+    rdma.gid[1] = rdma.gid[0];
+    rdma.gid[1].gid_index = 7;
+    rdma.gid[0].gid.raw[15]++;
+    rdma.n_gids = 2;
+    fake_verbs_unlock();
+    fake_verbs_event(IBV_EVENT_GID_CHANGE, NULL);
+    fake_verbs_event(IBV_EVENT_PORT_ERR, NULL);
+    expect_downs(-ECONNABORTED);
+    reconnect();
+    fake_verbs_lock();
+    cr_expect(eq(int, rdma.last.ah_attr.grh.sgid_index, 7));
+    fake_verbs_unlock();
+}
+
 Test(verbs, a_device_that_is_gone_connects_to_nobody, BOTH)
 {
     uint8_t address[PW_NIC_ADDRESS_MAX];
