@@ -735,11 +735,18 @@ bool rdm_peer_settled(const struct rdm_peer *peer)
     return !rdm_ops_under_way(peer) && !rdm_pulls_under_way(peer);
 }
 
+/* What is under way to one that we have left still arrives, unless it has to end. */
+static bool peer_droppable(const struct rdm_peer *peer)
+{
+    return peer->there && peer->state != RDM_UP &&
+           (peer->state != RDM_LEAVING || !rdm_peer_settled(peer));
+}
+
 /* Those that do not answer, with what is under way to them. Who still calls begins anew. */
 static void peers_drop(struct rdm_nic *nic)
 {
     for (struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
-        if (peer->there && peer->state != RDM_UP) {
+        if (peer_droppable(peer)) {
             nic->driver->peer_drop(peer);
             if (peer->state != RDM_CALLING)
                 continue;

@@ -544,6 +544,27 @@ Test(verbs, a_peer_stays_for_as_long_as_its_put_is_fetched, BOTH)
     SOON(a.done == 1 || a.downs == 1);
 }
 
+/* Another peer's connection is to end by force, as when that is lost with a read under way. */
+Test(verbs, what_was_sent_before_who_sent_it_left_is_not_dropped_for_others, BOTH)
+{
+    struct rdm_nic *nic;
+
+    pair_open();
+    hold(&rdma.no_buffers);
+    for (int i = 0; i < 5; i++)
+        cr_assert(eq(int, ops->send_inline(a.peer, 0, "x", 1), 0));
+    ops->disconnect(a.peer);
+    nic = (struct rdm_nic *)a.nic;
+    pthread_mutex_lock(&nic->lock);
+    nic->reset = true;
+    rdm_settle(nic);
+    pthread_mutex_unlock(&nic->lock);
+    fake_verbs_go_on();
+    SOON(b.downs == 1);
+    cr_expect(eq(uint, b.frames, 6));
+    cr_expect(eq(int, b.cause, 0), "it has left");
+}
+
 /* It is destroyed then, and what the device says of it later is of nobody's. */
 Test(verbs, a_device_that_gives_nothing_back, BOTH)
 {
