@@ -71,6 +71,8 @@ struct verbs_library {
     struct ibv_pd *(*alloc_pd)(struct ibv_context *context);
     int (*dealloc_pd)(struct ibv_pd *pd);
     struct ibv_mr *(*reg_mr)(struct ibv_pd *pd, void *addr, size_t len, int access);
+    struct ibv_mr *(*reg_mr_iova2)(struct ibv_pd *pd, void *addr, size_t len, uint64_t iova,
+                                   unsigned access);
     int (*dereg_mr)(struct ibv_mr *mr);
     struct ibv_comp_channel *(*create_comp_channel)(struct ibv_context *context);
     int (*destroy_comp_channel)(struct ibv_comp_channel *channel);
@@ -238,6 +240,7 @@ struct verbs_nic {
     bool letters_failed;        /* the queue pair for letters has: it is to be begun anew */
     uint64_t letters_ms;        /* since then */
     unsigned inline_most;
+    bool strict;                /* it does not take IBV_ACCESS_RELAXED_ORDERING */
     unsigned reads_most;        /* of ours at a time, and peers' */
     unsigned reads_served;
     unsigned sends;             /* work requests under way, of all ways */

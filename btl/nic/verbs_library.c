@@ -23,6 +23,7 @@ static const struct rdm_symbol symbols[] = {
     { "ibv_alloc_pd", offsetof(struct verbs_library, alloc_pd) },
     { "ibv_dealloc_pd", offsetof(struct verbs_library, dealloc_pd) },
     { "ibv_reg_mr", offsetof(struct verbs_library, reg_mr) },
+    { "ibv_reg_mr_iova2", offsetof(struct verbs_library, reg_mr_iova2) },
     { "ibv_dereg_mr", offsetof(struct verbs_library, dereg_mr) },
     { "ibv_create_comp_channel", offsetof(struct verbs_library, create_comp_channel) },
     { "ibv_destroy_comp_channel", offsetof(struct verbs_library, destroy_comp_channel) },

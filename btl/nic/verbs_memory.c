@@ -14,16 +14,36 @@
 
 #include "verbs.h"
 
+/* The device's writes may pass each other on their way to memory, where the kernel, the
+ * device and the bus agree on that: nobody here looks at memory before its completion has
+ * come, and completions pass nothing (PCI Express, table of ordering rules). Kernels that
+ * know the flag leave it out where a device has it not; some drivers refuse it. */
+static struct ibv_mr *mr_register(struct verbs_nic *nic, void *addr, size_t len, int rights)
+{
+    struct ibv_mr *mr = NULL;
+    bool refused = nic->strict;
+
+    errno = 0;
+    if (!refused) {
+        mr = nic->lib->reg_mr_iova2(nic->pd, addr, len, (uintptr_t)addr,
+                                    (unsigned)rights | IBV_ACCESS_RELAXED_ORDERING);
+        refused = !mr && (errno == EINVAL || errno == EOPNOTSUPP);
+    }
+    if (refused) {
+        mr = nic->lib->reg_mr(nic->pd, addr, len, rights);
+        nic->strict = nic->strict || mr;
+    }
+    return mr;
+}
+
 int verbs_mr_open(struct rdm_nic *base, const void *addr, size_t len, unsigned access,
                   void **out)
 {
     struct verbs_nic *nic = verbs_of(base);
     int rights = (access & PW_READ ? IBV_ACCESS_REMOTE_READ : 0) |
                  (!access || access & PW_WRITE ? IBV_ACCESS_LOCAL_WRITE : 0);
-    struct ibv_mr *mr;
+    struct ibv_mr *mr = mr_register(nic, (void *)(uintptr_t)addr, len, rights);
 
-    errno = 0;
-    mr = nic->lib->reg_mr(nic->pd, (void *)(uintptr_t)addr, len, rights);
     *out = mr;
     if (mr)
         return 0;

@@ -209,6 +209,26 @@ static struct ibv_mr *fake_reg_mr(struct ibv_pd *pd, void *addr, size_t len, int
     return &mr->it;
 }
 
+static struct ibv_mr *fake_reg_mr_iova2(struct ibv_pd *pd, void *addr, size_t len,
+                                        uint64_t iova, unsigned access)
+{
+    if (iova != (uintptr_t)addr)
+        abort();
+    if (access & IBV_ACCESS_RELAXED_ORDERING) {
+        int err;
+
+        pthread_mutex_lock(&lock);
+        rdma.relaxed_tries++;
+        err = rdma.strict;
+        pthread_mutex_unlock(&lock);
+        if (err) {
+            errno = err;
+            return NULL;
+        }
+    }
+    return fake_reg_mr(pd, addr, len, (int)access);
+}
+
 static int fake_dereg_mr(struct ibv_mr *it)
 {
     struct fake_mr **at = &mrs;
@@ -943,8 +963,9 @@ void fake_verbs_install(void)
     *lib = (struct verbs_library){
         fake_get_device_list, fake_free_device_list, fake_open_device, fake_close_device,
         fake_query_device, fake_query_port, fake_query_gid_table, fake_get_async_event,
-        fake_ack_async_event, fake_alloc_pd, fake_dealloc_pd, fake_reg_mr, fake_dereg_mr,
-        fake_create_comp_channel, fake_destroy_comp_channel, fake_create_cq, fake_destroy_cq,
+        fake_ack_async_event, fake_alloc_pd, fake_dealloc_pd, fake_reg_mr,
+        fake_reg_mr_iova2, fake_dereg_mr, fake_create_comp_channel,
+        fake_destroy_comp_channel, fake_create_cq, fake_destroy_cq,
         fake_get_cq_event, fake_ack_cq_events, fake_create_srq, fake_destroy_srq,
         fake_create_qp, fake_modify_qp, fake_destroy_qp, fake_create_ah, fake_destroy_ah,
         fake_fork_init, fake_is_fork_initialized,

@@ -29,6 +29,7 @@ struct fake_rdma {
     int refused_errno;
     unsigned inline_most;
     bool hold_reads;            /* they stay under way */
+    int strict;                 /* IBV_ACCESS_RELAXED_ORDERING fails with that errno */
     size_t lockable;            /* bytes that may be registered at a time; 0: all */
     bool no_buffers;            /* whoever is sent something has none to receive it with */
     unsigned rnr_ends;          /* so many sends give up for that reason */
@@ -48,6 +49,7 @@ struct fake_rdma {
     unsigned opened;            /* objects that were not destroyed */
     unsigned forks;
     unsigned registered;        /* calls of reg_mr that were not refused */
+    unsigned relaxed_tries;     /* calls that asked for relaxed ordering */
     unsigned silent;            /* sends that ended and told nothing */
     struct ibv_qp_attr last;    /* of the last modify_qp to RTS */
     size_t locked;              /* registered now */

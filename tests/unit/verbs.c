@@ -745,8 +745,43 @@ Test(verbs, peers_may_read_and_nothing_else, BOTH)
     move_all_sizes();
     cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ | PW_WRITE | PW_ATOMIC, &key),
                  0));
-    cr_expect(eq(int, rdma.rights, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ));
+    cr_expect(eq(int, rdma.rights & ~IBV_ACCESS_RELAXED_ORDERING,
+                 IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ));
     ops->unpin(b.nic, target, BYTES, &key);
+}
+
+/* Its writes may pass each other: what says that they have come is a completion. */
+Test(verbs, memory_is_registered_with_relaxed_ordering, BOTH)
+{
+    pair_open();
+    move_all_sizes();
+    cr_expect(ne(int, rdma.rights & IBV_ACCESS_RELAXED_ORDERING, 0));
+}
+
+static void strict_device(int err)
+{
+    struct pw_nic_key key;
+    unsigned tries;
+
+    rdma.strict = err;
+    pair_open();
+    move_all_sizes();
+    cr_expect(eq(int, rdma.rights & IBV_ACCESS_RELAXED_ORDERING, 0));
+    tries = rdma.relaxed_tries;
+    cr_expect(eq(uint, tries, 2), "once by each NIC");
+    cr_assert(eq(int, ops->pin(b.nic, target, BYTES, PW_READ, &key), 0));
+    cr_expect(eq(uint, rdma.relaxed_tries, tries));
+    ops->unpin(b.nic, target, BYTES, &key);
+}
+
+Test(verbs, a_device_that_refuses_relaxed_ordering_is_used_without, BOTH)
+{
+    strict_device(EINVAL);
+}
+
+Test(verbs, or_that_says_it_has_not_that, BOTH)
+{
+    strict_device(EOPNOTSUPP);
 }
 
 static void talk(void)
