@@ -24,6 +24,7 @@ monitor_names = doc/pw_event_name.3 doc/pw_monitor_close.3 doc/pw_monitor_open.3
 pin_names = doc/pw_pin_ops.3
 pool_names = doc/pw_pages_name.3 doc/pw_pool_alloc.3 doc/pw_pool_back.3 doc/pw_pool_base.3 \
 	doc/pw_pool_close.3 doc/pw_pool_contains.3 doc/pw_pool_describe.3 \
+	doc/pw_pool_extent.3 \
 	doc/pw_pool_fd.3 doc/pw_pool_free.3 doc/pw_pool_hold.3 doc/pw_pool_map.3 \
 	doc/pw_pool_nodes.3 doc/pw_pool_open.3 doc/pw_pool_probe.3 doc/pw_pool_release.3 \
 	doc/pw_pool_reserve.3 doc/pw_pool_size.3 doc/pw_pool_steady.3 \

@@ -11,6 +11,9 @@
  * again. What a new region contains is retired. Regions that overlap otherwise
  * live side by side, and a request is never a reason to retire what it does not
  * contain: two buffers that overlap could take turns for ever.
+ *
+ * A backend may widen what is pinned (pw_pin_ops.widen). Nothing idle is unpinned for the
+ * sake of that.
  */
 #include <sched.h>
 #include <time.h>
@@ -103,6 +106,7 @@ struct plan {
     struct pw_range range;
     unsigned access;
     size_t most;
+    bool wide;                  /* the backend has made it larger */
 };
 
 static void consider(struct pw_cache *rc, struct pw_region *r, void *arg)
@@ -189,17 +193,17 @@ static int watch(struct pw_cache *rc, struct pw_region *r, bool merged)
     return err && merged ? -EOPNOTSUPP : 0;
 }
 
-static int charge(struct pw_cache *rc, size_t len)
+static int charge(struct pw_cache *rc, size_t len, bool evict)
 {
     if (!rc->config.budget)
         return 0;
     while (pw_budget_charge(rc->config.budget, len, 1))
-        if (!evicted(rc, len))
+        if (!evict || !evicted(rc, len))
             return -ENOMEM;
     return 0;
 }
 
-static int pin(struct pw_cache *rc, struct pw_region *r)
+static int pin(struct pw_cache *rc, struct pw_region *r, bool evict)
 {
     const struct pw_pin_ops *ops = rc->config.pin;
     size_t len = r->end - r->start;
@@ -207,7 +211,7 @@ static int pin(struct pw_cache *rc, struct pw_region *r)
 
     while ((err = ops->pin(rc->config.pin_ctx, (void *)r->start, len, r->access,
                            r->handle)) == -ENOMEM)
-        if (!evicted(rc, len))
+        if (!evict || !evicted(rc, len))
             break;
     return err;
 }
@@ -298,14 +302,14 @@ static int make(struct pw_cache *rc, uint32_t n, const struct plan *p, bool merg
     r->start = p->range.start;
     r->end = p->range.end;
     r->access = p->access;
-    err = charge(rc, len);
+    err = charge(rc, len, !p->wide);
     if (err)
         goto number;
     if (!trust)
         err = watch(rc, r, merged);
     if (err)
         goto credit;
-    err = pin(rc, r);
+    err = pin(rc, r, !p->wide);
     if (err)
         goto unwatch;
     return settle(rc, r, trust || own->watched, q, out);
@@ -335,13 +339,25 @@ static bool look(struct pw_cache *rc, const struct request *q, struct plan *p,
         take(rc, found, q);
         *out = pw_region_at(rc, found);
     } else {
-        *p = (struct plan){ pages_of(q), q->access, PW_MERGE_MOST * size_of(pages_of(q)) };
+        *p = (struct plan){ pages_of(q), q->access, PW_MERGE_MOST * size_of(pages_of(q)),
+                            false };
         pw_index_overlaps(rc, p->range, consider, p);
         *n = number_take(rc);
     }
     pthread_mutex_unlock(&rc->lock);
     pw_unpin_all(rc, doomed);
     return found != PW_NOBODY;
+}
+
+static void widen(struct pw_cache *rc, struct plan *p)
+{
+    const struct pw_pin_ops *ops = rc->config.pin;
+    size_t size = size_of(p->range);
+
+    if (!ops->widen)
+        return;
+    ops->widen(rc->config.pin_ctx, &p->range.start, &p->range.end);
+    p->wide = size_of(p->range) != size;
 }
 
 /* What attempt() says besides 0 and an error that is final. */
@@ -361,6 +377,8 @@ static int attempt(struct pw_cache *rc, const struct request *q, bool alone,
         return PW_FOUND;
     if (n == PW_NOBODY)
         return evicted(rc, 1) ? -EAGAIN : -ENOMEM;
+    if (!alone)
+        widen(rc, &p);
     merged = !alone && (size_of(p.range) != size_of(exact.range) ||
                         p.access != exact.access);
     err = make(rc, n, merged ? &p : &exact, merged, q, out);

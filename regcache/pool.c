@@ -169,6 +169,19 @@ size_t pw_pool_usable(struct pw_pool *pool, const void *ptr)
     return (size_t)pages << PW_PAGE_SHIFT;
 }
 
+void pw_pool_extent(const struct pw_pool *pool, size_t within, uintptr_t *start,
+                    uintptr_t *end)
+{
+    size_t base = (uintptr_t)pool->seg.base, from = *start - base, to = *end - base;
+    size_t least = from & ~(within - 1), most = (to + within - 1) & ~(within - 1);
+
+    if (most > pool->seg.size)
+        most = pool->seg.size;
+    pw_populate_extent(&pool->populate, least, most, &from, &to);
+    *start = base + from;
+    *end = base + to;
+}
+
 /* Whoever gives memory back does so without the lock, and is done soon. */
 void pw_pool_hold(struct pw_pool *pool)
 {

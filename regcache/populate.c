@@ -185,6 +185,20 @@ size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t le
     return (to - from - pw_bits_count(p->done, from, to)) << p->shift;
 }
 
+void pw_populate_extent(const struct pw_populate *p, size_t least, size_t most,
+                        size_t *from, size_t *to)
+{
+    size_t first = *from >> p->shift, last = (*to - 1) >> p->shift, end;
+
+    end = pw_bits_find(p->done, first, ((most - 1) >> p->shift) + 1, false);
+    if (end <= last)
+        return;
+    while (first > least >> p->shift && pw_bits_find(p->done, first - 1, first, true) < first)
+        first--;
+    *from = first << p->shift > least ? first << p->shift : least;
+    *to = end << p->shift < most ? end << p->shift : most;
+}
+
 int pw_populate_drop(struct pw_populate *p, size_t offset, size_t len, size_t *missed)
 {
     size_t from = offset >> p->shift, to = (offset + len) >> p->shift;

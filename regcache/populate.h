@@ -43,6 +43,11 @@ int pw_populate_little(struct pw_populate *p, size_t offset, size_t len);
 /* Bytes that pw_populate() would have to get. */
 size_t pw_populate_missing(const struct pw_populate *p, size_t offset, size_t len);
 
+/* Widen [*from, *to) to the units around it that are done, inside of [least, most). As it
+ * was where one of its own is not. */
+void pw_populate_extent(const struct pw_populate *p, size_t least, size_t most,
+                        size_t *from, size_t *to);
+
 /* Give the memory of whole units back to the system; they read as zeros then. In
  * *missed the bytes of it that pw_populate() had got. Nobody may use or populate
  * the range meanwhile. 0, or -errno of fallocate or ioctl: some may be gone, or none. */

@@ -4,7 +4,8 @@
  * Start at pw_pinning_get(). A region of the cache is memory that every NIC which
  * needs it has pinned; its handle is their keys, by the NICs' places in the engine.
  * It may cover more than was asked for, but what peers are let at is what was
- * asked for (regions.c).
+ * asked for (regions.c). Of the pool as much is pinned at once as lies together, up to
+ * PW_PIN_SEGMENT: many buffers of MPI_Alloc_mem are one region.
  *
  * While no NIC needs pinned memory and nobody asks for a monitor by name, there
  * is none of this: e->pinning is NULL.
@@ -25,6 +26,10 @@
 /* Looks at what has changed between two writes of the page. */
 enum { PW_PIN_LOOKS = 16 };
 enum { PW_REGIONS_DEFAULT = 65536 };        /* of the cache */
+
+/* All of a pool is not: that is half of the machine's memory, and what nobody has asked
+ * for has no pages yet. */
+#define PW_PIN_SEGMENT ((size_t)16 << 20)
 
 struct pw_pinning {
     struct pw_monitor *monitor;
@@ -89,6 +94,14 @@ static void pinning_unpin(void *ctx, void *addr, size_t len, void *handle)
     struct pw_engine *e = ctx;
 
     unpin_nics(e, e->n_nics, addr, len, handle);
+}
+
+static void pinning_widen(void *ctx, uintptr_t *start, uintptr_t *end)
+{
+    const struct pw_pool *pool = ((struct pw_engine *)ctx)->config.pool;
+
+    if (pw_pool_contains(pool, (void *)*start, *end - *start))
+        pw_pool_extent(pool, PW_PIN_SEGMENT, start, end);
 }
 
 /* ---- opening ---- */
@@ -176,7 +189,7 @@ static int cache_open(struct pw_engine *e)
     if (err)
         return err;
     p->ops = (struct pw_pin_ops){ .name = "NICs", .pin = pinning_pin,
-                                  .unpin = pinning_unpin };
+                                  .unpin = pinning_unpin, .widen = pinning_widen };
     p->ops.handle_size = keys_in_use(e) * sizeof(struct pw_nic_key);
     config.budget = p->budget;
     /* The budget says how many; the table is to have room for them. */

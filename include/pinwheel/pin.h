@@ -9,6 +9,7 @@
 #define PINWHEEL_PIN_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #pragma GCC visibility push(default)
 #ifdef __cplusplus
@@ -33,6 +34,11 @@ struct pw_pin_ops {
 
     /* Undo it. The addresses may be unmapped by then, or be other memory. */
     void (*unpin)(void *ctx, void *addr, size_t len, void *handle);
+
+    /* A range that is to be pinned, whole pages, may become larger: to memory around it
+     * that is there, and that others will ask for. What cannot be pinned so, or is more
+     * than a limit allows, is pinned as it was asked for. Called as pin. NULL: never. */
+    void (*widen)(void *ctx, uintptr_t *start, uintptr_t *end);
 };
 
 enum { PW_PIN_HANDLE_MAX = 256 };

@@ -106,6 +106,12 @@ int pw_pool_free(struct pw_pool *pool, void *ptr);
 /* Usable bytes of a live allocation, 0 when it is none. */
 size_t pw_pool_usable(struct pw_pool *pool, const void *ptr);
 
+/* Widen [*start, *end), inside the pool, to all memory around it that the pool has put
+ * behind its addresses, but not beyond the multiples of `within` (a power of two, from 2 MiB
+ * on) around it. As it was where part of it has no memory in the kind's own units. */
+void pw_pool_extent(const struct pw_pool *pool, size_t within, uintptr_t *start,
+                    uintptr_t *end);
+
 /* Somebody has pinned the pool's pages: memory that a program's heap frees (heap.h)
  * stays behind its addresses until all who held let go, for pages that came anew
  * would be others than the pinned ones. Counted. */

@@ -65,9 +65,21 @@ static void fake_unpin(void *ctx, void *addr, size_t len, void *handle)
     more(&p->unpins, 1);
 }
 
+static void fake_widen(void *ctx, uintptr_t *start, uintptr_t *end)
+{
+    struct fake_pin *p = ctx;
+    size_t to = p->widen_to;
+
+    if (to) {
+        *start -= *start % to;
+        *end += (to - *end % to) % to;
+    }
+}
+
 const struct pw_pin_ops fake_pin_ops = {
     .name = "fake",
     .handle_size = sizeof(struct fake_handle),
     .pin = fake_pin,
     .unpin = fake_unpin,
+    .widen = fake_widen,
 };

@@ -26,6 +26,7 @@ struct fake_pin {
     int error;
     unsigned refuse_access;     /* -EFAULT for any of these bits */
     size_t refuse_len;          /* -EFAULT for longer; 0: none */
+    size_t widen_to;            /* pinned in multiples of that; 0: as asked for */
     void (*meanwhile)(void *);  /* called inside each pin */
     void *meanwhile_arg;
     int broken;                 /* unpins of what was not pinned */

@@ -97,6 +97,54 @@ Test(pool, what_is_reserved_has_memory_when_it_is_asked_for)
     pw_pool_close(pool);
 }
 
+static void extent_of(struct pw_pool *pool, const char *p, size_t len, size_t within,
+                      uintptr_t *start, uintptr_t *end)
+{
+    *start = (uintptr_t)p;
+    *end = *start + len;
+    pw_pool_extent(pool, within, start, end);
+    cr_expect(le(sz, *start, (uintptr_t)p));
+    cr_expect(ge(sz, *end, (uintptr_t)p + len));
+}
+
+Test(pool, all_memory_that_lies_together_is_an_extent)
+{
+    struct pw_pool *pool = pool_of(16 * MIB, PW_PAGES_4K);
+    char *a = pw_pool_alloc(pool, 3 * PAGE, 0), *b = pw_pool_alloc(pool, 5 * PAGE, 0);
+    char *gap = pw_pool_reserve(pool, PAGE, 0), *c = pw_pool_alloc(pool, 2 * PAGE, 0);
+    uintptr_t start, end;
+
+    cr_assert(b == a + 3 * PAGE && gap == b + 5 * PAGE && c == gap + PAGE);
+    extent_of(pool, b + PAGE, PAGE, 2 * MIB, &start, &end);
+    cr_expect(eq(sz, start, (uintptr_t)a));
+    cr_expect(eq(sz, end, (uintptr_t)gap));
+    extent_of(pool, c, PAGE, 2 * MIB, &start, &end);
+    cr_expect(eq(sz, start, (uintptr_t)c));
+    cr_expect(eq(sz, end, (uintptr_t)c + 2 * PAGE));
+    extent_of(pool, b, 6 * PAGE, 2 * MIB, &start, &end);
+    cr_expect(eq(sz, start, (uintptr_t)b), "part of it has no memory");
+    cr_expect(eq(sz, end, (uintptr_t)c));
+    pw_pool_close(pool);
+}
+
+Test(pool, an_extent_ends_where_it_is_told_to)
+{
+    struct pw_pool *pool = pool_of(16 * MIB, PW_PAGES_4K);
+    char *all = pw_pool_alloc(pool, 12 * MIB, 0);
+    uintptr_t start, end, at = (uintptr_t)all;
+
+    extent_of(pool, all + 5 * MIB, PAGE, 4 * MIB, &start, &end);
+    cr_expect(eq(sz, start, at + 4 * MIB));
+    cr_expect(eq(sz, end, at + 8 * MIB));
+    extent_of(pool, all + 5 * MIB, 4 * MIB, 4 * MIB, &start, &end);
+    cr_expect(eq(sz, start, at + 4 * MIB));
+    cr_expect(eq(sz, end, at + 12 * MIB));
+    extent_of(pool, all + 11 * MIB, PAGE, 1024 * MIB, &start, &end);
+    cr_expect(eq(sz, start, at));
+    cr_expect(eq(sz, end, at + 12 * MIB));
+    pw_pool_close(pool);
+}
+
 /* A few pages do not become a large one before all is asked for. */
 Test(pool, little_takes_little_of_transparent_hugepages)
 {

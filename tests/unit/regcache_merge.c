@@ -45,6 +45,84 @@ Test(regcache_merge, neighbours_that_do_not_overlap_stay_apart)
     rig_close(&g);
 }
 
+/* ---- what the backend widens ---- */
+
+enum { WIDE = 64 };             /* pages */
+
+static size_t wide_begin(const struct rig *g)       /* a page of the rig */
+{
+    uintptr_t at = (uintptr_t)g->buf;
+
+    return ((at + WIDE * PAGE - 1) / (WIDE * PAGE) * WIDE * PAGE - at) / PAGE;
+}
+
+Test(regcache_merge, neighbours_are_one_where_the_backend_says_so)
+{
+    struct rig g;
+    size_t at;
+
+    rig_open(&g);
+    g.pin->widen_to = WIDE * PAGE;
+    at = wide_begin(&g);
+    for (size_t i = 0; i < WIDE; i++)
+        rig_use(&g, at + i, 1);
+    cr_expect(eq(int, g.pin->pins, 1));
+    cr_expect(eq(u64, rig_stats(&g).hits, WIDE - 1));
+    rig_use(&g, at + WIDE - 1, 2);
+    cr_expect(eq(u64, rig_stats(&g).pinned_bytes, 2 * WIDE * PAGE));
+    cr_expect(eq(u64, rig_stats(&g).regions, 1));
+    rig_close(&g);
+}
+
+Test(regcache_merge, what_cannot_be_pinned_so_wide_is_pinned_as_asked_for)
+{
+    struct rig g;
+    size_t at;
+
+    rig_open(&g);
+    g.pin->widen_to = WIDE * PAGE;
+    g.pin->refuse_len = WIDE * PAGE - 1;
+    at = wide_begin(&g);
+    rig_use(&g, at + 3, 2);
+    cr_expect(eq(u64, rig_stats(&g).pinned_bytes, 2 * PAGE));
+    cr_expect(eq(int, g.pin->pins, 1));
+    rig_close(&g);
+}
+
+/* The wide one would fit if what is idle went. */
+static void wide_spares(struct pw_budget *budget, size_t limit)
+{
+    struct rig g;
+    size_t at;
+
+    rig_open_with(&g, 0, budget);
+    g.pin->limit = limit;
+    at = wide_begin(&g);
+    rig_use(&g, at + WIDE, WIDE / 2);
+    g.pin->widen_to = WIDE * PAGE;
+    rig_use(&g, at, 1);
+    cr_expect(eq(u64, rig_stats(&g).pinned_bytes, (WIDE / 2 + 1) * PAGE));
+    cr_expect(eq(u64, rig_stats(&g).evictions, 0));
+    rig_close(&g);
+}
+
+Test(regcache_merge, nothing_idle_goes_for_what_nobody_asked_for)
+{
+    struct pw_budget_config limits = { .rank_bytes = (WIDE + 8) * PAGE };
+    struct pw_budget *budget;
+
+    cr_assert(eq(int, pw_budget_open(&limits, &budget), 0));
+    wide_spares(budget, 0);
+    pw_budget_close(budget);
+}
+
+Test(regcache_merge, nor_where_the_device_refuses)
+{
+    wide_spares(NULL, (WIDE + 8) * PAGE);
+}
+
+/* ---- what overlaps ---- */
+
 /* A page at the edge of a large region is not worth pinning all of it anew. */
 Test(regcache_merge, a_small_piece_does_not_pin_a_large_one_again)
 {

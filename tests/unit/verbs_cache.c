@@ -13,6 +13,7 @@
 #include "fake_monitor.h"
 #include "fake_verbs.h"
 #include "pair.h"
+#include "pinwheel/pool.h"
 
 enum { LEN = 1 << 20, SHORT = 4096 };
 
@@ -196,6 +197,51 @@ Test(verbs_cache, without_room_in_the_budget_it_goes_on, .init = open_small,
     move(true, LEN);
     cr_expect(eq(uint, registered(), before + 4), "there is room again");
     free(other);
+}
+
+/* MPI_Alloc_mem, as often as a program likes. */
+Test(verbs_cache, many_buffers_of_the_pool_are_registered_at_once, BOTH)
+{
+    enum { BUFFERS = 50, EACH = 32 << 10 };
+    struct pw_key keys[BUFFERS];
+    char *buffers[BUFFERS];
+    unsigned before;
+
+    for (int i = 0; i < BUFFERS; i++) {
+        buffers[i] = pw_pool_alloc(p.a.pool, EACH, 0);
+        cr_assert(buffers[i] != NULL);
+    }
+    before = registered();
+    for (int i = 0; i < BUFFERS; i++)
+        cr_assert(eq(int, pw_engine_register(p.a.e, buffers[i], EACH, PW_READ, true,
+                                             &keys[i]), 0));
+    cr_expect(eq(uint, registered(), before + 1));
+    for (int i = 0; i < BUFFERS; i++)
+        pw_engine_deregister(p.a.e, &keys[i]);
+    for (int i = 0; i < BUFFERS; i++)
+        cr_expect(eq(int, pw_pool_free(p.a.pool, buffers[i]), 0));
+}
+
+/* Others come behind them: those that were registered are not registered once more. */
+Test(verbs_cache, a_pool_that_grows_registers_what_is_new, BOTH)
+{
+    enum { EACH = 256 << 10 };
+    struct pw_key first, again, other;
+    char *one = pw_pool_alloc(p.a.pool, EACH, 0), *two;
+    unsigned before = registered();
+
+    cr_assert(eq(int, pw_engine_register(p.a.e, one, EACH, PW_READ, true, &first), 0));
+    cr_expect(eq(uint, registered(), before + 1));
+    two = pw_pool_alloc(p.a.pool, EACH, 0);
+    cr_assert(eq(int, pw_engine_register(p.a.e, one, EACH, PW_READ, true, &again), 0));
+    cr_expect(eq(uint, registered(), before + 1));
+    cr_assert(eq(int, pw_engine_register(p.a.e, two, EACH, PW_READ, true, &other), 0));
+    cr_expect(eq(uint, registered(), before + 2));
+    pw_engine_deregister(p.a.e, &first);
+    pw_engine_deregister(p.a.e, &again);
+    pw_engine_deregister(p.a.e, &other);
+    pw_pool_free(p.a.pool, one);
+    pw_pool_free(p.a.pool, two);
 }
 
 /* As close_both() sees. */
