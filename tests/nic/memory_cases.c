@@ -27,9 +27,24 @@ static bool guards_whole(const uint8_t *mem, size_t len, uint8_t byte)
     return !wrong;
 }
 
-/* Put to, and get back from, GUARD bytes into the window plus offset. */
+static int put_one(struct conn *conn, const uint8_t *local, uint64_t remote, size_t len,
+                   const struct window_name *name, const struct pw_nic_key *own)
+{
+    return own ? put_own_now(conn, local, remote, len, &name->key, own)
+               : put_now(conn, local, remote, len, &name->key);
+}
+
+static int get_one(struct conn *conn, uint8_t *local, uint64_t remote, size_t len,
+                   const struct window_name *name, const struct pw_nic_key *own)
+{
+    return own ? get_own_now(conn, local, remote, len, &name->key, own)
+               : get_now(conn, local, remote, len, &name->key);
+}
+
+/* Put to, and get back from, GUARD bytes into the window plus offset. own: NULL, or of a
+ * pin that holds local. */
 static void copy_there_and_back(struct conn *conn, struct window *w, uint8_t *local,
-                                size_t offset, size_t len)
+                                size_t offset, size_t len, const struct pw_nic_key *own)
 {
     struct window_name name = window_name(w);
     uint64_t remote = name.addr + offset + GUARD;
@@ -39,13 +54,13 @@ static void copy_there_and_back(struct conn *conn, struct window *w, uint8_t *lo
     memset(there, GUARD_THERE, len + 2 * GUARD);
     memset(local, GUARD_HERE, len + 2 * GUARD);
     frame_fill(local + GUARD, len, seed);
-    REQUIRE_EQ(put_now(conn, local + GUARD, remote, len, &name.key), 0);
+    REQUIRE_EQ(put_one(conn, local + GUARD, remote, len, &name, own), 0);
     CHECK(frame_is(there + GUARD, len, seed));
     CHECK(guards_whole(there, len, GUARD_THERE));
     CHECK(guards_whole(local, len, GUARD_HERE));
 
     frame_fill(there + GUARD, len, seed + 1);
-    REQUIRE_EQ(get_now(conn, local + GUARD, remote, len, &name.key), 0);
+    REQUIRE_EQ(get_one(conn, local + GUARD, remote, len, &name, own), 0);
     CHECK(frame_is(local + GUARD, len, seed + 1));
     CHECK(guards_whole(there, len, GUARD_THERE));
     CHECK(guards_whole(local, len, GUARD_HERE));
@@ -61,8 +76,8 @@ static void copies(struct conn *conn, struct window *w, uint8_t *local)
 
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (unsigned j = 0; j < sizeof offsets / sizeof *offsets; j++)
-            copy_there_and_back(conn, w, local + j % 2 * 5, offsets[j], sizes[i]);
-    copy_there_and_back(conn, w, local, 1, LARGEST - 3);
+            copy_there_and_back(conn, w, local + j % 2 * 5, offsets[j], sizes[i], NULL);
+    copy_there_and_back(conn, w, local, 1, LARGEST - 3, NULL);
 }
 
 static void put_get_pool_memory(const struct subject *s)
@@ -85,6 +100,34 @@ static void put_get_pool_memory(const struct subject *s)
     copies(&p.ab, &there, local);
     free(local);
     window_close(&here);
+    window_close(&there);
+    pair_close(&p);
+}
+
+/* From the middle of a pin, too, and into it; and while others are pinned. */
+static void put_get_pinned_memory(const struct subject *s)
+{
+    static const size_t sizes[] = { 1, 4097, 8192, 8193, 32768, 32769, 65537, 1 << 20 };
+    struct window there, here, other;
+    struct window_name name;
+    struct pair p;
+
+    if (!s->ops->put_own || !s->ops->get_own)
+        case_skip("%s has no use for memory of its own side that is pinned", s->name);
+    pair_open(&p, s, NULL);
+    need_put(&p.a);
+    window_open(&there, &p.b, (1 << 20) + 8192, false);
+    window_open(&other, &p.a, 4096, false);
+    window_open(&here, &p.a, (2 << 20) + 8192, false);
+    name = window_name(&there);
+    REQUIRE(reach_soon(&p.ab, &name) != PW_REACH_NONE);
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        copy_there_and_back(&p.ab, &there, here.mem, i, sizes[i], &here.key);
+        copy_there_and_back(&p.ab, &there, here.mem + (1 << 20) + 5, 0, sizes[i],
+                            &here.key);
+    }
+    window_close(&here);
+    window_close(&other);
     window_close(&there);
     pair_close(&p);
 }
@@ -393,6 +436,8 @@ static void frame_after_put_finds_other_data(const struct subject *s)
 const struct nic_case memory_cases[] = {
     { "put and get over pool memory", put_get_pool_memory, 20, false },
     { "put and get over other memory, or -EOPNOTSUPP", put_get_other_memory, 20, false },
+    { "put and get with memory of one's own side that is pinned", put_get_pinned_memory, 20,
+      false },
     { "no kernel copies where they are not wanted",
       without_kernel_copy_no_kernel_reach, 10, false },
     { "without put nothing is in reach", without_put_nothing_is_in_reach, 10, false },

@@ -595,6 +595,32 @@ int get_now(struct conn *conn, void *local, uint64_t remote, size_t len,
     return op_wait(&op, err, &d);
 }
 
+int put_own_now(struct conn *conn, const void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own)
+{
+    const struct pw_nic_ops *ops = conn->rig->nic->ops;
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = ops->put_own(conn->peer, local, remote, len, key, own, &op)) == -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
+int get_own_now(struct conn *conn, void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own)
+{
+    const struct pw_nic_ops *ops = conn->rig->nic->ops;
+    struct deadline d = deadline_patient();
+    struct op op = { .conn = conn };
+    int err;
+
+    while ((err = ops->get_own(conn->peer, local, remote, len, key, own, &op)) == -EAGAIN)
+        REQUIRE(pump_before(&d));
+    return op_wait(&op, err, &d);
+}
+
 int atomic_now(struct conn *conn, const struct pw_atomic *what, uint64_t remote,
                uint64_t *result, const struct pw_nic_key *key)
 {

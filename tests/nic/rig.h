@@ -145,6 +145,12 @@ int put_now(struct conn *conn, const void *local, uint64_t remote, size_t len,
             const struct pw_nic_key *key);
 int get_now(struct conn *conn, void *local, uint64_t remote, size_t len,
             const struct pw_nic_key *key);
+
+/* The same by put_own and get_own: own is the key of a pin that holds local. */
+int put_own_now(struct conn *conn, const void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own);
+int get_own_now(struct conn *conn, void *local, uint64_t remote, size_t len,
+                const struct pw_nic_key *key, const struct pw_nic_key *own);
 int atomic_now(struct conn *conn, const struct pw_atomic *what, uint64_t remote,
                uint64_t *result, const struct pw_nic_key *key);
 

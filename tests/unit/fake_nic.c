@@ -688,6 +688,7 @@ static void fake_wait(struct pw_nic *base, unsigned timeout_us)
     .send = fake_send,                                              \
     .send_inline = fake_send_inline, .reach = fake_reach,           \
     .put = fake_put, .get = fake_get, .atomic = fake_atomic,        \
+    .put_own = fake_put_own, .get_own = fake_get_own,               \
     .pin = fake_pin, .unpin = fake_unpin, .progress = fake_progress, \
     .wait = fake_wait }
 

@@ -36,6 +36,7 @@ struct fake_nic_faults {
                                  * if that one is still on its way */
     unsigned delay;             /* progress calls of the receiver that pass
                                  * before a frame can be seen */
+    bool own_first;             /* put_own and get_own begin at the pin's first byte */
 };
 
 /* One promise of the contract each, broken. For the suite's own tests. */

@@ -456,6 +456,37 @@ int fake_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
     return submit(peer, &w);
 }
 
+/* Where in memory of ours: it lies in that pin. NULL: it does not. */
+static void *own_place(struct pw_nic_peer *peer, const void *local, size_t len,
+                       const struct pw_nic_key *own)
+{
+    const struct fake_nic *nic = nic_of(peer->nic);
+    uintptr_t addr = (uintptr_t)local;
+    struct key key;
+
+    memcpy(&key, own, sizeof key);
+    if (key.magic != KEY_MAGIC || key.number != nic->number || addr < key.addr ||
+        len > key.len || addr - key.addr > key.len - len)
+        return NULL;
+    return (void *)(nic->traits.faults.own_first ? key.addr : addr);
+}
+
+int fake_put_own(struct pw_nic_peer *peer, const void *local, uint64_t remote, size_t len,
+                 const struct pw_nic_key *key, const struct pw_nic_key *own, void *op)
+{
+    void *place = own_place(peer, local, len, own);
+
+    return place ? fake_put(peer, place, remote, len, key, op) : -EFAULT;
+}
+
+int fake_get_own(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
+                 const struct pw_nic_key *key, const struct pw_nic_key *own, void *op)
+{
+    void *place = own_place(peer, local, len, own);
+
+    return place ? fake_get(peer, place, remote, len, key, op) : -EFAULT;
+}
+
 int fake_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what, uint64_t remote,
                 uint64_t *result, const struct pw_nic_key *key, void *op)
 {

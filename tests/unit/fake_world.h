@@ -158,6 +158,10 @@ int fake_put(struct pw_nic_peer *peer, const void *local, uint64_t remote, size_
              const struct pw_nic_key *key, void *op);
 int fake_get(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
              const struct pw_nic_key *key, void *op);
+int fake_put_own(struct pw_nic_peer *peer, const void *local, uint64_t remote, size_t len,
+                 const struct pw_nic_key *key, const struct pw_nic_key *own, void *op);
+int fake_get_own(struct pw_nic_peer *peer, void *local, uint64_t remote, size_t len,
+                 const struct pw_nic_key *key, const struct pw_nic_key *own, void *op);
 int fake_atomic(struct pw_nic_peer *peer, const struct pw_atomic *what,
                 uint64_t remote, uint64_t *result, const struct pw_nic_key *key,
                 void *op);
