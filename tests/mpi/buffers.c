@@ -9,6 +9,9 @@
  *                       none: each registration pins anew
  *                       unneeded: there is no cache at all
  *     PW_TEST_REFUSED   less may be pinned than one of our buffers
+ *     PW_TEST_TWICE     to another host by a NIC that takes pinned memory of its own side:
+ *                       who sends is asked for it by both modules (btl/far.c), and who
+ *                       receives needs it for itself, too
  *     PW_TEST_MIXED     that is so for some ranks only: nothing is counted
  *     PW_TEST_BEFORE, PW_TEST_AFTER
  *                       whose hooks are put in beside, before or after MPI_Init:
@@ -26,11 +29,13 @@
 #include "counters.h"
 #include "story.h"
 
-enum { LEN = 1 << 20, ROUNDS = 20 };
+enum { LEN = 1 << 20 };
 
 static char *landing;
 static const char *monitor;
 static bool refused, mixed;
+static unsigned n_rounds;
+static unsigned each = 1;           /* gets of each buffer */
 static uint64_t seed;
 static unsigned sent, received;     /* by this rank, in this story */
 
@@ -94,7 +99,7 @@ static struct counts since(void)
                "%u sends: %llu hits, %llu misses, %llu refused", sent, d.hits, d.misses,
                d.refused);
     else
-        expect(d.hits + d.misses == sent + received && !d.refused,
+        expect(d.hits + d.misses == each * (sent + received) && !d.refused,
                "%u sent, %u received: %llu hits, %llu misses, %llu refused", sent, received,
                d.hits, d.misses, d.refused);
     if (has_cache() && !remembers() && !refused)
@@ -143,12 +148,12 @@ static void same_buffer_again(int turn)
     struct counts d;
 
     begin();
-    for (int i = 0; i < ROUNDS; i++)
+    for (unsigned i = 0; i < n_rounds; i++)
         pass(turn, buf, LEN);
     d = since();
     if (remembers() && sent) {
-        expect(d.misses == 1 + d.uncached && d.hits == ROUNDS - d.misses, "%llu misses",
-               d.misses);
+        expect(d.misses == 1 + d.uncached && d.hits == each * n_rounds - d.misses,
+               "%llu misses", d.misses);
         expect(d.pinned >= LEN, "%llu bytes are pinned", d.pinned);
     }
     munmap(buf, LEN);
@@ -161,7 +166,7 @@ static void parts_of_a_buffer(int turn)
 
     begin();
     pass(turn, buf, 4 * LEN);
-    for (int i = 0; i < ROUNDS; i++)
+    for (unsigned i = 0; i < n_rounds; i++)
         pass(turn, buf + i * 100001, LEN + (size_t)i * 777);
     d = since();
     if (remembers() && sent)
@@ -169,11 +174,17 @@ static void parts_of_a_buffer(int turn)
     munmap(buf, 4 * LEN);
 }
 
+/* The second get of a buffer hits what the first one has pinned. */
+static bool hits_of_old(const struct counts *d)
+{
+    return d->hits > (each - 1) * sent;
+}
+
 /* What was not remembered could not be taken back: on a busy machine a change may still
  * be going on when the buffer is pinned again. But most of them must have been. */
 static bool taken_back(unsigned long long seen, const struct counts *d)
 {
-    return seen + d->uncached >= ROUNDS - 1 && d->uncached <= ROUNDS / 2;
+    return seen + d->uncached >= n_rounds - 1 && d->uncached <= n_rounds / 2;
 }
 
 /* The same address, other pages: what today's caches fall for. */
@@ -183,14 +194,14 @@ static void unmapped_and_mapped_again(int turn)
     struct counts d;
 
     begin();
-    for (int i = 0; i < ROUNDS; i++) {
+    for (unsigned i = 0; i < n_rounds; i++) {
         pass(turn, buf, LEN);
         munmap(buf, LEN);
         expect(map(buf, LEN, MAP_FIXED_NOREPLACE) == buf, "the address is taken");
     }
     d = since();
     if (remembers() && sent) {
-        expect(!d.hits, "%llu sends hit memory that was gone", d.hits);
+        expect(!hits_of_old(&d), "%llu sends hit memory that was gone", d.hits);
         expect(taken_back(d.munmap, &d), "%llu munmaps seen", d.munmap);
     }
     munmap(buf, LEN);
@@ -202,14 +213,14 @@ static void mapped_over(int turn)
     struct counts d;
 
     begin();
-    for (int i = 0; i < ROUNDS; i++) {
+    for (unsigned i = 0; i < n_rounds; i++) {
         pass(turn, buf, LEN);
         map(buf, LEN, MAP_FIXED);
     }
     d = since();
     if (remembers() && sent)
-        expect(!d.hits && taken_back(d.map_over + d.munmap, &d), "%llu hits, %llu seen",
-               d.hits, d.map_over + d.munmap);
+        expect(!hits_of_old(&d) && taken_back(d.map_over + d.munmap, &d),
+               "%llu hits, %llu seen", d.hits, d.map_over + d.munmap);
     munmap(buf, LEN);
 }
 
@@ -219,14 +230,14 @@ static void discarded(int turn)
     struct counts d;
 
     begin();
-    for (int i = 0; i < ROUNDS; i++) {
+    for (unsigned i = 0; i < n_rounds; i++) {
         pass(turn, buf, LEN);
         madvise(buf + LEN / 2, LEN / 4, MADV_DONTNEED);
     }
     d = since();
     if (remembers() && sent)
-        expect(!d.hits && taken_back(d.madvise, &d), "%llu hits, %llu seen", d.hits,
-               d.madvise);
+        expect(!hits_of_old(&d) && taken_back(d.madvise, &d), "%llu hits, %llu seen",
+               d.hits, d.madvise);
     munmap(buf, LEN);
 }
 
@@ -258,7 +269,7 @@ static void malloc_and_free(int turn)
     char *keep[4] = { 0 };
 
     begin();
-    for (int i = 0; i < 4 * ROUNDS; i++) {
+    for (unsigned i = 0; i < 4 * n_rounds; i++) {
         size_t len = 100000 + draw(&state) % (3 * LEN);
         int k = (int)(draw(&state) % 4);
 
@@ -318,7 +329,7 @@ static void file_that_others_may_cut(int turn)
         pass(turn, buf, LEN);
     d = since();
     if (!strcmp(monitor, "hooks") && remembers() && sent)
-        expect(d.uncached == 4, "%llu of 4 were not remembered", d.uncached);
+        expect(d.uncached == 4 * each, "%llu of 4 were not remembered", d.uncached);
     if (!strcmp(monitor, "kdriver") && remembers())
         expect(d.uncached == 0, "%llu were not remembered", d.uncached);
     munmap(buf, LEN);
@@ -454,6 +465,8 @@ int main(int argc, char **argv)
         monitor = "unneeded";
     refused = getenv("PW_TEST_REFUSED") != NULL;
     mixed = getenv("PW_TEST_MIXED") != NULL;
+    each = getenv("PW_TEST_TWICE") ? 2 : 1;
+    n_rounds = (unsigned)story_rounds(20);
     if (before && !ucm_hooks())
         before = "missing";
     story_open(&argc, &argv, MPI_THREAD_SINGLE, 100);
