@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # cells.sh - for the scripts that run cells of the staleness matrix. Sourced by bash.
+# PW_STALE_CELL: "stale_rdma", by an RDMA port.
 
-cell=${PW_BUILD:?run this by ./check or make check}/tests/cache/stale_cell
+cell=${PW_BUILD:?run this by ./check or make check}/tests/cache/${PW_STALE_CELL:-stale_cell}
 tests=0
 table=()
 

@@ -2,7 +2,7 @@
 /* fuzz.c - does the cache ever hand out pages that the program does not have?
  *
  *     fuzz_cache [--monitor NAME] [--seconds N | --steps N] [--threads N] [--seed N]
- *                [--raw-maps]
+ *                [--raw-maps] [--heap]
  *
  * Threads change memory and use it at random (fuzz.h says by which rule), with an
  * oracle that does not ask the cache. Ends with the counts, or on the first mismatch with its story and
@@ -10,7 +10,8 @@
  * monitor does not open).
  *
  * Where the monitor sees system calls that pass by the library, memory is unmapped by
- * them too; with --raw-maps it is also mapped by them.
+ * them too; with --raw-maps it is also mapped by them. With --heap all memory is of malloc,
+ * and what changes is what realloc and free make of it.
  *
  * Each thread's choices follow from the seed and its number. One thread alone does
  * the same at the same addresses each time; more are scheduled as it comes.
@@ -143,7 +144,7 @@ static void open_all(void)
     };
 
     int err = oracle_open(2 * MAX_REGIONS, &fuzz.oracle);
-    const char *what = "io_uring";
+    const char *what = "oracle";
     if (!err) {
         what = fuzz.monitor_name;
         err = broken_monitor_open(fuzz.monitor_name, &fuzz.monitor, &report);
@@ -303,7 +304,7 @@ static void report(double seconds)
         if (st.invalidated[e])
             printf(" %s %llu", pw_event_name(1u << e), (unsigned long long)st.invalidated[e]);
     printf("\nframes %s; monitor: %s\n", oracle_sees_frames(fuzz.oracle) ? "compared"
-           : "not shown to this user", fuzz.monitor->note[0] ? fuzz.monitor->note : "-");
+           : "not looked at", fuzz.monitor->note[0] ? fuzz.monitor->note : "-");
 }
 
 /* Everything has been put: it must all come off. */
@@ -354,7 +355,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {
         { "monitor", 1, NULL, 'm' }, { "seconds", 1, NULL, 's' }, { "steps", 1, NULL, 'n' },
         { "threads", 1, NULL, 't' }, { "seed", 1, NULL, 'r' }, { "raw-maps", 0, NULL, 'w' },
-        { NULL, 0, NULL, 0 },
+        { "heap", 0, NULL, 'h' }, { NULL, 0, NULL, 0 },
     };
     unsigned seconds = 60;
     struct timespec from, to;
@@ -370,6 +371,7 @@ int main(int argc, char **argv)
         case 't': fuzz.n_threads = (unsigned)number(optarg, 1, THREADS_MAX); break;
         case 'r': fuzz.seed = number(optarg, 0, ~0ul); break;
         case 'w': fuzz.raw_maps = true; break;
+        case 'h': fuzz.heap = true; break;
         default: return 2;
         }
     mallopt(M_MMAP_THRESHOLD, 128 << 10);

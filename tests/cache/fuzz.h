@@ -113,6 +113,7 @@ struct fuzz {
     struct pw_regcache *cache;
     bool raw;                   /* the monitor sees calls that pass by the library */
     bool raw_maps;              /* and memory is mapped by them */
+    bool heap;                  /* all slots are LARGE or SMALL */
     long (*raw_munmap)(void *, size_t);
     long (*raw_mmap)(void *, size_t, long);
     bool stop;

@@ -227,7 +227,7 @@ void slot_make(struct worker *w, struct slot *s)
 {
     s->addr = NULL;
     s->one = true;
-    s->kind = some_kind(w);
+    s->kind = fuzz.heap ? below(w, 3) ? SMALL : LARGE : some_kind(w);
     switch (s->kind) {
     case MAPPED:
         s->len = few_pages(w);

@@ -401,7 +401,7 @@ static int try_oracle(void)
     struct oracle *o;
     int err = oracle_open(64, &o);
     if (err)
-        printf("no registered buffers of io_uring: %s\n", strerror(-err));
+        printf("nothing to pin memory with: %s\n", strerror(-err));
     else
         oracle_close(o);
     return !!err;
