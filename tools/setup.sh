@@ -50,6 +50,7 @@ END
            echo "clang-14  have_clang"
            echo "spin  spin -V"
            echo "gnuplot-nox  gnuplot --version"
+           echo "python3  python3 --version"
            echo "valgrind  valgrind --version"
            echo "sparse  sparse --version"
            echo "iproute2  ip -V"

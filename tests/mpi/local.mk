@@ -120,7 +120,7 @@ mpi_tests += tests/mpi/cache tests/mpi/contact tests/mpi/programs tests/mpi/jobs
 	tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
 	tests/mpi/windows
 EXTRA_DIST += tests/mpi/lib.sh tests/mpi/cache tests/mpi/contact tests/mpi/programs \
-	tests/mpi/jobs tests/mpi/meet.sh tests/mpi/deaths \
+	tests/mpi/forks.py tests/mpi/jobs tests/mpi/meet.sh tests/mpi/deaths \
 	tests/mpi/params tests/mpi/costs tests/mpi/machine tests/mpi/poolmalloc tests/mpi/version \
 	tests/mpi/windows
 
