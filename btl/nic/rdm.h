@@ -590,7 +590,10 @@ int rdm_stream_get(struct rdm_peer *peer, struct rdm_op *op);
 void rdm_stream(struct rdm_peer *peer);
 
 /* Are pieces of a put left, behind which nothing may be sent? */
-bool rdm_stream_puts(const struct rdm_peer *peer);
+static inline bool rdm_stream_puts(const struct rdm_peer *peer)
+{
+    return peer->n_puts > 0;
+}
 void rdm_stream_end(struct rdm_peer *peer);
 bool rdm_stream_put_done(struct rdm_op *op, int status);
 

@@ -282,6 +282,8 @@ static bool peer_heard(struct rdm_peer *peer, struct rdm_rx *rx)
     return false;
 }
 
+/* As rdm_send(). */
+__attribute__((flatten))
 bool rdm_message_heard(struct rdm_nic *nic, struct rdm_rx *rx)
 {
     const struct rdm_head *head = (const void *)rx->bytes;
@@ -303,7 +305,8 @@ bool rdm_message_heard(struct rdm_nic *nic, struct rdm_rx *rx)
         return false;
     }
     kept = peer_heard(peer, rx);
-    rdm_stream(peer);
+    if (peer->serves || rdm_stream_puts(peer))
+        rdm_stream(peer);
     return kept;
 }
 

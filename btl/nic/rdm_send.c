@@ -16,6 +16,8 @@
 
 #include "rdm.h"
 
+enum { SHORT = 512 };           /* a message of so many bytes may be on the stack */
+
 static size_t iov_sum(const struct pw_iov *iov, int n)
 {
     size_t len = 0;
@@ -34,31 +36,44 @@ static void iov_copy(uint8_t *to, const struct pw_iov *iov, int n)
     }
 }
 
-/* 0, -EAGAIN, or another error of the library's, negative. */
-static int post_short(struct rdm_peer *peer, const struct pw_iov *iov, int n, size_t len)
-{
-    enum { SHORT = 512 };
-    struct rdm_nic *nic = rdm_nic_of(peer);
-    uint8_t bytes[SHORT];
+/* What a message is put together of: a head, or NULL, and the bytes behind it. */
+struct parts {
+    const struct rdm_head *head;
+    const struct pw_iov *iov;
+    int n;
+    size_t len;                 /* of all */
+};
 
-    if (len > SHORT || len > nic->inject_most)
-        return -EMSGSIZE;
-    iov_copy(bytes, iov, n);
-    return nic->driver->inject(peer, bytes, len);
+static void parts_copy(uint8_t *to, const struct parts *m)
+{
+    if (m->head) {
+        memcpy(to, m->head, sizeof(*m->head));
+        to += sizeof(*m->head);
+    }
+    iov_copy(to, m->iov, m->n);
 }
 
-static int post_long(struct rdm_peer *peer, const struct pw_iov *iov, int n, size_t len)
+/* 0, -EAGAIN, or another error of the library's, negative. */
+static int post_short(struct rdm_peer *peer, const struct parts *m)
+{
+    uint8_t bytes[SHORT];
+
+    parts_copy(bytes, m);
+    return rdm_nic_of(peer)->driver->inject(peer, bytes, m->len);
+}
+
+static int post_long(struct rdm_peer *peer, const struct parts *m)
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
-    struct rdm_tx *tx = rdm_tx_get(nic, len <= RDM_INLINE);
+    struct rdm_tx *tx = rdm_tx_get(nic, m->len <= RDM_INLINE);
     int err;
 
     if (!tx)
         return -EAGAIN;
-    iov_copy(tx->bytes, iov, n);
+    parts_copy(tx->bytes, m);
     tx->c.peer = peer;
     peer->tx++;
-    err = nic->driver->send(peer, tx, len);
+    err = nic->driver->send(peer, tx, m->len);
     if (err) {
         peer->tx--;
         rdm_tx_put(nic, tx);
@@ -66,21 +81,21 @@ static int post_long(struct rdm_peer *peer, const struct pw_iov *iov, int n, siz
     return err;
 }
 
-static int post(struct rdm_peer *peer, const struct pw_iov *iov, int n)
+static int post(struct rdm_peer *peer, const struct parts *m)
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
-    size_t len = iov_sum(iov, n);
-    int err;
+    int err = -EMSGSIZE;
 
     if (nic->broken)
         return -EAGAIN;
     if (!peer->there)
         return -EPIPE;
-    err = post_short(peer, iov, n, len);
+    if (m->len <= SHORT && m->len <= nic->inject_most)
+        err = post_short(peer, m);
     if (err == -EMSGSIZE)
-        err = post_long(peer, iov, n, len);
+        err = post_long(peer, m);
     if (!err) {
-        __atomic_fetch_add(&nic->base.counts.wire_bytes, len, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&nic->base.counts.wire_bytes, m->len, __ATOMIC_RELAXED);
         return 0;
     }
     if (err == -EAGAIN)
@@ -100,7 +115,7 @@ int rdm_message(struct rdm_peer *peer, const void *data, size_t len)
 {
     struct pw_iov iov = { data, len };
 
-    return post(peer, &iov, 1);
+    return post(peer, &(struct parts){ .iov = &iov, .n = 1, .len = len });
 }
 
 /* ---- in order ---- */
@@ -120,26 +135,23 @@ static bool window_open(const struct rdm_peer *peer)
 static int ordered_post(struct rdm_peer *peer, struct rdm_head *head,
                         const struct pw_iov *iov, int n)
 {
-    struct pw_iov all[6] = { { head, sizeof(*head) } };
-    size_t len;
+    const struct parts m = { .head = head, .iov = iov, .n = n,
+                             .len = sizeof(*head) + iov_sum(iov, n) };
     int err;
 
-    for (int i = 0; i < n; i++)
-        all[i + 1] = iov[i];
     head->slot = peer->its_slot;
     head->token = peer->its_token;
     head->seq = peer->sent;
     head->consumed = peer->consumed;
-    err = post(peer, all, n + 1);
+    err = post(peer, &m);
     if (err)
         return err;
-    len = iov_sum(all, n + 1);
     peer->told = head->consumed;
     peer->untold_bytes = 0;
     peer->owe_ack = false;
     peer->asked += head->kind == RDM_PUT || head->kind == RDM_FETCH;
-    peer->bytes[peer->sent % RDM_WINDOW] = (uint32_t)len;
-    peer->bytes_out += (uint32_t)len;
+    peer->bytes[peer->sent % RDM_WINDOW] = (uint32_t)m.len;
+    peer->bytes_out += (uint32_t)m.len;
     peer->sent++;
     return 0;
 }
@@ -168,6 +180,8 @@ int rdm_ordered(struct rdm_peer *peer, struct rdm_head *head, const struct pw_io
     return err;
 }
 
+/* All of it in one: each message goes through here. */
+__attribute__((flatten))
 int rdm_send(struct pw_nic_peer *base, uint32_t imm, const struct pw_iov *iov, int n,
              void *op)
 {

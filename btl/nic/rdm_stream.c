@@ -40,11 +40,6 @@ static bool put_unsent(const struct rdm_op *op)
     return op->put && op->at < op->len && !op->status;
 }
 
-bool rdm_stream_puts(const struct rdm_peer *peer)
-{
-    return peer->n_puts > 0;
-}
-
 static int put_step(struct rdm_peer *peer)
 {
     struct rdm_head head = { .kind = RDM_PUT };

@@ -179,7 +179,7 @@ static int deliver(struct rdm_nic *nic)
         if (peer_has_more(peer))
             rdm_peer_ready(peer);
     }
-    return n + deliver_done(nic);
+    return n + (nic->done ? deliver_done(nic) : 0);
 }
 
 int rdm_progress(struct pw_nic *base)
