@@ -35,7 +35,7 @@ limit = \
 	tools/limit/ways.c
 
 EXTRA_DIST += tools/pwbench_mpich.c tools/instructions/instructions \
-	tools/instructions/profile.awk tools/peers/peers
+	tools/instructions/profile.awk tools/peers/peers tools/steps/perftest
 
 if BUILD_MODULE
 bin_PROGRAMS += tools/pwbench
@@ -139,6 +139,12 @@ noinst_PROGRAMS += tools/instructions/turns
 tools_instructions_turns_SOURCES = tools/instructions/turns.c
 tools_instructions_turns_CPPFLAGS = $(AM_CPPFLAGS) $(OMPI_CPPFLAGS)
 tools_instructions_turns_LDADD = $(OMPI_LIBS)
+
+# tools/steps/perftest counts what a message takes over an RDMA port that the kernel makes.
+noinst_PROGRAMS += tools/steps/steps tools/steps/pingpong
+tools_steps_steps_SOURCES = tools/steps/steps.c
+tools_steps_pingpong_SOURCES = tools/steps/pingpong.c
+tools_steps_pingpong_LDADD = libpwcore.la libpwnic.la libpinwheel.la
 
 # tools/peers/peers counts the memory that a rank takes for its peers; run from here only.
 noinst_PROGRAMS += tools/peers/usage

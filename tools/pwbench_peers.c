@@ -49,6 +49,7 @@ static const struct pw_transport transports[] = {
       .mca = { "pml", "ob1", "btl", "tcp,self", "osc", "^ucx" } },
     { .name = "ofi", .far = TWO_SIDED, .mca = { OFI_MCA("tcp;ofi_rxm") } },
     { .name = "ofi-net", .far = TWO_SIDED, .mca = { OFI_MCA("net") } },
+    { .name = "ofi-verbs", .mca = { OFI_MCA("verbs;ofi_rxm") } },
     { .name = "sm", .usual = ONE_SIDED, .one_sided_only = true, .window_fixed = true,
       .here_only = true,
       .window_kind = PW_WIN_ALLOCATE, .cas_window_kind = PW_WIN_ALLOCATE,
@@ -95,7 +96,8 @@ bool pw_transport_usual(const struct pw_transport *t, const struct pw_compare_op
 
 const char *pw_transport_names(void)
 {
-    return "pinwheel, vader, ucx, tcp, ofi, ofi-net, sm, osc-rdma, osc-ucx, osc-tcp, mpich";
+    return "pinwheel, vader, ucx, tcp, ofi, ofi-net, ofi-verbs, sm, osc-rdma, osc-ucx, osc-tcp, "
+           "mpich";
 }
 
 /* From a build tree (this program is tools/pwbench, or tools/.libs/pwbench under

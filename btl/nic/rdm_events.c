@@ -61,13 +61,15 @@ static void nonsense(struct rdm_peer *peer)
  * what is out of order counts those before it. */
 static bool number_sane(const struct rdm_peer *peer, const struct rdm_head *head)
 {
-    bool ordered = head->kind <= RDM_BYE;
-    uint32_t end = peer->consumed + RDM_WINDOW + (head->kind >= RDM_BYE) + !ordered;
+    uint32_t end = peer->consumed + RDM_WINDOW;
 
     if (peer->state != RDM_UP)
         return true;            /* nobody counts any more */
-    return (int32_t)(head->seq - end) < 0 &&
-           (ordered || (int32_t)(head->imm - peer->asked) <= 0);
+    if (head->kind < RDM_BYE)
+        return (int32_t)(head->seq - end) < 0;
+    if (head->kind == RDM_BYE)
+        return (int32_t)(head->seq - end) <= 0;
+    return (int32_t)(head->seq - end) <= 1 && (int32_t)(head->imm - peer->asked) <= 0;
 }
 
 static bool ordered_missing(const struct rdm_peer *peer)

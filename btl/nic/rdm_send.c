@@ -29,10 +29,10 @@ static size_t iov_sum(const struct pw_iov *iov, int n)
 
 static void iov_copy(uint8_t *to, const struct pw_iov *iov, int n)
 {
-    for (int i = 0; i < n; i++) {
-        if (iov[i].len)
-            memcpy(to, iov[i].base, iov[i].len);
-        to += iov[i].len;
+    for (; n > 0; n--, iov++) {
+        if (iov->len)
+            memcpy(to, iov->base, iov->len);
+        to += iov->len;
     }
 }
 
@@ -62,6 +62,7 @@ static int post_short(struct rdm_peer *peer, const struct parts *m)
     return rdm_nic_of(peer)->driver->inject(peer, bytes, m->len);
 }
 
+__attribute__((noinline))
 static int post_long(struct rdm_peer *peer, const struct parts *m)
 {
     struct rdm_nic *nic = rdm_nic_of(peer);
@@ -132,52 +133,68 @@ static bool window_open(const struct rdm_peer *peer)
     return peer->sent - peer->acked < RDM_WINDOW && peer->bytes_out < RDM_WINDOW_BYTES;
 }
 
-static int ordered_post(struct rdm_peer *peer, struct rdm_head *head,
-                        const struct pw_iov *iov, int n)
+static int ordered_post(struct rdm_peer *peer, struct rdm_head *head, const struct parts *m)
 {
-    const struct parts m = { .head = head, .iov = iov, .n = n,
-                             .len = sizeof(*head) + iov_sum(iov, n) };
     int err;
 
     head->slot = peer->its_slot;
     head->token = peer->its_token;
     head->seq = peer->sent;
     head->consumed = peer->consumed;
-    err = post(peer, &m);
+    err = post(peer, m);
     if (err)
         return err;
     peer->told = head->consumed;
     peer->untold_bytes = 0;
     peer->owe_ack = false;
     peer->asked += head->kind == RDM_PUT || head->kind == RDM_FETCH;
-    peer->bytes[peer->sent % RDM_WINDOW] = (uint32_t)m.len;
-    peer->bytes_out += (uint32_t)m.len;
+    peer->bytes[peer->sent % RDM_WINDOW] = (uint32_t)m->len;
+    peer->bytes_out += (uint32_t)m->len;
     peer->sent++;
     return 0;
 }
 
-int rdm_ordered_now(struct rdm_peer *peer, struct rdm_head *head, const struct pw_iov *iov,
-                    int n)
+static int ordered_now(struct rdm_peer *peer, struct rdm_head *head, const struct parts *m)
 {
     if (peer->state == RDM_CALLING)
         return -EAGAIN;
     if (peer->state != RDM_UP)
         return -EPIPE;
-    return window_open(peer) ? ordered_post(peer, head, iov, n) : -EAGAIN;
+    return window_open(peer) ? ordered_post(peer, head, m) : -EAGAIN;
 }
 
 /* Room comes by looking only. */
-int rdm_ordered(struct rdm_peer *peer, struct rdm_head *head, const struct pw_iov *iov,
-                int n)
+static int ordered(struct rdm_peer *peer, struct rdm_head *head, const struct parts *m)
 {
     int err;
 
     if (peer->state == RDM_UP && !window_open(peer))
         rdm_poll(rdm_nic_of(peer));
-    err = rdm_ordered_now(peer, head, iov, n);
+    err = ordered_now(peer, head, m);
     if (err == -EAGAIN && peer->state == RDM_UP && rdm_poll(rdm_nic_of(peer)))
-        err = rdm_ordered_now(peer, head, iov, n);
+        err = ordered_now(peer, head, m);
     return err;
+}
+
+static struct parts parts_of(const struct rdm_head *head, const struct pw_iov *iov, int n)
+{
+    return (struct parts){ head, iov, n, sizeof(*head) + iov_sum(iov, n) };
+}
+
+int rdm_ordered_now(struct rdm_peer *peer, struct rdm_head *head, const struct pw_iov *iov,
+                    int n)
+{
+    const struct parts m = parts_of(head, iov, n);
+
+    return ordered_now(peer, head, &m);
+}
+
+int rdm_ordered(struct rdm_peer *peer, struct rdm_head *head, const struct pw_iov *iov,
+                int n)
+{
+    const struct parts m = parts_of(head, iov, n);
+
+    return ordered(peer, head, &m);
 }
 
 /* All of it in one: each message goes through here. */
@@ -188,7 +205,8 @@ int rdm_send(struct pw_nic_peer *base, uint32_t imm, const struct pw_iov *iov, i
     struct rdm_peer *peer = (struct rdm_peer *)base;
     struct rdm_nic *nic = rdm_nic_of(peer);
     struct rdm_head head = { .kind = RDM_DATA, .imm = imm };
-    size_t len = iov_sum(iov, n);
+    const struct parts m = parts_of(&head, iov, n);
+    size_t len = m.len - sizeof(head);
     int err;
 
     (void)op;
@@ -197,7 +215,7 @@ int rdm_send(struct pw_nic_peer *base, uint32_t imm, const struct pw_iov *iov, i
     pthread_mutex_lock(&nic->lock);
     if (rdm_stream_puts(peer))
         rdm_poll(nic);
-    err = rdm_stream_puts(peer) ? -EAGAIN : rdm_ordered(peer, &head, iov, n);
+    err = rdm_stream_puts(peer) ? -EAGAIN : ordered(peer, &head, &m);
     pthread_mutex_unlock(&nic->lock);
     if (!err)
         __atomic_fetch_add(&nic->base.counts.wire_copied, len, __ATOMIC_RELAXED);
@@ -248,7 +266,7 @@ static void pay_bye(struct rdm_peer *peer)
 
     if (peer->sent - peer->acked >= RDM_WINDOW)
         window_forget(peer);
-    err = ordered_post(peer, &head, NULL, 0);
+    err = ordered_post(peer, &head, &(struct parts){ .head = &head, .len = sizeof(head) });
     if (err == -EAGAIN)
         return;
     peer->owe_bye = false;

@@ -64,13 +64,21 @@ static int work_post(struct verbs_way *way, struct ibv_send_wr *wr, struct rdm_c
     return 0;
 }
 
+/* Most have one that is connected. */
+static int way_of(struct rdm_peer *peer, struct verbs_way **out)
+{
+    *out = peer->to.pointer;
+    return (*out)->state == VERBS_CONNECTED ? 0 : verbs_peer_way(peer, out);
+}
+
+__attribute__((flatten))
 int verbs_inject(struct rdm_peer *peer, const void *bytes, size_t len)
 {
     struct ibv_sge sge = { .addr = (uintptr_t)bytes, .length = (uint32_t)len };
     struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND,
                               .send_flags = IBV_SEND_INLINE };
     struct verbs_way *way;
-    int err = verbs_peer_way(peer, &way);
+    int err = way_of(peer, &way);
 
     return err ? err : work_post(way, &wr, NULL);
 }
@@ -81,7 +89,7 @@ int verbs_send(struct rdm_peer *peer, struct rdm_tx *tx, size_t len)
                            .lkey = ((struct ibv_mr *)tx->slab->mr)->lkey };
     struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND };
     struct verbs_way *way;
-    int err = verbs_peer_way(peer, &way);
+    int err = way_of(peer, &way);
 
     return err ? err : work_post(way, &wr, &tx->c);
 }
@@ -94,7 +102,7 @@ int verbs_read(struct rdm_peer *peer, struct rdm_context *c, void *to, size_t le
     struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_RDMA_READ,
                               .wr.rdma = { .remote_addr = from, .rkey = (uint32_t)key } };
     struct verbs_way *way;
-    int err = verbs_peer_way(peer, &way);
+    int err = way_of(peer, &way);
 
     return err ? err : work_post(way, &wr, c);
 }
