@@ -54,6 +54,7 @@ END
            echo "valgrind  valgrind --version"
            echo "sparse  sparse --version"
            echo "iproute2  ip -V"
+           echo "perftest  command -v ib_send_lat"
            echo "nftables  nft --version" ;;
     esac
 }

@@ -30,7 +30,7 @@ touch "$tmp/jobs"
 boot_what="a virtual machine"
 
 # The last job is said in any case, so that none is missed. Programs may print lines of
-# RIGHT and WRONG themselves: each is a test.
+# RIGHT and WRONG themselves: each is a test; so is "SKIPPED this because of that".
 boot() {                # OPTIONS-OF-RUN... -- JOBS
     local options=() status line all=
     while [ "$1" != -- ]; do options+=("$1"); shift; done
@@ -49,6 +49,9 @@ boot() {                # OPTIONS-OF-RUN... -- JOBS
             tests=$((tests + 1))
             [ "${line%% *}" = RIGHT ] || printf 'not '
             echo "ok $tests - ${line#* }" ;;
+        "SKIPPED "*" because "*)
+            line=${line#* }
+            skip "${line%% because *}" "${line#* because }" ;;
         *)  echo "# $line" ;;
         esac
     done < "$tmp/said"

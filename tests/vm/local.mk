@@ -5,7 +5,7 @@
 # The longest first, for ./check runs two of them at a time.
 vm_tests += tests/vm/cache tests/vm/fuzz tests/vm/pool tests/vm/gigabytes tests/vm/attach \
 	tests/vm/machine tests/vm/module tests/vm/dkms tests/vm/watch
-EXTRA_DIST += tests/vm/attach tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh tests/vm/init \
+EXTRA_DIST += tests/vm/attach tests/vm/bench tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh tests/vm/init \
 	tests/vm/jobs \
 	tests/vm/machine \
 	tests/vm/module tests/vm/newest tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/rdma tests/vm/run \
