@@ -52,6 +52,7 @@ rdm_sources = \
 	btl/nic/rdm_ports.h \
 	btl/nic/rdm_link.c \
 	btl/nic/rdm_listen.c \
+	btl/nic/rdm_lock.c btl/nic/rdm_lock.h \
 	btl/nic/rdm_memory.c \
 	btl/nic/rdm_send.c \
 	btl/nic/rdm_stream.c \

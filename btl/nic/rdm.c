@@ -69,7 +69,6 @@ static void nic_free(struct rdm_nic *nic)
         close(nic->bell);
     if (nic->stop_bell >= 0)
         close(nic->stop_bell);
-    pthread_mutex_destroy(&nic->lock);
     free(nic);
 }
 
@@ -89,7 +88,6 @@ static struct rdm_nic *nic_make(const struct rdm_driver *driver,
     nic->tick_ms = rdm_ms(pw_now_ns());
     nic->ready_end = &nic->ready;
     nic->done_end = &nic->done;
-    pthread_mutex_init(&nic->lock, NULL);
     nic->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     nic->stop_bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     return nic;

@@ -12,6 +12,7 @@
  *     rdm_listen.c   does the process of a peer that is silent still exist?
  *     rdm_send.c     messages out
  *     rdm_events.c   messages in, what has ended
+ *     rdm_lock.h     the lock
  *     rdm_turn.c     whose turn it is: progress, waiting, the service thread
  *     rdm_memory.c   registered memory, put and get
  *     rdm_stream.c   puts and gets by messages, where the library does not read memory
@@ -28,7 +29,7 @@
  * closed and opened anew at the same address (rdm_port_reset). All of its peers are down
  * then, and come back.
  *
- * nic->lock guards everything and is held around all calls of the library; upcalls are made
+ * nic->guard guards everything and is held around all calls of the library; upcalls are made
  * without it, by rdm_progress() alone.
  */
 #ifndef PW_RDM_H
@@ -39,6 +40,7 @@
 
 #include "ifaces.h"
 #include "rdm_library.h"
+#include "rdm_lock.h"
 #include "rdm_wire.h"
 #include "pinwheel/nic.h"
 #include "pinwheel/pool.h"
@@ -116,7 +118,7 @@ struct rdm_slab {
     };
 };
 
-/* Called with nic->lock held. Errors are negative errno; what an ending says is a positive
+/* Called with nic->guard held. Errors are negative errno; what an ending says is a positive
  * one. An error of send, inject and read but -EAGAIN and -EMSGSIZE is the connection's. */
 struct rdm_driver {
     const struct pw_nic_ops *ops;
@@ -317,7 +319,7 @@ struct rdm_nic {
     const struct pw_nic_upcalls *up;
     void *ctx;
     unsigned timeout_ms;
-    pthread_mutex_t lock;
+    struct rdm_lock guard;
     const struct rdm_driver *driver;
     struct rdm_address address;
     struct pw_iface iface;          /* of a socket; index 0: this is none */
@@ -374,7 +376,7 @@ static inline struct rdm_nic *rdm_nic_of(const struct rdm_peer *peer)
     return (struct rdm_nic *)peer->base.nic;
 }
 
-/* All below: with nic->lock held, unless it says otherwise. */
+/* All below: with nic->guard held, unless it says otherwise. */
 
 /* ---- rdm.c ---- */
 

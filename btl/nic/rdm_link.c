@@ -504,9 +504,9 @@ int rdm_connect(struct pw_nic *base, const void *addr, size_t len, void *cookie,
         return err;
     if (address_fit(nic, &a) == PW_FIT_NONE)
         return -EHOSTUNREACH;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     err = peer_connect(nic, &a, cookie, &peer);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     if (!err)
         *out = &peer->base;
     return err;
@@ -581,10 +581,10 @@ void rdm_disconnect(struct pw_nic_peer *base)
     struct rdm_peer *peer = (struct rdm_peer *)base;
     struct rdm_nic *nic = rdm_nic_of(peer);
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     if (!peer_leave(peer))
         rdm_peer_free(peer);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 /* Has it all that we sent, or will it never? */
@@ -611,9 +611,9 @@ static void link_linger(struct rdm_nic *nic)
             left = left && peer_left(peer, now);
         }
         if (!left) {
-            pthread_mutex_unlock(&nic->lock);
+            rdm_unlock(&nic->guard);
             usleep(50);
-            pthread_mutex_lock(&nic->lock);
+            rdm_lock(&nic->guard);
         }
     } while (!left && !nic->broken && rdm_now_ms() < until);
 }
@@ -632,13 +632,13 @@ void rdm_link_close(struct rdm_nic *nic)
 {
     struct rdm_peer *peer;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     while ((peer = peer_staying(nic)))
         if (!peer_leave(peer))
             rdm_peer_free(peer);
     if (nic->peers)
         link_linger(nic);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 /* ---- loss ---- */

@@ -120,9 +120,9 @@ int rdm_pin(struct pw_nic *base, void *addr, size_t len, unsigned access,
         err = populate(nic, addr, len, access);
     if (err)
         return err;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     err = pin_register(nic, addr, len, access, &key);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     if (!err)
         memcpy(out, &key, sizeof(key));
     return err;
@@ -215,7 +215,7 @@ void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_
     memcpy(&key, bytes, sizeof(key));
     if (!key.there)
         return;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     pin = key.place < nic->n_pins ? nic->pins[key.place] : NULL;
     if (pin && nic->driver->mr_key(pin->mr) == key.key) {
         nic->pins[key.place] = NULL;
@@ -223,7 +223,7 @@ void rdm_unpin(struct pw_nic *base, void *addr, size_t len, const struct pw_nic_
             nic->pin_hint = key.place;
         pin_close(nic, pin);
     }
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 struct rdm_pin *rdm_pin_named(const struct rdm_nic *nic, uint32_t place, uint64_t key,
@@ -464,7 +464,7 @@ int rdm_get_own(struct pw_nic_peer *base, void *local, uint64_t remote, size_t l
     struct rdm_op *op;
     int err;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     err = peer_usable(peer);
     if (!err)
         err = key_read(nic, remote, len, bytes, &key);
@@ -479,7 +479,7 @@ int rdm_get_own(struct pw_nic_peer *base, void *local, uint64_t remote, size_t l
         }
         err = op ? get_begin(peer, op, &key) : -EAGAIN;
     }
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     return err;
 }
 
@@ -625,7 +625,7 @@ int rdm_put_own(struct pw_nic_peer *base, const void *local, uint64_t remote, si
     struct rdm_op *op;
     int err;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     err = peer_usable(peer);
     if (!err)
         err = key_read(nic, remote, len, bytes, &key);
@@ -635,7 +635,7 @@ int rdm_put_own(struct pw_nic_peer *base, const void *local, uint64_t remote, si
             op_own(op, own, local, PW_READ);
         err = op ? put_begin(peer, local, op, &key, remote) : -EAGAIN;
     }
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     return err;
 }
 

@@ -212,11 +212,11 @@ int rdm_send(struct pw_nic_peer *base, uint32_t imm, const struct pw_iov *iov, i
     (void)op;
     if (len > nic->base.info.frame_max)
         return -EMSGSIZE;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     if (rdm_stream_puts(peer))
         rdm_poll(nic);
     err = rdm_stream_puts(peer) ? -EAGAIN : ordered(peer, &head, &m);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     if (!err)
         __atomic_fetch_add(&nic->base.counts.wire_copied, len, __ATOMIC_RELAXED);
     return err;

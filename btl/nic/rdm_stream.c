@@ -6,7 +6,7 @@
  *             computes, sends GET_DATA with a piece each
  *
  * Pieces are messages in order and take room in the window, so they are sent as the peer
- * deals with them. They are copied from and to the user's memory under nic->lock, with the
+ * deals with them. They are copied from and to the user's memory under nic->guard, with the
  * pin looked at each time: who has unpinned memory finds nobody in it. A piece that comes
  * late finds no operation and is dropped, so nothing has to be taken back from a library when
  * a peer is lost.

@@ -68,10 +68,10 @@ static void deliver_callers(struct rdm_nic *nic)
     while (nic->up->caller && (peer = caller_next(nic, now))) {
         peer->told_ms = now;
         a = peer->address;
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
         nic->up->caller(nic->ctx, &nic->base, &a,
                         offsetof(struct rdm_address, name) + a.name_len);
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
     }
 }
 
@@ -85,10 +85,10 @@ static int deliver_done(struct rdm_nic *nic)
         nic->done = op->next;
         if (!nic->done)
             nic->done_end = &nic->done;
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
         nic->up->complete(nic->ctx, op->cookie, op->status);
         free(op);
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
         n++;
     }
     return n;
@@ -105,10 +105,10 @@ static int deliver_head(struct rdm_nic *nic, struct rdm_peer *peer)
     if (!peer->in)
         peer->in_end = &peer->in;
     if (frame) {
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
         nic->up->recv(nic->ctx, peer->cookie, head->imm, head + 1,
                       rx->len - sizeof(*head));
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
     }
     if (!rx->owed)
         rdm_consumed(peer, rx->len);
@@ -126,9 +126,9 @@ static int deliver_down(struct rdm_nic *nic, struct rdm_peer *peer)
     rdm_ops_end(peer, -ECONNRESET);
     n = deliver_done(nic);
     peer->state = RDM_DOWN;
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     nic->up->down(nic->ctx, peer->cookie, peer->cause, peer->why);
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     return n + 1;
 }
 
@@ -142,9 +142,9 @@ static int deliver_peer(struct rdm_nic *nic, struct rdm_peer *peer)
         peer->untold = false;
         if (!nic->up->up)
             return 0;
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
         nic->up->up(nic->ctx, peer->cookie);
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
         return 1;
     }
     if (peer->state == RDM_DYING && peer->pulls && rdm_peer_settled(peer))
@@ -191,7 +191,7 @@ int rdm_progress(struct pw_nic *base)
     __atomic_store_n(&nic->looks, looks, __ATOMIC_RELAXED);
     if (!__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) && looks % RDM_IDLE_LOOKS)
         return 0;
-    if (pthread_mutex_trylock(&nic->lock))
+    if (!rdm_trylock(&nic->guard))
         return 0;
     rdm_poll(nic);
     if (looks % RDM_TICK_LOOKS == 0)
@@ -200,7 +200,7 @@ int rdm_progress(struct pw_nic *base)
     n = deliver(nic);
     if (nic->n_callers)
         deliver_callers(nic);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     return n;
 }
 
@@ -254,11 +254,11 @@ void rdm_wait(struct pw_nic *base, unsigned timeout_us)
     int fd, found;
 
     __atomic_store_n(&nic->sleeping, 1, __ATOMIC_SEQ_CST);
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     found = rdm_poll(nic);
     tick_if_due(nic);
     fd = something_to_do(nic) ? -EAGAIN : sleep_on(nic, found);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     if (fd != -EAGAIN && nap(fd, nic->bell, nap_us(fd, us)))
         __atomic_store_n(&nic->woken, true, __ATOMIC_RELAXED);
     __atomic_store_n(&nic->sleeping, 0, __ATOMIC_SEQ_CST);
@@ -270,14 +270,14 @@ static void serve(struct rdm_nic *nic)
 {
     int fd, found;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     found = rdm_poll(nic);
     tick_if_due(nic);
     rdm_settle(nic);
     if (found)
         rdm_wake(nic);
     fd = sleep_on(nic, found);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     if (fd != -EAGAIN && nap(fd, nic->stop_bell, nap_us(fd, RDM_SLEEP_MS * 1000)))
         __atomic_store_n(&nic->woken, true, __ATOMIC_RELAXED);
 }

@@ -4,10 +4,10 @@
  * Start at verbs_route_want(). For RoCE the kernel asks who has an IP address (ARP) before it
  * gives an address handle, and waits up to a second where nobody does
  * (ib_resolve_unicast_gid_dmac(), drivers/infiniband/core/verbs.c). Nobody waits with it who
- * needs nic->lock: the thread that does holds no lock meanwhile.
+ * needs nic->guard: the thread that does holds no lock meanwhile.
  *
  * A route is wanted, then with the thread, then made; what a way wants it points to, and a
- * route of a way that is gone is dropped when it is made. nic->lock guards way->route and
+ * route of a way that is gone is dropped when it is made. nic->guard guards way->route and
  * route->way, router->lock the two lists.
  */
 #define _GNU_SOURCE

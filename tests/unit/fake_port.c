@@ -68,25 +68,25 @@ struct fake_port *fake_port_of(struct pw_nic *nic)
 
 void fake_port_full(struct fake_port *port, bool full)
 {
-    pthread_mutex_lock(&port->base.lock);
+    rdm_lock(&port->base.guard);
     port->full = full;
-    pthread_mutex_unlock(&port->base.lock);
+    rdm_unlock(&port->base.guard);
 }
 
 void fake_port_reads(struct fake_port *port, unsigned most)
 {
-    pthread_mutex_lock(&port->base.lock);
+    rdm_lock(&port->base.guard);
     port->reads = most;
-    pthread_mutex_unlock(&port->base.lock);
+    rdm_unlock(&port->base.guard);
 }
 
 unsigned fake_port_held(struct fake_port *port)
 {
     unsigned n;
 
-    pthread_mutex_lock(&port->base.lock);
+    rdm_lock(&port->base.guard);
     n = port->n_held;
-    pthread_mutex_unlock(&port->base.lock);
+    rdm_unlock(&port->base.guard);
     return n;
 }
 

@@ -77,9 +77,11 @@ tests_unit_verbs_steps_LDADD = $(unit_libs)
 
 # What they share, over a library of the tests' own.
 if HAVE_RDM
-unit_tests += tests/unit/rdm_fuzz tests/unit/rdm_lies
+unit_tests += tests/unit/rdm_fuzz tests/unit/rdm_lies tests/unit/rdm_lock
 endif
 fake_port = tests/unit/fake_port.c tests/unit/fake_port.h
+tests_unit_rdm_lock_SOURCES = tests/unit/rdm_lock.c
+tests_unit_rdm_lock_LDADD = $(unit_libs)
 tests_unit_rdm_lies_SOURCES = tests/unit/rdm_lies.c $(fake_port) $(rdm_pair)
 tests_unit_rdm_lies_LDADD = $(unit_libs)
 tests_unit_rdm_fuzz_SOURCES = tests/unit/rdm_fuzz.c tests/unit/rdm_fuzz.h \

@@ -455,10 +455,10 @@ Test(ofi, with_many_messages_unread_a_process_hears_that_others_live, .timeout =
     until = pw_now_ns() + UINT64_C(30000000000);
     while ((!asked || heard < asked) && pw_now_ns() < until) {
         ops->progress(a.nic);
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
         asked = peer->asked_ms;
         heard = peer->heard_ms;
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
     }
     cr_expect(asked && heard >= asked);
     ops->close(c.nic);
@@ -471,9 +471,9 @@ static void patience(struct end *end, unsigned ms)
 {
     struct rdm_nic *nic = (struct rdm_nic *)end->nic;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     nic->timeout_ms = ms;
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 /* It connects anew by itself, and tells nobody. */

@@ -259,12 +259,12 @@ static void make_up_early(struct fuzz_mouth *m)
 
 void fuzz_make_up(struct fuzz_mouth *m)
 {
-    pthread_mutex_lock(&m->bad->lock);
+    rdm_lock(&m->bad->guard);
     if (m->to->state == RDM_UP && m->manner == FUZZ_WILD && !fuzz_pick(m, 6))
         make_up_early(m);
     else if (m->to->state == RDM_UP && fuzz_pick(m, 3))
         make_up_ordered(m);
     else if (m->to->state == RDM_UP)
         make_up_control(m);
-    pthread_mutex_unlock(&m->bad->lock);
+    rdm_unlock(&m->bad->guard);
 }

@@ -49,11 +49,11 @@ static union words words_of(uint16_t kind)
 {
     union words w = { { 0 } };
 
-    pthread_mutex_lock(&nic_of(&a)->lock);
+    rdm_lock(&nic_of(&a)->guard);
     w.head = rdm_control(peer_of(&a), kind);
     if (kind <= RDM_BYE)
         peer_of(&a)->sent++;
-    pthread_mutex_unlock(&nic_of(&a)->lock);
+    rdm_unlock(&nic_of(&a)->guard);
     return w;
 }
 
@@ -90,9 +90,9 @@ static void say_put_done(uint32_t id, int status, size_t len)
                                  .status = status };
     union words w = { { 0 } };
 
-    pthread_mutex_lock(&nic_of(&a)->lock);
+    rdm_lock(&nic_of(&a)->guard);
     done.head.imm = ++peer_of(&a)->answers;
-    pthread_mutex_unlock(&nic_of(&a)->lock);
+    rdm_unlock(&nic_of(&a)->guard);
     memcpy(w.bytes, &done, sizeof(done));
     say(&w, len);
 }
@@ -116,10 +116,10 @@ static void hear_all(void)
 {
     struct rdm_nic *nic = nic_of(&b);
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     while (rdm_poll(nic))
         ;
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 static int reconnects(struct end *end)
@@ -131,9 +131,9 @@ static bool lost(struct end *end)
 {
     bool yes;
 
-    pthread_mutex_lock(&nic_of(end)->lock);
+    rdm_lock(&nic_of(end)->guard);
     yes = peer_of(end)->state != RDM_UP;
-    pthread_mutex_unlock(&nic_of(end)->lock);
+    rdm_unlock(&nic_of(end)->guard);
     return yes;
 }
 
@@ -141,9 +141,9 @@ static bool fetching(struct end *end)
 {
     bool yes;
 
-    pthread_mutex_lock(&nic_of(end)->lock);
+    rdm_lock(&nic_of(end)->guard);
     yes = rdm_pulls_under_way(peer_of(end));
-    pthread_mutex_unlock(&nic_of(end)->lock);
+    rdm_unlock(&nic_of(end)->guard);
     return yes;
 }
 
@@ -282,9 +282,9 @@ Test(rdm_lies, data_for_a_put_that_is_fetched)
     cr_assert(eq(int, ops->pin(a.nic, target, BYTES, PW_READ | PW_WRITE, &key), 0));
     fake_port_reads(fake_port_of(a.nic), 0);
     SOON(ops->put(b.peer, source, (uintptr_t)target, 20000, &key, &b) == PW_NIC_PENDING);
-    pthread_mutex_lock(&nic_of(&b)->lock);
+    rdm_lock(&nic_of(&b)->guard);
     data.id = peer_of(&b)->ops->id;
-    pthread_mutex_unlock(&nic_of(&b)->lock);
+    rdm_unlock(&nic_of(&b)->guard);
     w = words_of(RDM_GET_DATA);
     say(&w, with(&w, &data, sizeof(data)) + 16);
     b_keeps_it();
@@ -331,10 +331,10 @@ Test(rdm_lies, an_answer_of_a_put_to_a_get)
     fake_port_full(fake_port_of(a.nic), true);
     SOON(ops->put(b.peer, source, (uintptr_t)target, 1, &key, &b) == PW_NIC_PENDING);
     SOON(ops->get(b.peer, source, (uintptr_t)target, 16, &key, &b) == PW_NIC_PENDING);
-    pthread_mutex_lock(&nic_of(&b)->lock);
+    rdm_lock(&nic_of(&b)->guard);
     for (struct rdm_op *op = peer_of(&b)->ops; op; op = op->next)
         id = op->put ? id : op->id;
-    pthread_mutex_unlock(&nic_of(&b)->lock);
+    rdm_unlock(&nic_of(&b)->guard);
     say_put_done(id, 0, sizeof(struct rdm_put_done));
     b_loses_it(-EPROTO);
     cr_expect(eq(uint, b.done, 2));
@@ -355,9 +355,9 @@ static void answered_wrongly(uint64_t at, size_t len)
     cr_assert(eq(int, ops->pin(a.nic, target, BYTES, PW_READ, &key), 0));
     fake_port_full(fake_port_of(a.nic), true);
     SOON(ops->get(b.peer, source, (uintptr_t)target, 16, &key, &b) == PW_NIC_PENDING);
-    pthread_mutex_lock(&nic_of(&b)->lock);
+    rdm_lock(&nic_of(&b)->guard);
     data.id = peer_of(&b)->ops->id;
-    pthread_mutex_unlock(&nic_of(&b)->lock);
+    rdm_unlock(&nic_of(&b)->guard);
     w = words_of(RDM_GET_DATA);
     say(&w, with(&w, &data, sizeof(data)) + len);
     b_loses_it(-EPROTO);
@@ -382,9 +382,9 @@ static unsigned buffers(struct end *end)
 {
     unsigned n;
 
-    pthread_mutex_lock(&nic_of(end)->lock);
+    rdm_lock(&nic_of(end)->guard);
     n = nic_of(end)->n_rx;
-    pthread_mutex_unlock(&nic_of(end)->lock);
+    rdm_unlock(&nic_of(end)->guard);
     return n;
 }
 
@@ -421,10 +421,10 @@ static unsigned owed(struct end *end)
 {
     unsigned n = 0;
 
-    pthread_mutex_lock(&nic_of(end)->lock);
+    rdm_lock(&nic_of(end)->guard);
     for (struct rdm_owed *o = peer_of(end)->owed; o; o = o->next)
         n++;
-    pthread_mutex_unlock(&nic_of(end)->lock);
+    rdm_unlock(&nic_of(end)->guard);
     return n;
 }
 

@@ -207,7 +207,7 @@ void strangers(struct rdm_hello *hello)
     pair_open();
     nic = (struct rdm_nic *)b.nic;
     hello->from = ((struct rdm_nic *)a.nic)->address;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     srand(7);
     for (int i = 0; i < 2000; i++, calls++) {
         for (size_t k = 0; k < sizeof(noise); k++)
@@ -223,7 +223,7 @@ void strangers(struct rdm_hello *hello)
     rdm_hello_heard(nic, hello, hello_bytes(hello));
     calls += 3;
     cr_expect(eq(int, (int)nic->n_peers, 1));
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     cr_expect(eq(int, (int)__atomic_load_n(&b.nic->counts.strangers, __ATOMIC_RELAXED),
                  (int)calls));
     SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
@@ -248,13 +248,13 @@ void stopped_for_long(void)
 
     pair_open();
     nic = (struct rdm_nic *)a.nic;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     now = rdm_ms(pw_now_ns());
     peer_of(&a)->heard_ms = peer_of(&a)->early_ms = now;
     nic->tick_ms = now - 5000;
     rdm_tick(nic, now);
     cr_expect(eq(int, peer_of(&a)->state, RDM_UP), "%s", peer_of(&a)->why);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
     SOON(b.frames == 2);
     cr_expect(eq(int, a.downs, 0));
@@ -271,14 +271,14 @@ void called_for_long(void)
     nic = (struct rdm_nic *)b.nic;
     connect_to(&a, &b);
     SOON(__atomic_load_n(&nic->n_peers, __ATOMIC_RELAXED) == 1);
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     nic->peers->begun_ms -= 10 * nic->timeout_ms;
     nic->peers->state = RDM_CALLING;    /* what it has said last is on its way */
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     connect_to(&b, &a);
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     rdm_tick(nic, rdm_ms(pw_now_ns()));
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
     SOON(b.frames == 1);
     cr_expect(eq(int, b.downs, 0));
@@ -292,9 +292,9 @@ void numbers_wrap(void)
 
     pair_open();
     nic = (struct rdm_nic *)a.nic;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     nic->ids = UINT32_MAX;
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     move_all_sizes();
     pair_close();
 }
@@ -307,9 +307,9 @@ void fill(struct end *from)
     do {
         ops->send_inline(from->peer, 0, "x", 1);
         ops->progress(from->nic);
-        pthread_mutex_lock(&nic->lock);
+        rdm_lock(&nic->guard);
         unread = peer_of(from)->sent - peer_of(from)->acked;
-        pthread_mutex_unlock(&nic->lock);
+        rdm_unlock(&nic->guard);
         sched_yield();
     } while (unread < RDM_WINDOW);
 }

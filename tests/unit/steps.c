@@ -26,10 +26,10 @@ struct steps_shared {
 
 enum state { STARTING, READY, REFUSED, ENDED };
 
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
 static struct steps_shared *shared;
 static pid_t traced;
-
-#ifdef __x86_64__
 
 __attribute__((noinline)) void steps_begin(void)
 {
@@ -170,7 +170,7 @@ bool steps_open(struct steps *s, void *const apart[STEPS_APART], const char **wh
 {
     (void)s;
     (void)apart;
-    *why = "the instructions of x86_64 are counted";
+    *why = "what is counted are instructions of x86_64, and no sanitizer's";
     return false;
 }
 

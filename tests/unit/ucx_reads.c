@@ -617,9 +617,9 @@ static void way_fail(struct end *end)
 {
     struct rdm_nic *nic = (struct rdm_nic *)end->nic;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     rdm_peer_lost((struct rdm_peer *)end->peer, -ETIMEDOUT, "the story says so");
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
 }
 
 /* Between two, of which one reads the other's memory by a device that does it so. */

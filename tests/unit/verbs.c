@@ -66,10 +66,10 @@ static unsigned ways(struct end *end)
     struct verbs_nic *nic = verbs(end);
     unsigned n = 0;
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     for (const struct verbs_way *way = nic->ways; way; way = way->next)
         n++;
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
     return n;
 }
 
@@ -79,9 +79,9 @@ static bool ways_lost(struct end *end)
     struct verbs_nic *nic = verbs(end);
     bool lost;
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     lost = nic->lost;
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
     return lost;
 }
 
@@ -214,14 +214,14 @@ Test(verbs, a_letter_that_is_late_ends_nothing, BOTH)
 
     pair_open();
     letter.from = verbs(&b)->base.address;
-    pthread_mutex_lock(&verbs(&a)->base.lock);
+    rdm_lock(&verbs(&a)->base.guard);
     verbs_letter_heard(verbs(&a), &letter);
     letter.what = VERBS_CLOSE;
     letter.echo = 1;
     verbs_letter_heard(verbs(&a), &letter);
     letter.what = VERBS_ANSWER;
     verbs_letter_heard(verbs(&a), &letter);
-    pthread_mutex_unlock(&verbs(&a)->base.lock);
+    rdm_unlock(&verbs(&a)->base.guard);
     move_all_sizes();
     cr_expect(eq(uint, ways(&a), 1));
 }
@@ -321,9 +321,9 @@ static struct ibv_qp *qp_of(struct end *end)
     struct verbs_nic *nic = verbs(end);
     struct ibv_qp *qp;
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     qp = nic->ways->qp;
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
     return qp;
 }
 
@@ -503,7 +503,7 @@ static unsigned fetching_at(uint64_t ms)
     struct rdm_nic *nic = (struct rdm_nic *)b.nic;
     unsigned n = 0;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     nic->peers->bye_done = true;
     nic->peers->lost_ms = rdm_ms(pw_now_ns()) - ms;
     rdm_tick(nic, nic->peers->lost_ms + ms);
@@ -511,7 +511,7 @@ static unsigned fetching_at(uint64_t ms)
         n += rdm_pulls_under_way(peer);
     if (nic->peers)
         nic->peers->lost_ms = UINT64_MAX;       /* not yet */
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     return n;
 }
 
@@ -520,9 +520,9 @@ static bool b_fetches(void)
     struct rdm_nic *nic = (struct rdm_nic *)b.nic;
     bool so;
 
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     so = rdm_pulls_under_way((struct rdm_peer *)b.peer);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     return so;
 }
 
@@ -555,10 +555,10 @@ Test(verbs, what_was_sent_before_who_sent_it_left_is_not_dropped_for_others, BOT
         cr_assert(eq(int, ops->send_inline(a.peer, 0, "x", 1), 0));
     ops->disconnect(a.peer);
     nic = (struct rdm_nic *)a.nic;
-    pthread_mutex_lock(&nic->lock);
+    rdm_lock(&nic->guard);
     nic->reset = true;
     rdm_settle(nic);
-    pthread_mutex_unlock(&nic->lock);
+    rdm_unlock(&nic->guard);
     fake_verbs_go_on();
     SOON(b.downs == 1);
     cr_expect(eq(uint, b.frames, 6));
@@ -594,7 +594,7 @@ static void fail_unlooked_at(void)
     struct verbs_nic *nic = verbs(&b);
     struct verbs_way *way;
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     for (int i = 0; i < 40; i++)
         cr_assert(eq(int, ops->send_inline(a.peer, 0, "x", 1), 0));
     rdm_poll((struct rdm_nic *)a.nic);
@@ -603,7 +603,7 @@ static void fail_unlooked_at(void)
     verbs_way_fail(way, ECONNRESET);
     way->rings = false;
     verbs_ways_tend(nic, way->failed_ms);
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
 }
 
 /* All that is counted as posted. */
@@ -612,10 +612,10 @@ static bool buffers_are_there(struct end *end)
     struct verbs_nic *nic = verbs(end);
     bool there;
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     rdm_poll(&nic->base);
     there = nic->base.n_posted == fake_verbs_buffers(end->nic);
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
     return there;
 }
 
@@ -821,10 +821,10 @@ static void idle_for_long(struct end *end)
 {
     struct verbs_nic *nic = verbs(end);
 
-    pthread_mutex_lock(&nic->base.lock);
+    rdm_lock(&nic->base.guard);
     if (nic->ways && !nic->ways->users)
         nic->ways->idle_ms = 1;
-    pthread_mutex_unlock(&nic->base.lock);
+    rdm_unlock(&nic->base.guard);
 }
 
 Test(verbs, a_queue_pair_that_nobody_uses_is_closed_on_both_sides, BOTH)
