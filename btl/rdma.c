@@ -67,7 +67,7 @@ static bool fragments_are_better(struct pw_module *m,
            !pw_pool_contains(m->pool, base, size);
 }
 
-/* NULL from register_mem: ob1 sends in fragments instead, a window is not made. */
+/* NULL from register_mem: ob1 sends in fragments instead. */
 static void tell_refusal(size_t size, int err)
 {
     static bool told;
@@ -75,7 +75,8 @@ static void tell_refusal(size_t size, int err)
     if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
         return;
     pw_tell(1, "%zu bytes could not be registered (%s)%s. Messages in such memory are "
-            "copied, windows on it fail; this is told once", size, strerror(-err),
+            "copied, puts and gets of windows on it too; this is told once", size,
+            strerror(-err),
             err == -ENOMEM ? ": what may be pinned is spent, see btl_pinwheel_pin_bytes, "
             "_pin_regions, _pin_host_bytes and ulimit -l" : "");
 }
@@ -87,8 +88,14 @@ static int engine_register(struct pw_module *m, void *base, size_t size, unsigne
 {
     int err;
 
-    if (__builtin_expect(base || size != PW_ALL_MEMORY, 1))
-        return pw_engine_register(m->engine, base, size, access, window, &handle->key);
+    if (__builtin_expect(base || size != PW_ALL_MEMORY, 1)) {
+        err = pw_engine_register(m->engine, base, size, access, window, &handle->key);
+        if (__builtin_expect((err != -ENOMEM && err != -EAGAIN) || !window, 1))
+            return err;
+        tell_refusal(size, err);
+        return pw_engine_register_copied(m->engine, base, size, access, window,
+                                         &handle->key);
+    }
     err = pw_engine_register_sparse(m->engine, access, window, &handle->key);
     if (!err)
         pw_sparse_handle = handle;

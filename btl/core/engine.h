@@ -202,6 +202,11 @@ int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned acc
                        bool passive, struct pw_key *key);
 void pw_engine_deregister(struct pw_engine *e, const struct pw_key *key);
 
+/* The same with a key of no NIC's: nothing is pinned, frames bring what is put and got. 0 or
+ * -ENOMEM. */
+int pw_engine_register_copied(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                              bool passive, struct pw_key *key);
+
 /* A region that is what is attached to it, at first nothing; never pinned. Peers name its
  * bytes by their addresses here. 0 or -ENOMEM. */
 int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive,

@@ -188,6 +188,15 @@ int pw_engine_register(struct pw_engine *e, void *addr, size_t len, unsigned acc
     return err;
 }
 
+int pw_engine_register_copied(struct pw_engine *e, void *addr, size_t len, unsigned access,
+                              bool passive, struct pw_key *key)
+{
+    key->access = access;
+    key->passive = passive;
+    memset(key->nic, 0, e->keys_size);
+    return exposed_add(e, addr, len, access, NULL, &key->id);
+}
+
 int pw_engine_register_sparse(struct pw_engine *e, unsigned access, bool passive,
                               struct pw_key *key)
 {

@@ -227,6 +227,9 @@ static int carry(struct pw_endpoint *ep, enum pw_op_kind kind, void *local,
             err = by_nic(ep, path, kind, local, remote, len, key, done, arg);
         if (err >= 0)
             count_way(ep->e, way, len);
+        /* No more may be pinned: of our own memory, which frames need not be. */
+        if (err == -ENOMEM && way == PW_WAY_DIRECT)
+            err = -EOPNOTSUPP;
         if (!err && either)
             bulk_note(ep, PW_CARRY_KERNEL, len, start);
         if (err != -EOPNOTSUPP)

@@ -7,6 +7,7 @@
  */
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -242,6 +243,38 @@ Test(verbs_cache, a_pool_that_grows_registers_what_is_new, BOTH)
     pw_engine_deregister(p.a.e, &other);
     pw_pool_free(p.a.pool, one);
     pw_pool_free(p.a.pool, two);
+}
+
+/* Nothing more of ours may be locked, not even for one operation: frames bring it. */
+Test(verbs_cache, what_the_device_does_not_take_is_copied, BOTH)
+{
+    unsigned before;
+
+    move(true, SHORT);
+    move(false, SHORT);         /* buffers of ours were made for that */
+    before = registered();
+    fake_verbs_refuse("reg_mr", ENOMEM);
+    for (int i = 0; i < 4; i++)
+        move(i % 2, LEN);
+    cr_expect(eq(uint, registered(), before));
+    fake_verbs_refuse(NULL, 0);
+    move(true, LEN);
+    cr_expect(eq(uint, registered(), before + 1), "when it does, it is registered");
+}
+
+/* As a window is that may not be registered. */
+Test(verbs_cache, memory_of_no_nic_is_reached_by_frames, BOTH)
+{
+    struct pw_key key = { 0 };
+
+    fake_verbs_refuse("reg_mr", ENOMEM);
+    cr_expect(eq(int, pw_engine_register(p.b.e, mine, LEN, PW_READ, true, &key), -ENOMEM));
+    fake_verbs_refuse(NULL, 0);
+    pw_engine_deregister(p.b.e, &theirs);
+    cr_assert(eq(int, pw_engine_register_copied(p.b.e, remote, LEN, PW_READ | PW_WRITE, true,
+                                                &theirs), 0));
+    for (int i = 0; i < 4; i++)
+        move(i % 2, LEN);
 }
 
 /* As close_both() sees. */
