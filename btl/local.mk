@@ -83,6 +83,7 @@ verbs_sources = \
 	btl/nic/verbs_library.c \
 	btl/nic/verbs_memory.c \
 	btl/nic/verbs_port.c \
+	btl/nic/verbs_rest.c \
 	btl/nic/verbs_route.c \
 	btl/nic/verbs_settings.c \
 	btl/nic/verbs_wire.h \

@@ -15,6 +15,7 @@ enum { PW_LIVE_NS = 1000 * 1000 };      /* between two writes, at least */
 
 #define SENT(field, text) { #field, text, false, offsetof(struct pw_counts, sent.field) }
 #define NIC(field, text) { #field, text, false, offsetof(struct pw_counts, nics.field) }
+#define NIC_NOW(field, text) { #field, text, true, offsetof(struct pw_counts, nics.field) }
 #define RAIL(i, nth) { "rail" #i "_bytes", "Of the bytes sent through a network, those by the " \
                        nth " device", false, offsetof(struct pw_counts, rails[i]) }
 #define CACHE(field, text, now) \
@@ -45,6 +46,8 @@ const struct pw_metric pw_metrics[PW_METRICS] = {
     NIC(wire_bytes, "Bytes sent through a network"),
     NIC(wire_copied, "Bytes sent or received through a network by way of memory of ours"),
     NIC(reconnects, "Connections to other hosts made anew"),
+    NIC_NOW(queue_pairs, "Open connections of RDMA devices, by libibverbs"),
+    NIC(rested, "Of them, those closed to make room for others"),
     NIC(strangers, "Connections from elsewhere that were refused"),
     RAIL(0, "first"),
     RAIL(1, "second"),

@@ -24,7 +24,7 @@ struct pw_metric {
     size_t at;                  /* of an uint64_t in struct pw_counts */
 };
 
-enum { PW_METRICS = 49 };
+enum { PW_METRICS = 51 };
 extern const struct pw_metric pw_metrics[PW_METRICS];
 
 /* Any thread; stops nobody. */

@@ -153,6 +153,10 @@ struct rdm_driver {
      * follow. */
     void (*peer_drop)(struct rdm_peer *peer);
 
+    /* NULL, or: it may be alive without a connection, and is asked otherwise than by a
+     * message; heard_ms says when it has answered. Not 0: a message it is. */
+    int (*ask)(struct rdm_peer *peer);
+
     /* At most inject_most bytes; the memory is the caller's again. */
     int (*inject)(struct rdm_peer *peer, const void *bytes, size_t len);
     /* 0: rdm_ended() comes, perhaps from inside. */

@@ -832,7 +832,7 @@ static void tick_up(struct rdm_nic *nic, struct rdm_peer *peer, uint64_t now)
             passed(now, peer->probed_ms) > RDM_HELLO_MOST_MS &&
             peer_gone(peer, 2))
             peer_lost_gone(peer);
-        else
+        else if (!nic->driver->ask || nic->driver->ask(peer))
             rdm_message(peer, &ping, sizeof(ping));
     }
 }

@@ -96,6 +96,16 @@ static int verbs_probe(struct pw_nic_info *info, char why[PW_NIC_WHY_MAX])
 
 /* ---- open ---- */
 
+/* Each processor may have a rank that uses that device. */
+static unsigned qps_share(int max_qp)
+{
+    long ranks = sysconf(_SC_NPROCESSORS_CONF);
+    long share = max_qp / (ranks > 0 ? ranks : 1);
+
+    return share < VERBS_QPS_LEAST ? VERBS_QPS_LEAST
+           : share < VERBS_QPS_MOST ? (unsigned)share : VERBS_QPS_MOST;
+}
+
 static void nic_limits(struct verbs_nic *nic)
 {
     const struct ibv_device_attr *limits = &nic->found.limits;
@@ -108,6 +118,7 @@ static void nic_limits(struct verbs_nic *nic)
     base->read_most = nic->found.attr.max_msg_sz < VERBS_READ_MOST
                           ? nic->found.attr.max_msg_sz : VERBS_READ_MOST;
     base->local_mr = true;
+    nic->qps_most = verbs_settings.qps ? verbs_settings.qps : qps_share(limits->max_qp);
 }
 
 /* Networks of InfiniBand with other subnet prefixes are others. */
@@ -259,6 +270,7 @@ static const struct rdm_driver verbs_driver = {
     .peer_open = verbs_peer_open,
     .peer_close = verbs_peer_close,
     .peer_drop = verbs_peer_drop,
+    .ask = verbs_peer_ask,
     .inject = verbs_inject,
     .send = verbs_send,
     .post = verbs_post,

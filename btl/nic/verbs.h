@@ -8,6 +8,7 @@
  *     verbs_wire.h     the name in an address, and letters, byte by byte
  *     verbs_port.c     what is opened of one port: queues, and the queue pair for letters
  *     verbs_conn.c     ways: one connected queue pair to each process
+ *     verbs_rest.c     a bound on open queue pairs
  *     verbs_route.c    where letters go: the kernel may wait for that
  *     verbs_letter.c   letters out and in
  *     verbs_work.c     what is posted, what has ended
@@ -42,6 +43,13 @@ enum {
     VERBS_ASK_MS = 50,          /* an unanswered letter is repeated then, later less often */
     VERBS_ASK_MOST_MS = 800,
     VERBS_IDLE_MS = 5000,       /* a way that nobody uses is closed then */
+    VERBS_QPS_MOST = 1024,      /* open queue pairs, where nobody sets another bound */
+    VERBS_QPS_LEAST = 8,
+    VERBS_WANTED_MS = 2000,     /* who wanted a queue pair so long ago has given up */
+    VERBS_HOLD_MS = 100,        /* a new one waits so long for whom it was made */
+    VERBS_YIELD_MS = 1000,      /* a question has its queue pair so long without an answer */
+    VERBS_BUSY_MS = 5,          /* between two questions whether a way may rest */
+    VERBS_REFUSED_MS = 10,      /* and between two queue pairs that the device refuses */
     VERBS_DRAIN_MS = 150,       /* a device has so long to give back what was posted; less than
                                  * RDM_FLUSH_MS, for which who disconnects or unpins waits */
 
@@ -105,6 +113,7 @@ struct verbs_settings {
     unsigned retries, timeout, rnr_retries;     /* as InfiniBand counts them */
     unsigned mtu;               /* enum ibv_mtu; 0: the port's */
     unsigned pkey_index;
+    unsigned qps;               /* open queue pairs of a port; 0: what the device allows */
     int gid_index;              /* -1: any of that kind */
     enum verbs_link gid_kind;   /* VERBS_NOWHERE: the best */
 };
@@ -177,9 +186,11 @@ struct verbs_work {
 };
 
 enum verbs_state {
+    VERBS_RESTING,              /* it has no queue pair, and needs none or waits for room */
     VERBS_ASKING,               /* its queue pair is not connected */
     VERBS_ANSWERED,             /* it is; the peer's is not known to be */
     VERBS_CONNECTED,
+    VERBS_PARTING,              /* nothing more is posted: it is to rest */
     VERBS_FAILED,
 };
 
@@ -196,11 +207,25 @@ struct verbs_way {
     bool rings;                 /* the peer is to be told that it is closed */
     bool last;                  /* it takes no more buffers from the shared queue */
     bool dirty;                 /* destroyed before the device had given back everything */
-    struct ibv_qp *qp;          /* NULL: destroyed */
+    bool closed;                /* nothing of it is open any more */
+    bool agrees;                /* PARTING: the peer has asked for that, */
+    bool asked;                 /* or is asked, */
+    bool flushed;               /* when all that was sent has ended, of which this tells */
+    struct ibv_qp *qp;          /* NULL: none */
+    uint32_t qpn;               /* of the last one */
     struct ibv_ah *ah;          /* where its letters go; NULL: not known yet */
     struct verbs_route *route;  /* that is found out; NULL: it is not */
     uint32_t psn;
     uint64_t number, its_number;
+    uint64_t its_last;          /* highest number of its queue pairs before that */
+    uint64_t its_heard;         /* number that its last question showed */
+    uint64_t rank;              /* among pairs of processes, the same to both */
+    uint32_t round, its_round;  /* of the last question whether it may rest: ours, its */
+    uint64_t wanted_ms;         /* somebody wanted to send by it; 0: and has */
+    uint64_t called_ms;         /* the peer has asked for it, and there was no room */
+    uint64_t busy_ms;           /* the peer would not have it rest */
+    uint64_t used;              /* when it was used, by nic->uses */
+    uint64_t ticket;            /* when it was first wanted, by the same */
     uint64_t since_ms;          /* in that state; FAILED: or somebody tried to go on */
     uint64_t failed_ms;
     uint64_t idle_ms;           /* since when it has no users */
@@ -255,6 +280,10 @@ struct verbs_nic {
     struct verbs_way *lost;     /* destroyed, and the device has not said that it has ended */
     unsigned n_answered;        /* ways in that state */
     unsigned n_failed;          /* ways that are to be closed */
+    unsigned n_qps, qps_most;   /* queue pairs of ways */
+    uint64_t refused_ms;        /* when the device refused one */
+    uint64_t uses;              /* counts */
+    bool restless;              /* some way is PARTING, or waits for room */
     uint64_t numbers;           /* the last one */
     uint64_t tick_ms;           /* when ways were looked after */
 };
@@ -301,6 +330,14 @@ int verbs_peer_way(struct rdm_peer *peer, struct verbs_way **out);
 /* A letter of a process that has shown our secret. */
 void verbs_letter_heard(struct verbs_nic *nic, const struct verbs_letter *letter);
 
+/* A queue pair for one that rests: then it asks. -EBUSY: there is no room. It may have
+ * failed. */
+int verbs_way_start(struct verbs_way *way, uint64_t now_ms);
+
+void verbs_way_state(struct verbs_way *way, enum verbs_state state);
+void verbs_way_connected(struct verbs_way *way);
+void verbs_qp_destroy(struct verbs_way *way);
+
 /* Something has come by that queue pair: its peer's is connected. */
 void verbs_way_heard(struct verbs_nic *nic, uint32_t qpn);
 
@@ -321,6 +358,28 @@ void verbs_ways_free(struct verbs_nic *nic);
 
 /* Where its letters go: ah, which is its from here on; NULL: err says why there is none. */
 void verbs_way_routed(struct verbs_way *way, struct ibv_ah *ah, int err);
+
+/* ---- verbs_rest.c ---- */
+
+/* May there be one more queue pair? */
+bool verbs_room(const struct verbs_nic *nic, uint64_t now_ms);
+
+/* Somebody has something to send by it: one of ours, or the peer. */
+void verbs_way_want(struct verbs_way *way);
+void verbs_way_called(struct verbs_way *way);
+
+/* Let ways rest that are to, and those begin anew that wait for room. */
+void verbs_rest_tend(struct verbs_nic *nic, uint64_t now_ms);
+
+void verbs_peers_heard(struct verbs_way *way);
+void verbs_rest_heard(struct verbs_way *way, const struct verbs_letter *letter);
+void verbs_rested_heard(struct verbs_way *way, const struct verbs_letter *letter);
+void verbs_busy_heard(struct verbs_way *way, const struct verbs_letter *letter);
+
+/* The peer asks for a new queue pair: does the way rest, now? */
+bool verbs_way_renewed(struct verbs_way *way);
+
+int verbs_peer_ask(struct rdm_peer *peer);
 
 /* ---- verbs_route.c ---- */
 
@@ -347,6 +406,9 @@ bool verbs_letter_read(const struct rdm_address *own, const void *bytes, size_t 
 /* Is that the name of a NIC of such a network? */
 bool verbs_name_right(const struct verbs_name *name, size_t len);
 
+/* By which a letter says whom it is for. */
+uint64_t verbs_address_sum(const struct rdm_address *a);
+
 int verbs_letter_post(struct verbs_nic *nic, unsigned i);
 void verbs_letter_came(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc);
 void verbs_letter_left(struct verbs_nic *nic, unsigned i, const struct ibv_wc *wc);
@@ -365,6 +427,10 @@ int verbs_send(struct rdm_peer *peer, struct rdm_tx *tx, size_t len);
 int verbs_read(struct rdm_peer *peer, struct rdm_context *c, void *to, size_t len, void *mr,
                uint64_t from, uint64_t key);
 int verbs_post(struct rdm_nic *nic, struct rdm_rx *rx);
+
+/* An empty message, that tells when all before it has arrived. 0 or -EAGAIN; or the way has
+ * failed. */
+int verbs_flush(struct verbs_way *way);
 int verbs_poll(struct rdm_nic *nic);
 
 /* All up to the one of that number have ended. */

@@ -18,7 +18,7 @@
  * takes no more buffers to receive with, and only then, or when it takes too long, is the queue
  * pair destroyed. A way stays when the last peer that used it has gone, for the next connection
  * with the same process; not for long, since that may have ended. Who closes one tells the
- * other side.
+ * other side. One that is not needed may have no queue pair (verbs_rest.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -44,6 +44,11 @@ static uint64_t passed(uint64_t now, uint64_t since)
 static unsigned lesser(unsigned a, unsigned b)
 {
     return a < b ? a : b;
+}
+
+static uint64_t greater(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 /* ---- the queue pair ---- */
@@ -77,7 +82,23 @@ int verbs_inline_try(struct verbs_nic *nic)
     }
 }
 
-/* Peers may read what they have a key for, and nothing else. */
+static void qps_count(struct verbs_nic *nic, int n)
+{
+    nic->n_qps += (unsigned)n;
+    __atomic_store_n(&nic->base.base.counts.queue_pairs, nic->n_qps, __ATOMIC_RELAXED);
+}
+
+void verbs_qp_destroy(struct verbs_way *way)
+{
+    if (!way->qp)
+        return;
+    way->nic->lib->destroy_qp(way->qp);
+    way->qp = NULL;
+    qps_count(way->nic, -1);
+}
+
+/* Peers may read what they have a key for, and nothing else. -EBUSY: the device has no more
+ * now. */
 static int qp_begin(struct verbs_way *way)
 {
     struct verbs_nic *nic = way->nic;
@@ -87,7 +108,9 @@ static int qp_begin(struct verbs_way *way)
 
     way->qp = qp_make(nic, way, nic->inline_most);
     if (!way->qp)
-        return errno == EAGAIN ? -ENOMEM : errno ? -errno : -ENOMEM;
+        return errno == EIO || errno == ENODEV ? -errno : -EBUSY;
+    way->qpn = way->qp->qp_num;
+    qps_count(nic, 1);
     return -nic->lib->modify_qp(way->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX |
                                 IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 }
@@ -159,50 +182,83 @@ static int route_make(struct verbs_way *way)
     return errno == ENOMEM ? -ENOMEM : -EHOSTUNREACH;
 }
 
-static int way_make(struct verbs_way *way, bool heard)
-{
-    int err;
-
-    if (getrandom(&way->psn, sizeof(way->psn), 0) != (ssize_t)sizeof(way->psn))
-        return -EIO;
-    way->psn &= 0xffffff;
-    err = qp_begin(way);
-    if (err)
-        return err;
-    return heard ? route_make(way) : verbs_route_want(way);
-}
-
 static void way_destroy(struct verbs_way *way)
 {
-    const struct verbs_library *lib = way->nic->lib;
-
     verbs_route_forget(way);
-    if (way->qp)
-        lib->destroy_qp(way->qp);
+    verbs_qp_destroy(way);
     if (way->ah)
-        lib->destroy_ah(way->ah);
-    way->qp = NULL;
+        way->nic->lib->destroy_ah(way->ah);
     way->ah = NULL;
+    way->closed = true;
 }
 
-/* heard: it has written to us. */
-static int way_open(struct verbs_nic *nic, const struct rdm_address *to, bool heard,
-                    struct verbs_way **out)
+/* A queue pair for it, which has another number than those before. -EBUSY: there is no
+ * room. */
+static int way_begin(struct verbs_way *way, uint64_t now)
 {
-    struct verbs_way *way;
+    struct verbs_nic *nic = way->nic;
     int err;
 
     if (nic->closing || nic->fatal)
         return -EHOSTUNREACH;
-    way = calloc(1, sizeof(*way));
+    if (!verbs_room(nic, now))
+        return -EBUSY;
+    if (getrandom(&way->psn, sizeof(way->psn), 0) != (ssize_t)sizeof(way->psn))
+        return -EIO;
+    way->psn &= 0xffffff;
+    err = qp_begin(way);
+    if (err) {
+        nic->refused_ms = now;
+        verbs_qp_destroy(way);
+        return err;
+    }
+    way->number = number_next(nic);
+    way->its_last = greater(way->its_last, way->its_number);
+    way->its_number = 0;
+    way->round = way->its_round = 0;
+    verbs_way_state(way, VERBS_ASKING);
+    return 0;
+}
+
+int verbs_way_start(struct verbs_way *way, uint64_t now)
+{
+    int err = way_begin(way, now);
+
+    if (!err)
+        way_say(way, VERBS_ASK, now);
+    else if (err != -EBUSY)
+        verbs_way_fail(way, -err);
+    return err;
+}
+
+/* The same to both sides. */
+static uint64_t rank_of(const struct verbs_nic *nic, const struct rdm_address *to)
+{
+    uint64_t own = verbs_address_sum(&nic->base.address), its = verbs_address_sum(to);
+    uint64_t both[2] = { own < its ? own : its, own < its ? its : own };
+
+    return rdm_hash(RDM_HASH_BEGIN, both, sizeof(both));
+}
+
+/* heard: it has written to us. One for which there is no room rests. */
+static int way_open(struct verbs_nic *nic, const struct rdm_address *to, bool heard,
+                    struct verbs_way **out)
+{
+    struct verbs_way *way = calloc(1, sizeof(*way));
+    uint64_t now = conn_now_ms();
+    int err;
+
     if (!way)
         return -ENOMEM;
     way->nic = nic;
     way->to = *to;
+    way->rank = rank_of(nic, to);
     way->number = number_next(nic);
-    way->since_ms = way->idle_ms = conn_now_ms();
+    way->since_ms = way->idle_ms = now;
     way->gap_ms = VERBS_ASK_MS;
-    err = way_make(way, heard);
+    err = way_begin(way, now);
+    if (!err || err == -EBUSY)
+        err = heard ? route_make(way) : verbs_route_want(way);
     if (err) {
         way_destroy(way);
         free(way);
@@ -210,6 +266,8 @@ static int way_open(struct verbs_nic *nic, const struct rdm_address *to, bool he
     }
     way->next = nic->ways;
     nic->ways = way;
+    if (way->state == VERBS_RESTING)
+        verbs_way_want(way);
     *out = way;
     return 0;
 }
@@ -228,7 +286,7 @@ static void way_release(struct verbs_way *way)
         way->idle_ms = conn_now_ms();
 }
 
-static void state_set(struct verbs_way *way, enum verbs_state state)
+void verbs_way_state(struct verbs_way *way, enum verbs_state state)
 {
     struct verbs_nic *nic = way->nic;
 
@@ -240,11 +298,13 @@ static void state_set(struct verbs_way *way, enum verbs_state state)
 }
 
 /* Hellos wait for that. */
-static void way_connected(struct verbs_way *way)
+void verbs_way_connected(struct verbs_way *way)
 {
     struct rdm_nic *nic = &way->nic->base;
 
-    state_set(way, VERBS_CONNECTED);
+    way->used = ++way->nic->uses;
+    way->called_ms = 0;
+    verbs_way_state(way, VERBS_CONNECTED);
     for (struct rdm_peer *peer = nic->peers; peer; peer = peer->next)
         if (peer->there && peer->to.pointer == way)
             rdm_pay(peer);
@@ -254,7 +314,7 @@ void verbs_way_heard(struct verbs_nic *nic, uint32_t qpn)
 {
     for (struct verbs_way *way = nic->ways; way; way = way->next)
         if (way->state == VERBS_ANSWERED && way->qp->qp_num == qpn) {
-            way_connected(way);
+            verbs_way_connected(way);
             return;
         }
 }
@@ -265,11 +325,12 @@ void verbs_way_fail(struct verbs_way *way, int err)
 
     if (way->state == VERBS_FAILED)
         return;
-    state_set(way, VERBS_FAILED);
+    verbs_way_state(way, VERBS_FAILED);
     way->failed_ms = way->since_ms;
     way->err = err;
     way->rings = way->its_number != 0;
-    way->nic->lib->modify_qp(way->qp, &attr, IBV_QP_STATE);
+    if (way->qp)
+        way->nic->lib->modify_qp(way->qp, &attr, IBV_QP_STATE);
 }
 
 void verbs_ways_fail(struct verbs_nic *nic, int err)
@@ -290,26 +351,56 @@ static bool way_connect(struct verbs_way *way, const struct verbs_letter *letter
     return !err;
 }
 
+/* The queue pair that is to be connected to that of the letter. */
+static int way_for_ask(struct verbs_nic *nic, const struct rdm_address *from,
+                       struct verbs_way **way)
+{
+    if (*way && (*way)->its_number && !verbs_way_renewed(*way)) {
+        verbs_way_fail(*way, ECONNRESET);
+        (*way)->rings = false;      /* it knows */
+        *way = NULL;
+    }
+    if (!*way)
+        return way_open(nic, from, true, way);
+    if ((*way)->state != VERBS_RESTING)
+        return 0;
+    return nic->restless ? -EBUSY : way_begin(*way, conn_now_ms());
+}
+
+/* It is asked for later, by us. */
+static void ask_wait(struct verbs_way *way)
+{
+    verbs_way_called(way);
+    if (way->state == VERBS_RESTING)
+        way_say(way, VERBS_BUSY, way->called_ms);
+}
+
 static void ask_heard(struct verbs_nic *nic, struct verbs_way *way,
                       const struct verbs_letter *letter)
 {
-    if (way && letter->number < way->its_number)
+    uint64_t last = way ? greater(way->its_number, way->its_last) : 0;
+    int err;
+
+    if (letter->number < last)
         return;
-    if (way && letter->number == way->its_number) {
+    if (way)
+        verbs_peers_heard(way);
+    if (letter->number == last) {
         if (way->state == VERBS_ANSWERED)
             way_say(way, VERBS_ANSWER, conn_now_ms());
         return;
     }
-    if (way && way->its_number) {
-        verbs_way_fail(way, ECONNRESET);
-        way->rings = false;     /* it knows */
-        way = NULL;
-    }
-    if (!way && way_open(nic, &letter->from, true, &way))
+    err = way_for_ask(nic, &letter->from, &way);
+    if (!way || (err && err != -EBUSY))
         return;                 /* it asks again */
+    way->its_heard = letter->number;
+    if (way->state == VERBS_RESTING) {
+        ask_wait(way);
+        return;
+    }
     if (!way_connect(way, letter))
         return;
-    state_set(way, VERBS_ANSWERED);
+    verbs_way_state(way, VERBS_ANSWERED);
     way_say(way, VERBS_ANSWER, conn_now_ms());
 }
 
@@ -322,8 +413,8 @@ static void answer_heard(struct verbs_way *way, const struct verbs_letter *lette
         return;
     if (letter->what == VERBS_ANSWER)
         way_say(way, VERBS_READY, conn_now_ms());
-    if (way->state != VERBS_CONNECTED)
-        way_connected(way);
+    if (way->state == VERBS_ASKING || way->state == VERBS_ANSWERED)
+        verbs_way_connected(way);
 }
 
 static void close_heard(struct verbs_way *way, const struct verbs_letter *letter)
@@ -342,6 +433,12 @@ void verbs_letter_heard(struct verbs_nic *nic, const struct verbs_letter *letter
         ask_heard(nic, way, letter);
     else if (way && letter->what == VERBS_CLOSE)
         close_heard(way, letter);
+    else if (way && letter->what == VERBS_REST)
+        verbs_rest_heard(way, letter);
+    else if (way && letter->what == VERBS_RESTED)
+        verbs_rested_heard(way, letter);
+    else if (way && letter->what == VERBS_BUSY)
+        verbs_busy_heard(way, letter);
     else if (way)
         answer_heard(way, letter);
 }
@@ -370,7 +467,8 @@ void verbs_peer_drop(struct rdm_peer *peer)
 {
     struct verbs_way *way = peer->to.pointer;
 
-    if (way->state == VERBS_ASKING || way->state == VERBS_FAILED)
+    if (way->state == VERBS_RESTING || way->state == VERBS_ASKING ||
+        way->state == VERBS_FAILED)
         return;
     verbs_way_fail(way, ECONNABORTED);
     __atomic_fetch_add(&rdm_nic_of(peer)->base.counts.reconnects, 1, __ATOMIC_RELAXED);
@@ -402,8 +500,10 @@ int verbs_peer_way(struct rdm_peer *peer, struct verbs_way **out)
     *out = way;
     if (way->state == VERBS_CONNECTED)
         return 0;
-    if (way->state != VERBS_FAILED)
+    if (way->state != VERBS_FAILED) {
+        verbs_way_want(way);
         return -EAGAIN;
+    }
     if (peer->state != RDM_CALLING)
         return -ECONNRESET;
     peer_move(peer, way);
@@ -465,7 +565,12 @@ static void failed_tend(struct verbs_way *way, uint64_t now)
 
 static void way_insist(struct verbs_way *way, uint64_t now)
 {
-    way_say(way, way->state == VERBS_ASKING ? VERBS_ASK : VERBS_ANSWER, now);
+    if (way->state == VERBS_ASKING)
+        way_say(way, VERBS_ASK, now);
+    else if (way->state == VERBS_ANSWERED)
+        way_say(way, VERBS_ANSWER, now);
+    else if (way->state == VERBS_PARTING && way->asked)
+        way_say(way, VERBS_REST, now);
 }
 
 void verbs_way_routed(struct verbs_way *way, struct ibv_ah *ah, int err)
@@ -473,13 +578,13 @@ void verbs_way_routed(struct verbs_way *way, struct ibv_ah *ah, int err)
     way->ah = ah;
     if (err)
         verbs_way_fail(way, err);
-    else if (way->state != VERBS_FAILED)
+    else
         way_insist(way, conn_now_ms());
 }
 
 static void waiting_tend(struct verbs_way *way, uint64_t now)
 {
-    if (way->state == VERBS_CONNECTED || !way->ah ||
+    if (way->state == VERBS_RESTING || way->state == VERBS_CONNECTED || !way->ah ||
         passed(now, way->said_ms) < way->gap_ms)
         return;
     way_insist(way, now);
@@ -513,9 +618,9 @@ void verbs_ways_tend(struct verbs_nic *nic, uint64_t now)
             waiting_tend(way, now);
         else if (!way->told)
             peers_tell(way);
-        if (way->state == VERBS_FAILED && way->qp)
+        if (way->state == VERBS_FAILED && !way->closed)
             failed_tend(way, now);
-        if (!way->qp && !way->users)
+        if (way->closed && !way->users)
             way_remove(nic, way);
     }
 }

@@ -37,7 +37,7 @@ bool verbs_name_right(const struct verbs_name *name, size_t len)
 
 /* Who has our address with an error in it is to have no queue pair of ours, which would be
  * another one than that of who has it right. */
-static uint64_t address_sum(const struct rdm_address *a)
+uint64_t verbs_address_sum(const struct rdm_address *a)
 {
     return rdm_hash(RDM_HASH_BEGIN, a, sizeof(*a));
 }
@@ -47,7 +47,7 @@ static bool letter_ours(const struct rdm_address *own, const struct verbs_letter
 {
     return letter->magic == VERBS_LETTER_MAGIC && letter->version == VERBS_VERSION &&
            !memcmp(letter->secret, own->secret, sizeof(letter->secret)) &&
-           letter->job == own->job && letter->to == address_sum(own);
+           letter->job == own->job && letter->to == verbs_address_sum(own);
 }
 
 static bool letter_from_right(const struct rdm_address *own, const struct rdm_address *from,
@@ -71,7 +71,8 @@ bool verbs_letter_read(const struct rdm_address *own, const void *bytes, size_t 
     memcpy(out, bytes, len);
     if (!letter_ours(own, out))
         return false;
-    return out->what >= VERBS_ASK && out->what <= VERBS_CLOSE && out->number && out->qpn &&
+    return out->what >= VERBS_ASK && out->what <= VERBS_BUSY && out->number &&
+           (out->what >= VERBS_REST || out->qpn) &&
            (out->what == VERBS_ASK || out->what == VERBS_CLOSE || out->echo) &&
            number_of_24_bits(out->qpn) && number_of_24_bits(out->psn) &&
            out->mtu >= IBV_MTU_256 && out->mtu <= IBV_MTU_4096 &&
@@ -139,14 +140,21 @@ static uint8_t *room_out(const struct verbs_nic *nic, unsigned i)
     return room_in(nic, VERBS_LETTERS_IN + i);
 }
 
+/* Questions whether a way may rest have numbers. */
+static uint32_t letter_round(const struct verbs_way *way, uint8_t what)
+{
+    return what < VERBS_REST ? way->psn : what == VERBS_REST ? way->round : way->its_round;
+}
+
 static size_t letter_write(const struct verbs_way *way, uint8_t what, void *to)
 {
     const struct verbs_nic *nic = way->nic;
     struct verbs_letter letter = {
         .magic = VERBS_LETTER_MAGIC, .version = VERBS_VERSION, .what = what,
         .mtu = (uint8_t)nic->found.attr.active_mtu, .reads = (uint8_t)nic->reads_served,
-        .job = nic->base.address.job, .to = address_sum(&way->to), .number = way->number,
-        .echo = way->its_number, .qpn = way->qp->qp_num, .psn = way->psn,
+        .job = nic->base.address.job, .to = verbs_address_sum(&way->to), .number = way->number,
+        .echo = what >= VERBS_RESTED ? way->its_heard : way->its_number, .qpn = way->qpn,
+        .psn = letter_round(way, what),
         .from = nic->base.address,
     };
 
@@ -168,7 +176,7 @@ int verbs_letter_send(struct verbs_way *way, uint8_t what)
 
     while (i < VERBS_LETTERS_OUT && nic->letter_of[i])
         i++;
-    if (i == VERBS_LETTERS_OUT || !way->ah || !way->qp || nic->letters_failed)
+    if (i == VERBS_LETTERS_OUT || !way->ah || nic->letters_failed)
         return -EAGAIN;
     sge.addr = (uintptr_t)room_out(nic, i);
     sge.length = (uint32_t)letter_write(way, what, room_out(nic, i));

@@ -199,7 +199,7 @@ static void port_drain(struct verbs_nic *nic)
         left = false;
         verbs_poll(&nic->base);
         for (const struct verbs_way *way = nic->ways; way; way = way->next)
-            left = left || way->qp;
+            left = left || !way->closed;
     } while (left && rdm_ms(pw_now_ns()) < until);
 }
 

@@ -18,7 +18,8 @@ struct verbs_settings verbs_settings = {
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
-_Static_assert(VERBS_RETRIES == 6 && VERBS_TIMEOUT == 17 && VERBS_RNR_RETRIES == 7,
+_Static_assert(VERBS_RETRIES == 6 && VERBS_TIMEOUT == 17 && VERBS_RNR_RETRIES == 7 &&
+               VERBS_QPS_LEAST == 8 && VERBS_QPS_MOST == 1024,
                "the texts below say the same");
 
 const struct pw_nic_setting verbs_settings_list[] = {
@@ -39,6 +40,11 @@ const struct pw_nic_setting verbs_settings_list[] = {
       "The GID by which peers know a port of RDMA: its number in the port's table; or the "
       "best of one kind, roce2-ipv4, roce2-ipv6 or roce1; auto: the best of all. Alike in "
       "kind on all hosts. pwinfo tells which it is" },
+    { "connections", "0",
+      "Most connections of an RDMA port that this process has open at a time, 1 to 65535: "
+      "above that the one used least recently is closed where nothing is under way, and made "
+      "anew when it is needed. 0: the device's queue pairs divided by the host's processors, "
+      "8 to 1024" },
     { "pkey_index", "0",
       "Number of the partition key in the table of an RDMA port; its value is to be alike on "
       "all hosts. 0: the first, which is everybody's" },
@@ -109,6 +115,8 @@ static const char *read_into(struct verbs_settings *s, const char *name, const c
         return number_read(text, 0, 7, &s->rnr_retries) ? NULL : "a number from 0 to 7";
     if (!strcmp(name, "mtu"))
         return mtu_read(text, &s->mtu) ? NULL : "0, 256, 512, 1024, 2048 or 4096";
+    if (!strcmp(name, "connections"))
+        return number_read(text, 0, UINT16_MAX, &s->qps) ? NULL : "a number from 0 to 65535";
     if (!strcmp(name, "pkey_index"))
         return number_read(text, 0, UINT16_MAX, &s->pkey_index) ? NULL
                                                                 : "a number from 0 to 65535";

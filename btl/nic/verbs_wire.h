@@ -12,7 +12,7 @@
 #include "rdm_wire.h"
 
 /* The version changes with anything in this file. */
-enum { VERBS_LETTER_MAGIC = 0x766c7750, VERBS_VERSION = 1 };
+enum { VERBS_LETTER_MAGIC = 0x766c7750, VERBS_VERSION = 2 };
 
 /* Networks of these kinds do not reach each other: the format of an address. */
 enum verbs_link {
@@ -40,6 +40,9 @@ enum verbs_letter_what {
     VERBS_ANSWER,       /* mine is connected to yours, which I do not know of the other way */
     VERBS_READY,        /* both are */
     VERBS_CLOSE,        /* mine is gone */
+    VERBS_REST,         /* may both be destroyed? Nothing of mine is under way */
+    VERBS_RESTED,       /* mine is, and nothing of it was under way */
+    VERBS_BUSY,         /* not now; or to ASK: there is no room for one now */
 };
 
 /* It ends where the name of `from` does. */
@@ -54,8 +57,10 @@ struct verbs_letter {
     uint64_t to;                /* the sum of the address that it is for */
     uint64_t number;            /* of the sender's queue pair: later ones have higher ones */
     uint64_t echo;              /* of the receiver's that is meant; 0: none */
-    uint32_t qpn;               /* the sender's queue pair for the receiver, 24 bits */
-    uint32_t psn;               /* its first packet's number, 24 bits */
+    uint32_t qpn;               /* the sender's queue pair for the receiver, 24 bits; of REST
+                                 * and what follows it the last one, 0: none */
+    uint32_t psn;               /* its first packet's number, 24 bits; of REST which question
+                                 * it is, of RESTED and BUSY which one is answered */
     struct rdm_address from;
 };
 

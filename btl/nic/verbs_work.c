@@ -60,8 +60,20 @@ static int work_post(struct verbs_way *way, struct ibv_send_wr *wr, struct rdm_c
         return err == ENOMEM ? -EAGAIN : -err;
     way->silent = wr->send_flags & IBV_SEND_SIGNALED ? 0 : way->silent + 1;
     way->posted++;
+    way->wanted_ms = 0;
+    way->used = ++nic->uses;
     nic->sends++;
     return 0;
+}
+
+int verbs_flush(struct verbs_way *way)
+{
+    struct ibv_send_wr wr = { .opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED };
+    int err = work_post(way, &wr, NULL);
+
+    if (err && err != -EAGAIN)
+        verbs_way_fail(way, -err);
+    return err;
 }
 
 /* Most have one that is connected. */
@@ -146,11 +158,14 @@ static void work_ended(struct verbs_nic *nic, const struct verbs_work *work, int
         rdm_ended(&nic->base, c, 0, err);
 }
 
+/* An empty one says nothing but that it has come. */
 static void rx_ended(struct verbs_nic *nic, struct rdm_rx *rx, const struct ibv_wc *wc)
 {
-    if (nic->n_answered && wc->status == IBV_WC_SUCCESS)
+    int err = verbs_status_errno(wc->status);
+
+    if (nic->n_answered && !err)
         verbs_way_heard(nic, wc->qp_num);
-    rdm_ended(&nic->base, &rx->c, wc->byte_len, verbs_status_errno(wc->status));
+    rdm_ended(&nic->base, &rx->c, wc->byte_len, err || wc->byte_len ? err : ENOMSG);
 }
 
 static void ended(struct verbs_nic *nic, const struct ibv_wc *wc)
@@ -181,12 +196,13 @@ static void tend(struct verbs_nic *nic)
     bool moved = nic->base.tick_ms != nic->tick_ms;
     uint64_t now;
 
-    if (!moved && !nic->n_failed)
+    if (!moved && !nic->n_failed && !nic->restless)
         return;
     now = rdm_ms(pw_now_ns());
     nic->tick_ms = nic->base.tick_ms;
     verbs_letters_tend(nic, now);
     verbs_ways_tend(nic, now);
+    verbs_rest_tend(nic, now);
     if (moved || nic->n_failed)
         verbs_events_read(nic);
 }

@@ -148,6 +148,8 @@ struct pw_nic_counts {
     uint64_t wire_copied;       /* of them and of what came, those that went through memory
                                  * of ours on their way from or to the user's */
     uint64_t reconnects;        /* connections made anew */
+    uint64_t queue_pairs;       /* open connections of an RDMA device; of now */
+    uint64_t rested;            /* of them, closed for others' sake */
     uint64_t strangers;         /* connections refused: not of this job, or nonsense */
 };
 

@@ -255,7 +255,7 @@ static struct fake_qp *qp_find(uint32_t number)
 
 static const uint8_t *request_bytes(const struct request *r)
 {
-    if (r->is_inline)
+    if (r->is_inline || !r->len)
         return r->bytes;
     return may(r->key, (uintptr_t)r->at, r->len, 0, false) ? r->at : NULL;
 }
@@ -463,7 +463,8 @@ static int fake_post_recv(struct ibv_qp *qp, struct ibv_recv_wr *wr, struct ibv_
 
 static void request_fill(struct request *r, const struct ibv_send_wr *wr, bool all)
 {
-    const struct ibv_sge *sge = wr->sg_list;
+    static const struct ibv_sge none;
+    const struct ibv_sge *sge = wr->num_sge ? wr->sg_list : &none;
 
     *r = (struct request){
         .id = wr->wr_id, .at = (void *)(uintptr_t)sge->addr, .len = sge->length,
@@ -714,6 +715,30 @@ static int fake_destroy_srq(struct ibv_srq *srq)
     return drop(srq);
 }
 
+static unsigned qps_of(const struct ibv_context *context)
+{
+    unsigned n = 0;
+
+    for (const struct fake_qp *qp = qps; qp; qp = qp->next)
+        n += qp->it.context == context && qp->it.qp_type == IBV_QPT_RC;
+    return n;
+}
+
+/* One more of that context. */
+static bool qps_full(const struct ibv_context *context)
+{
+    unsigned n;
+    bool full;
+
+    pthread_mutex_lock(&lock);
+    n = qps_of(context) + 1;
+    full = rdma.qps && n > rdma.qps;
+    if (!full && n > rdma.qps_most)
+        rdma.qps_most = n;
+    pthread_mutex_unlock(&lock);
+    return full;
+}
+
 static struct ibv_qp *fake_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 {
     struct fake_qp *qp;
@@ -721,6 +746,9 @@ static struct ibv_qp *fake_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr 
     errno = EINVAL;
     if (attr->cap.max_inline_data > rdma.inline_most ||
         (attr->qp_type == IBV_QPT_RC && refuses("create_rc")))
+        return NULL;
+    errno = ENOMEM;
+    if (attr->qp_type == IBV_QPT_RC && qps_full(pd->context))
         return NULL;
     qp = make("create_qp", sizeof(*qp));
     if (!qp)

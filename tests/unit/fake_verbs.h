@@ -42,11 +42,13 @@ struct fake_rdma {
                                  * where nobody answers ARP, and has none */
     unsigned routes_waited;     /* so many have */
     bool (*letter)(const struct verbs_letter *letter);  /* false: it is lost. NULL: none is */
+    unsigned qps;               /* so many reliable queue pairs of one context; 0: any */
     unsigned letters_twice;     /* so many arrive twice */
     unsigned letters_fail;      /* so many fail, and with them their queue pair */
 
     /* What was done. */
     unsigned opened;            /* objects that were not destroyed */
+    unsigned qps_most;          /* reliable queue pairs of one context at a time */
     unsigned forks;
     unsigned registered;        /* calls of reg_mr that were not refused */
     unsigned relaxed_tries;     /* calls that asked for relaxed ordering */

@@ -55,6 +55,7 @@ unit_tests += tests/unit/ucx tests/unit/ucx_reads
 endif
 if HAVE_IBVERBS
 unit_tests += tests/unit/verbs tests/unit/verbs_cache tests/unit/verbs_ports tests/unit/verbs_steps
+unit_tests += tests/unit/verbs_rest
 endif
 rdm_pair = tests/unit/rdm_pair.c tests/unit/rdm_pair.h
 tests_unit_ofi_SOURCES = tests/unit/ofi.c $(rdm_pair)
@@ -74,6 +75,8 @@ tests_unit_verbs_ports_LDADD = $(unit_libs)
 tests_unit_verbs_steps_SOURCES = tests/unit/verbs_steps.c tests/unit/steps.c tests/unit/steps.h \
 	$(fake_verbs) $(rdm_pair)
 tests_unit_verbs_steps_LDADD = $(unit_libs)
+tests_unit_verbs_rest_SOURCES = tests/unit/verbs_rest.c $(fake_verbs) tests/unit/draw.h
+tests_unit_verbs_rest_LDADD = $(unit_libs)
 
 # What they share, over a library of the tests' own.
 if HAVE_RDM

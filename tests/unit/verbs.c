@@ -138,7 +138,7 @@ Test(verbs, numbers_wrap, BOTH)
 
 /* ---- letters ---- */
 
-static unsigned lost[VERBS_CLOSE + 1];
+static unsigned lost[VERBS_BUSY + 1];
 
 static bool lose(const struct verbs_letter *letter)
 {
@@ -872,7 +872,24 @@ Test(verbs, what_cannot_be_opened_is_told_and_leaves_nothing, BOTH)
     a.nic = NULL;
 }
 
+/* It waits for one. */
 Test(verbs, a_peer_for_whom_there_is_no_queue_pair, BOTH)
+{
+    cr_assert(eq(int, end_open(&a), 0));
+    cr_assert(eq(int, end_open(&b), 0));
+    fake_verbs_refuse("create_rc", ENOMEM);
+    connect_to(&a, &b);
+    connect_to(&b, &a);
+    for (int i = 0; i < 1000; i++)
+        look();
+    cr_expect(eq(int, ops->send_inline(a.peer, 0, "x", 1), -EAGAIN));
+    fake_verbs_refuse(NULL, 0);
+    SOON(ops->send_inline(a.peer, 0, "x", 1) == 0);
+    SOON(b.frames == 1);
+    cr_expect(eq(int, (int)a.downs + (int)b.downs, 0));
+}
+
+Test(verbs, a_device_that_gives_no_queue_pair_for_it_has_failed, BOTH)
 {
     uint8_t address[PW_NIC_ADDRESS_MAX];
     size_t len;
@@ -880,8 +897,8 @@ Test(verbs, a_peer_for_whom_there_is_no_queue_pair, BOTH)
     cr_assert(eq(int, end_open(&a), 0));
     cr_assert(eq(int, end_open(&b), 0));
     len = ops->address(b.nic, address);
-    fake_verbs_refuse("create_rc", ENOMEM);
-    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -ENOMEM));
+    fake_verbs_refuse("create_rc", EIO);
+    cr_expect(eq(int, ops->connect(a.nic, address, len, &a, &a.peer), -EHOSTUNREACH));
     fake_verbs_refuse(NULL, 0);
     cr_expect(eq(uint, ways(&a), 0));
 }

@@ -116,6 +116,7 @@ Test(verbs_ports, a_value_that_cannot_be_is_refused_and_changes_nothing)
         { "rnr_retries", "0", "a number from 0 to 7", { "8", "1k", "1.5" } },
         { "mtu", "4096", "0, 256, 512, 1024, 2048 or 4096", { "1500", "128", "8192", "4k" } },
         { "gid", "255", "auto, roce1,", { "256", "ipv4", "", "AUTO", "roce2", "-1" } },
+        { "connections", "65535", "a number from 0 to 65535", { "65536", "all", "-1" } },
         { "pkey_index", "65535", "a number from 0 to 65535", { "65536", "default" } },
     };
 
@@ -427,7 +428,7 @@ static void no_echo(struct verbs_letter *l) { l->echo = 0; }
 static void no_mtu(struct verbs_letter *l) { l->mtu = 0; }
 static void long_mtu(struct verbs_letter *l) { l->mtu = IBV_MTU_4096 + 1; }
 static void no_what(struct verbs_letter *l) { l->what = 0; }
-static void other_what(struct verbs_letter *l) { l->what = VERBS_CLOSE + 1; }
+static void other_what(struct verbs_letter *l) { l->what = VERBS_BUSY + 1; }
 static void other_job(struct verbs_letter *l) { l->job++; }
 static void other_to(struct verbs_letter *l) { l->to++; }
 static void other_from_job(struct verbs_letter *l) { l->from.job++; }
