@@ -402,3 +402,96 @@ Test(verbs_rest, a_port_that_goes_down_is_the_end_of_those_that_rest_too, BOTH)
     fake_verbs_event(IBV_EVENT_PORT_ERR, NULL);
     cr_expect(soon(told));
 }
+
+/* ---- nothing is left ---- */
+
+struct opened {
+    unsigned objects;
+    size_t locked;
+};
+
+static struct opened opened(void)
+{
+    struct opened now;
+
+    fake_verbs_lock();
+    now = (struct opened){ rdma.opened, rdma.locked };
+    fake_verbs_unlock();
+    return now;
+}
+
+/* With one at a time, each message needs another than the last. */
+Test(verbs_rest, a_thousand_connections_leave_nothing, BOTH)
+{
+    struct opened first, last;
+
+    pair_of(3, 0);
+    for (unsigned i = 0; i < 10; i++)
+        say_soon(0, 1 + i % 2);
+    first = opened();
+    for (unsigned i = 0; count(0, true) < 1000; i++)
+        say_soon(0, 1 + i % 2);
+    last = opened();
+    cr_expect(lt(uint, last.objects, first.objects + 3), "queue pairs of this moment");
+    cr_expect(eq(sz, last.locked, first.locked));
+}
+
+Test(verbs_rest, ten_thousand_registrations_leave_nothing, BOTH)
+{
+    enum { AT_A_TIME = 16, LEN = 8192 };
+    static uint8_t memory[AT_A_TIME][LEN];
+    struct pw_nic_key keys[AT_A_TIME];
+    struct opened first, last;
+
+    set_bound("0");
+    party_open(2, 0);
+    say_soon(0, 1);
+    first = opened();
+    for (unsigned i = 0; i < 10000 + AT_A_TIME; i++) {
+        unsigned k = i % AT_A_TIME;
+
+        if (i >= AT_A_TIME)
+            ops->unpin(all[0].nic, memory[k], LEN, &keys[k]);
+        if (i < 10000)
+            cr_assert(eq(int, ops->pin(all[0].nic, memory[k], LEN, PW_READ, &keys[k]), 0));
+    }
+    last = opened();
+    cr_expect(eq(uint, last.objects, first.objects));
+    cr_expect(eq(sz, last.locked, first.locked));
+}
+
+/* ---- what peers take ---- */
+
+/* So much is registered by each of n: buffers to receive with, of 1 MiB at a time, that grow
+ * with peers up to a bound; those to send with; letters. */
+static void takes(unsigned n, unsigned qps)
+{
+    unsigned receive = RDM_RX_BASE + RDM_RX_PEER * (n - 1);
+    size_t slab = (size_t)RDM_SLAB * RDM_MESSAGE_MAX, each;
+
+    party_open(n, 0);
+    talk(20, 20);
+    each = opened().locked / n;
+    cr_expect(eq(uint, most(), qps));
+    cr_expect(lt(sz, each, (receive / RDM_SLAB + 2) * slab), "%zu KiB", each / 1024);
+    for (unsigned i = 0; i < n; i++)
+        cr_expect(lt(u64, count(i, false), qps + 1));
+}
+
+Test(verbs_rest, what_two_take, BOTH)
+{
+    set_bound("0");
+    takes(2, 1);
+}
+
+Test(verbs_rest, what_eight_take, BOTH)
+{
+    set_bound("0");
+    takes(8, 7);
+}
+
+Test(verbs_rest, what_eight_take_with_three_connections_each, BOTH)
+{
+    set_bound("3");
+    takes(8, 3);
+}
