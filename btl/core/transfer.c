@@ -67,6 +67,9 @@ static int by_nic(struct pw_endpoint *ep, struct pw_path *path, enum pw_op_kind 
     } else {
         err = -EAGAIN;
     }
+    /* It has noticed what progress will tell us: there is another path, or will be. */
+    if (err == -EPIPE && ep->guard && pw_endpoint_alive(ep))
+        err = -EAGAIN;
     if (timed && err != PW_NIC_PENDING)
         pw_stripe_time(path, len, PW_TIME_DROP);
     if (op && err != PW_NIC_PENDING)

@@ -140,6 +140,35 @@ Test(failover, transfers_before_the_answer_are_to_be_tried_again)
 
 /* ---- one path ---- */
 
+/* The NIC knows, and has not yet said so. */
+Test(failover, transfers_by_a_path_that_has_just_failed_are_to_be_tried_again)
+{
+    struct pair_outcome done = { 0 };
+    uint64_t memory = 5, local = 0;
+    struct pw_key key = { 0 };
+    struct pair p;
+
+    rails_open(&p, 1, 5000);
+    cr_assert(until_path(&p, 0));
+    cr_assert(eq(int, pw_engine_register(p.b.e, &memory, 8, PW_READ | PW_WRITE, false, &key),
+                 0));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_GET, 1, 1, -EPIPE);
+    cr_expect(eq(int, pw_endpoint_get(p.a.ep, &local, (uintptr_t)&memory, 8, &key,
+                                      pair_done, &done), -EAGAIN));
+    fake_nic_fail(pair_nic(&p.a, 0), FAKE_PUT, 1, 1, -EPIPE);
+    cr_expect(eq(int, pw_endpoint_put(p.a.ep, &local, (uintptr_t)&memory, 8, &key,
+                                      pair_done, &done), -EAGAIN));
+    cr_expect(eq(uint, p.a.e->n_pending, 0));
+    cr_expect(eq(uint, done.calls, 0));
+    cr_expect(eq(u64, memory, 5));
+    cr_expect(ge(int, pw_endpoint_get(p.a.ep, &local, (uintptr_t)&memory, 8, &key,
+                                      pair_done, &done), 0));
+    pair_turns(&p, 3);
+    cr_expect(eq(u64, local, 5));
+    pw_engine_deregister(p.b.e, &key);
+    pair_close(&p);
+}
+
 Test(failover, a_path_that_returns_in_time_has_lost_nothing)
 {
     struct pair p;
