@@ -28,6 +28,7 @@ check() {               # WHAT COMMAND...
 EOF_BOOT
 touch "$tmp/jobs"
 boot_what="a virtual machine"
+boot_by=run             # pair: two machines, the jobs in the first
 
 # The last job is said in any case, so that none is missed. Programs may print lines of
 # RIGHT and WRONG themselves: each is a test; so is "SKIPPED this because of that".
@@ -35,7 +36,7 @@ boot() {                # OPTIONS-OF-RUN... -- JOBS
     local options=() status line all=
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     { cat "$tmp/boot" "$tmp/jobs"; echo "$2"; echo 'echo "RIGHT all jobs have run"'; } > "$tmp/script"
-    "$src/tests/vm/run" "${options[@]}" --clean bash "$tmp/script" > "$tmp/said" 2>&1
+    "$src/tests/vm/$boot_by" "${options[@]}" --clean bash "$tmp/script" > "$tmp/said" 2>&1
     status=$?
     if [ $status = 77 ]; then
         skip "$boot_what" "$(sed 's/^run: //' "$tmp/said")"

@@ -5,11 +5,12 @@
 # The longest first, for ./check runs two of them at a time.
 vm_tests += tests/vm/cache tests/vm/fuzz tests/vm/pool tests/vm/gigabytes tests/vm/attach \
 	tests/vm/machine tests/vm/module tests/vm/dkms tests/vm/watch
-EXTRA_DIST += tests/vm/attach tests/vm/bench tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh tests/vm/init \
-	tests/vm/jobs \
-	tests/vm/machine \
-	tests/vm/module tests/vm/newest tests/vm/numa tests/vm/pool tests/vm/prepare tests/vm/rdma tests/vm/run \
-	tests/vm/verbs tests/vm/watch
+EXTRA_DIST += tests/vm/attach tests/vm/bench tests/vm/boot.sh tests/vm/dkms tests/vm/furnish.sh \
+	tests/vm/init tests/vm/jobs tests/vm/machine tests/vm/module tests/vm/newest tests/vm/numa \
+	tests/vm/pool tests/vm/prepare tests/vm/rdma tests/vm/run tests/vm/verbs tests/vm/watch
+
+# Two machines, and a cable.
+EXTRA_DIST += tests/vm/agent tests/vm/joined.sh tests/vm/pair
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
 told = tests/vm/told.c tests/vm/told.h
