@@ -10,7 +10,7 @@ EXTRA_DIST += tests/vm/attach tests/vm/bench tests/vm/boot.sh tests/vm/dkms test
 	tests/vm/pool tests/vm/prepare tests/vm/rdma tests/vm/run tests/vm/verbs tests/vm/watch
 
 # Two machines, and a cable.
-EXTRA_DIST += tests/vm/agent tests/vm/joined.sh tests/vm/pair
+EXTRA_DIST += tests/vm/agent tests/vm/cable tests/vm/joined.sh tests/vm/pair
 
 check_PROGRAMS += tests/vm/calls tests/vm/changes tests/vm/cycles
 told = tests/vm/told.c tests/vm/told.h
