@@ -52,7 +52,7 @@ debug_tests += tests/vm/debug-kernel
 EXTRA_DIST += tests/vm/debug-kernel tests/vm/debug.config tests/vm/prepare-debug
 
 if BUILD_MODULE
-vm_tests += tests/vm/jobs tests/vm/numa tests/vm/rdma tests/vm/verbs tests/vm/newest
+vm_tests += tests/vm/jobs tests/vm/numa tests/vm/rdma tests/vm/verbs tests/vm/cable tests/vm/newest
 check_PROGRAMS += tests/vm/places tests/vm/pinned_ranks
 tests_vm_pinned_ranks_SOURCES = tests/vm/pinned_ranks.c
 tests_vm_pinned_ranks_CPPFLAGS = $(mpi_cppflags)
