@@ -60,6 +60,7 @@ enum {
     VERBS_RNR_RETRIES = 7,      /* for ever while the peer has no buffer: each time */
     VERBS_RNR_TIMER = 12,       /* after 0.64 ms (InfiniBand, table 45) */
     VERBS_HOPS = 64,
+    VERBS_LMC_MOST = 7,         /* of 3 bits (ibv_query_port(3)): 2^7 LIDs of a port */
 };
 
 /* ---- libibverbs ---- */

@@ -32,7 +32,8 @@ bool verbs_name_right(const struct verbs_name *name, size_t len)
     return len == sizeof(*name) && name->link > VERBS_NOWHERE &&
            name->link <= VERBS_ROCE2_IPV6 && name->qpn && number_of_24_bits(name->qpn) &&
            !(name->q_key >> 31) && name->mtu >= IBV_MTU_256 && name->mtu <= IBV_MTU_4096 &&
-           !name->zero[0] && !name->zero[1];
+           (name->lmc <= VERBS_LMC_MOST && (!name->lmc || name->link == VERBS_INFINIBAND)) &&
+           !name->zero;
 }
 
 /* Who has our address with an error in it is to have no queue pair of ours, which would be

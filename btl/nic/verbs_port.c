@@ -20,14 +20,30 @@
 
 enum { LETTERS_BYTES = (VERBS_LETTERS_IN + VERBS_LETTERS_OUT) * VERBS_LETTER_ROOM };
 
+/* Where a port has several LIDs a subnet manager has made a way for each. A queue pair hears
+ * its peer by the LID that it was connected to, and no other, so both sides are to find the
+ * same: a number of the pair says which of its LIDs each of the two has for the other. */
+static uint64_t pair_number(const struct verbs_name *a, const struct verbs_name *b)
+{
+    return rdm_hash(RDM_HASH_BEGIN, a, sizeof(*a)) ^ rdm_hash(RDM_HASH_BEGIN, b, sizeof(*b));
+}
+
+static uint16_t path_bits(const struct verbs_name *name, uint64_t pair)
+{
+    return (uint16_t)((pair ^ pair >> 32) & ((1u << name->lmc) - 1));
+}
+
 void verbs_route_fill(const struct verbs_nic *nic, const struct rdm_address *to,
                       struct ibv_ah_attr *out)
 {
+    const struct verbs_name *own = verbs_name_of(&nic->base.address);
     const struct verbs_name *name = verbs_name_of(to);
+    uint64_t pair = pair_number(own, name);
 
     memset(out, 0, sizeof(*out));
     out->port_num = nic->found.port;
-    out->dlid = name->lid;
+    out->dlid = (uint16_t)(name->lid + path_bits(name, pair));
+    out->src_path_bits = (uint8_t)path_bits(own, pair);
     out->is_global = nic->found.gid.link != VERBS_INFINIBAND ||
                      nic->found.attr.flags & IBV_QPF_GRH_REQUIRED;
     memcpy(out->grh.dgid.raw, name->gid, sizeof(name->gid));
@@ -144,6 +160,8 @@ static void name_fill(struct verbs_nic *nic, uint32_t q_key)
         .qpn = nic->ud->qp_num, .q_key = q_key, .lid = nic->found.attr.lid,
         .link = (uint8_t)nic->found.gid.link, .mtu = (uint8_t)nic->found.attr.active_mtu,
     };
+    if (name->link == VERBS_INFINIBAND)
+        name->lmc = nic->found.attr.lmc & VERBS_LMC_MOST;
     memcpy(name->gid, nic->found.gid.bytes, sizeof(name->gid));
     a->name_len = sizeof(*name);
     a->protocol = VERBS_VERSION;

@@ -28,11 +28,12 @@ struct verbs_name {
     uint8_t gid[16];
     uint32_t qpn;       /* that letters go to, 24 bits */
     uint32_t q_key;     /* which they show; random, the highest bit is 0 */
-    uint16_t lid;       /* 0 where there is none */
+    uint16_t lid;       /* 0 where there is none; the first of 2^lmc */
     uint16_t tcp;       /* where the process listens, network order; 0: nowhere */
     uint8_t link;       /* enum verbs_link */
     uint8_t mtu;        /* of the port, as enum ibv_mtu */
-    uint8_t zero[2];
+    uint8_t lmc;
+    uint8_t zero;
 };
 
 enum verbs_letter_what {

@@ -78,6 +78,44 @@ Test(verbs_ports, a_gid_of_another_port_or_network_or_of_zeros_is_none)
     cr_expect(eq(int, (int)got.ifindex, 0), "IP over InfiniBand is not asked");
 }
 
+/* ---- several LIDs ---- */
+
+static void named(struct verbs_nic *nic, uint16_t lid, uint8_t lmc, uint32_t qpn)
+{
+    struct verbs_name *name = (void *)nic->base.address.name;
+
+    memset(nic, 0, sizeof(*nic));
+    nic->found.gid.link = VERBS_INFINIBAND;
+    *name = (struct verbs_name){ .lid = lid, .lmc = lmc, .qpn = qpn, .mtu = IBV_MTU_4096,
+                                 .link = VERBS_INFINIBAND };
+}
+
+/* Each sends from the LID that the other one sends to. All of them are in use. */
+Test(verbs_ports, both_sides_of_a_pair_find_the_same_lids)
+{
+    static struct verbs_nic a, b;
+    struct ibv_ah_attr to_a, to_b;
+
+    for (uint8_t lmc = 0; lmc <= VERBS_LMC_MOST; lmc++) {
+        bool used[1 << VERBS_LMC_MOST] = { false };
+        unsigned n = 0;
+
+        for (uint32_t qpn = 2; qpn < 3000; qpn++) {
+            named(&a, 0x80, lmc, 1);
+            named(&b, 0x100, 1, qpn);
+            verbs_route_fill(&a, &b.base.address, &to_b);
+            verbs_route_fill(&b, &a.base.address, &to_a);
+            cr_assert(eq(uint, to_a.dlid, 0x80u + to_b.src_path_bits));
+            cr_assert(eq(uint, to_b.dlid, 0x100u + to_a.src_path_bits));
+            cr_assert(lt(uint, to_b.src_path_bits, 1u << lmc));
+            cr_assert(lt(uint, to_a.src_path_bits, 2));
+            n += !used[to_b.src_path_bits];
+            used[to_b.src_path_bits] = true;
+        }
+        cr_expect(eq(uint, n, 1u << lmc));
+    }
+}
+
 /* ---- what a user may set ---- */
 
 static const struct pw_nic_setting *setting(const char *name)
@@ -441,7 +479,8 @@ static void no_link(struct verbs_letter *l) { name_in(l)->link = 0; }
 static void other_sender(struct verbs_letter *l) { name_in(l)->qpn++; }
 static void ruling_q_key(struct verbs_letter *l) { name_in(l)->q_key = 1u << 31; }
 static void name_mtu(struct verbs_letter *l) { name_in(l)->mtu = 77; }
-static void name_end(struct verbs_letter *l) { name_in(l)->zero[1] = 1; }
+static void name_end(struct verbs_letter *l) { name_in(l)->zero = 1; }
+static void name_lmc(struct verbs_letter *l) { name_in(l)->lmc = 1; }
 
 Test(verbs_ports, a_letter_that_is_wrong_in_one_thing_is_not_heard)
 {
@@ -449,6 +488,7 @@ Test(verbs_ports, a_letter_that_is_wrong_in_one_thing_is_not_heard)
         no_qpn, long_qpn, long_psn, no_number, no_echo, no_mtu, long_mtu, no_what, other_what,
         other_job, other_to, other_from_job, other_from_magic, long_name, no_name,
         other_format, other_link, no_link, other_sender, ruling_q_key, name_mtu, name_end,
+        name_lmc,
     };
     struct verbs_letter letter;
     size_t len = right_letter(&letter);
