@@ -9,7 +9,8 @@ EXTRA_DIST += tests/cache/cells.sh tests/cache/fuzz tests/cache/fuzz_can_fail \
 # They use the library that is installed, from where it is built: the objects that they
 # load lie beside them.
 cache_ldflags = $(AM_LDFLAGS) -no-install
-cache_oracle = tests/cache/oracle.c tests/cache/oracle.h
+cache_kept = tests/cache/kept.c tests/cache/kept.h
+cache_oracle = tests/cache/oracle.c tests/cache/oracle.h $(cache_kept)
 cache_stale = tests/cache/stale.c tests/cache/stale.h \
 	tests/cache/stale_advice.c tests/cache/stale_files.c tests/cache/stale_heap.c \
 	tests/cache/stale_maps.c tests/cache/stale_odd.c tests/cache/stale_process.c \
@@ -33,7 +34,7 @@ if HAVE_IBVERBS
 check_PROGRAMS += tests/cache/stale_rdma tests/cache/fuzz_rdma tests/cache/rdma_peer
 endif
 cache_side = tests/cache/rdma_side.c tests/cache/rdma_side.h
-cache_rdma = tests/cache/oracle_rdma.c tests/cache/oracle.h $(cache_side)
+cache_rdma = tests/cache/oracle_rdma.c tests/cache/oracle.h $(cache_kept) $(cache_side)
 tests_cache_stale_rdma_SOURCES = $(cache_stale) $(cache_rdma)
 tests_cache_stale_rdma_LDADD = libpwnic.la libpinwheel.la
 tests_cache_stale_rdma_LDFLAGS = $(cache_ldflags)

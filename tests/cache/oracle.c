@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* oracle.c - a pin backend that remembers which frames it pinned.
  *
- * What goes wrong with the pinning itself is noticed here too: a region unpinned
- * twice, or the parent's in a child. There is no way to go on then: it aborts.
+ * What goes wrong with the pinning itself is noticed here too (kept.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,26 +14,23 @@
 #include <unistd.h>
 
 #include "pinwheel/uring.h"
+#include "tests/cache/kept.h"
 #include "tests/cache/oracle.h"
 
 enum { PAGE = 4096, FILES = 64, AWAY_TRIES = 10000 };
 #define FRAME_PRESENT (1ull << 63)
 #define FRAME_AWAY (1ull << 62)         /* in the swap, or on its way between frames */
 #define FRAME_NUMBER ((1ull << 55) - 1)
-#define KEPT_MAGIC 0x6b657074u
 
 /* What the pinning left behind: the ring's handle and what we know. */
-struct kept {
-    unsigned magic;             /* 0 once unpinned */
-    pid_t owner;
-    uintptr_t start;
-    size_t pages;
+struct known {
+    struct kept kept;
     uint64_t frames[];
 };
 
 struct handle {
     struct pw_uring_handle ring;
-    struct kept *kept;
+    struct known *known;
 };
 
 /* Where the data of one transfer comes from or goes to. */
@@ -52,12 +48,6 @@ struct oracle {
     int pagemap;
     struct io_file files[FILES];
 };
-
-static void give_up(const char *what)
-{
-    fprintf(stderr, "oracle: %s\n", what);
-    abort();
-}
 
 /* A forked child opens its own: a ring is its opener's, and /proc/self was the
  * parent when the file was opened. */
@@ -159,18 +149,17 @@ static bool frames_are_shown(struct oracle *o)
 
 bool oracle_sees_frames(const struct oracle *o) { return o->sees_frames; }
 
-static struct kept *kept_of(const struct pw_region *r)
+static struct known *known_of(const struct pw_region *r)
 {
-    struct kept *k = ((const struct handle *)(const void *)r->handle)->kept;
-    if (k->magic != KEPT_MAGIC)
-        give_up("a region was handed out that is not pinned");
+    struct known *k = ((const struct handle *)(const void *)r->handle)->known;
+    kept_check(&k->kept);
     return k;
 }
 
 int oracle_frames(struct oracle *o, const struct pw_region *r, const void *addr,
                   size_t len, struct oracle_frame *bad)
 {
-    const struct kept *k = kept_of(r);
+    const struct known *k = known_of(r);
     uintptr_t page = (uintptr_t)addr & -(uintptr_t)PAGE;
     uintptr_t end = (uintptr_t)addr + len;
     int err = ensure_own(o);
@@ -181,7 +170,7 @@ int oracle_frames(struct oracle *o, const struct pw_region *r, const void *addr,
         if (n > 64)
             n = 64;
         err = read_frames(o, page, n, now);
-        const uint64_t *then = k->frames + (page - k->start) / PAGE;
+        const uint64_t *then = k->frames + (page - k->kept.start) / PAGE;
         for (size_t i = 0; !err && i < n; i++)
             if (now[i] != then[i] || !now[i]) {
                 *bad = (struct oracle_frame){ page + i * PAGE, then[i], now[i] };
@@ -203,18 +192,18 @@ static int oracle_pin(void *ctx, void *addr, size_t len, unsigned access, void *
     if (err)
         return err;
 
-    struct kept *k = malloc(sizeof *k + pages * sizeof k->frames[0]);
+    struct known *k = malloc(sizeof *k + pages * sizeof k->frames[0]);
     if (!k)
         return -ENOMEM;
-    *k = (struct kept){ KEPT_MAGIC, o->owner, (uintptr_t)addr, pages };
+    k->kept = kept_begin(o->owner, addr, len);
     err = pw_uring_pin.pin(o->ring, addr, len, access, &h->ring);
     if (err) {
         free(k);
         return err;
     }
-    if (o->sees_frames && read_frames(o, k->start, pages, k->frames))
+    if (o->sees_frames && read_frames(o, k->kept.start, pages, k->frames))
         memset(k->frames, 0, pages * sizeof k->frames[0]);      /* will not compare */
-    h->kept = k;
+    h->known = k;
     return 0;
 }
 
@@ -222,15 +211,10 @@ static void oracle_unpin(void *ctx, void *addr, size_t len, void *handle)
 {
     struct oracle *o = ctx;
     struct handle *h = handle;
-    struct kept *k = h->kept;
-    if (!k || k->magic != KEPT_MAGIC || k->start != (uintptr_t)addr ||
-        k->pages != len / PAGE)
-        give_up("something was unpinned that is not pinned");
-    if (k->owner != getpid())
-        give_up("a child unpinned what its parent had pinned");
+    struct known *k = h->known;
+    kept_end(k ? &k->kept : NULL, addr, len);
     pw_uring_pin.unpin(o->ring, addr, len, &h->ring);
-    k->magic = 0;
-    h->kept = NULL;
+    h->known = NULL;
     free(k);
 }
 
@@ -264,7 +248,7 @@ static int whole(ssize_t done, size_t len)
 int oracle_in(struct oracle *o, const struct pw_region *r, void *addr, size_t len,
               const void *data)
 {
-    kept_of(r);
+    known_of(r);
     int err = ensure_own(o);
     struct io_file *f = err ? NULL : take_file(o);
     if (!f)
@@ -279,7 +263,7 @@ int oracle_in(struct oracle *o, const struct pw_region *r, void *addr, size_t le
 int oracle_out(struct oracle *o, const struct pw_region *r, const void *addr, size_t len,
                void *data)
 {
-    kept_of(r);
+    known_of(r);
     int err = ensure_own(o);
     struct io_file *f = err ? NULL : take_file(o);
     if (!f)

@@ -6,7 +6,7 @@
  * A pin is what the backend over libibverbs makes of it. The other process is rdma_peer, of
  * the same folder. No frames are looked at: the device is what would use the wrong ones.
  *
- * What goes wrong with the pinning itself is noticed as in oracle.c: it aborts.
+ * What goes wrong with the pinning itself is noticed, too (kept.h).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,20 +23,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/cache/kept.h"
 #include "tests/cache/oracle.h"
 #include "tests/cache/rdma_side.h"
 
 enum { ANSWER_MS = 70 * 1000 };
-#define KEPT_MAGIC 0x72646d61u
 
 extern char **environ;
-
-struct kept {
-    unsigned magic;             /* 0 once unpinned */
-    pid_t owner;
-    uintptr_t start;
-    size_t len;
-};
 
 struct handle {
     struct pw_nic_key key;
@@ -58,12 +51,6 @@ struct oracle {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static void lock_take(void) { pthread_mutex_lock(&lock); }
 static void lock_give(void) { pthread_mutex_unlock(&lock); }
-
-static void give_up(const char *what)
-{
-    fprintf(stderr, "oracle: %s\n", what);
-    abort();
-}
 
 /* ---- the peer ---- */
 
@@ -193,8 +180,7 @@ static int ensure_own(struct oracle *o)
 static struct kept *kept_of(const struct pw_region *r)
 {
     struct kept *k = ((const struct handle *)(const void *)r->handle)->kept;
-    if (k->magic != KEPT_MAGIC)
-        give_up("a region was handed out that is not pinned");
+    kept_check(k);
     return k;
 }
 
@@ -211,7 +197,7 @@ static int oracle_pin(void *ctx, void *addr, size_t len, unsigned access, void *
     struct kept *k = malloc(sizeof *k);
     if (!k)
         return -ENOMEM;
-    *k = (struct kept){ KEPT_MAGIC, o->owner, (uintptr_t)addr, len };
+    *k = kept_begin(o->owner, addr, len);
     err = rdma_side_pin(o->side, addr, len, access, &h->key);
     if (err) {
         free(k);
@@ -226,12 +212,8 @@ static void oracle_unpin(void *ctx, void *addr, size_t len, void *handle)
     struct oracle *o = ctx;
     struct handle *h = handle;
     struct kept *k = h->kept;
-    if (!k || k->magic != KEPT_MAGIC || k->start != (uintptr_t)addr || k->len != len)
-        give_up("something was unpinned that is not pinned");
-    if (k->owner != getpid())
-        give_up("a child unpinned what its parent had pinned");
+    kept_end(k, addr, len);
     rdma_side_unpin(o->side, addr, len, &h->key);
-    k->magic = 0;
     h->kept = NULL;
     free(k);
 }

@@ -26,7 +26,8 @@ tests_vm_churn_SOURCES = tests/vm/churn.c tests/vm/peer.c tests/vm/peer.h
 # The registration cache over the driver.
 EXTRA_DIST += tests/vm/cache
 check_PROGRAMS += tests/vm/cached
-tests_vm_cached_SOURCES = tests/vm/cached.c tests/cache/oracle.c tests/cache/oracle.h
+tests_vm_cached_SOURCES = tests/vm/cached.c tests/cache/oracle.c tests/cache/oracle.h \
+	tests/cache/kept.c tests/cache/kept.h
 tests_vm_cached_LDADD = libpinwheel.la
 tests_vm_cached_LDFLAGS = $(cache_ldflags)
 
