@@ -343,6 +343,7 @@ struct rdm_nic {
     struct rdm_slab *slabs;
     struct rdm_tx *tx_free;
     struct rdm_rx *rx_idle;         /* not posted yet */
+    uint64_t refused_ms;            /* tick in which memory for more was refused */
     unsigned n_tx, n_rx, n_posted;  /* n_posted: of n_rx, those that the library has */
     struct rdm_peer *peers;
     struct rdm_peer **slots;

@@ -13,11 +13,15 @@ static size_t slab_bytes(void)
     return (size_t)RDM_SLAB * RDM_MESSAGE_MAX;
 }
 
-/* Pages come as they are touched: most messages are short. */
+/* Pages come as they are touched: most messages are short. Where little memory can be locked
+ * each message would ask anew, so who was refused asks again in the next tick. */
 static struct rdm_slab *slab_open(struct rdm_nic *nic)
 {
-    struct rdm_slab *slab = calloc(1, sizeof(*slab));
+    struct rdm_slab *slab;
 
+    if (nic->refused_ms == nic->tick_ms)
+        return NULL;
+    slab = calloc(1, sizeof(*slab));
     if (!slab)
         return NULL;
     slab->memory = mmap(NULL, slab_bytes(), PROT_READ | PROT_WRITE,
@@ -35,6 +39,7 @@ unmap:
     munmap(slab->memory, slab_bytes());
 fail:
     free(slab);
+    nic->refused_ms = nic->tick_ms;
     return NULL;
 }
 

@@ -100,6 +100,7 @@ static int refuses(const char *what)
 
     fake_verbs_lock();
     err = rdma.refused && !strcmp(rdma.refused, what) ? rdma.refused_errno : 0;
+    rdma.refusals += err != 0;
     fake_verbs_unlock();
     if (err)
         errno = err;

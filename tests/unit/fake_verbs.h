@@ -50,6 +50,7 @@ struct fake_rdma {
     unsigned opened;            /* objects that were not destroyed */
     unsigned qps_most;          /* reliable queue pairs of one context at a time */
     unsigned forks;
+    unsigned refusals;          /* calls that failed by fake_verbs_refuse() */
     unsigned registered;        /* calls of reg_mr that were not refused */
     unsigned relaxed_tries;     /* calls that asked for relaxed ordering */
     unsigned silent;            /* sends that ended and told nothing */

@@ -1034,6 +1034,39 @@ Test(verbs, memory_that_cannot_be_registered, BOTH)
     fake_verbs_refuse(NULL, 0);
 }
 
+static bool b_has_fewer_than(unsigned posted)
+{
+    struct rdm_nic *nic = (struct rdm_nic *)b.nic;
+    bool so;
+
+    rdm_lock(&nic->guard);
+    so = nic->n_posted < posted;
+    rdm_unlock(&nic->guard);
+    return so;
+}
+
+/* b computes, and 60 messages wait for it in all that it could receive with; its thread
+ * looks. */
+Test(verbs, memory_for_more_buffers_is_not_asked_for_by_each_message, BOTH)
+{
+    uint64_t until = pw_now_ns() + UINT64_C(40000000000);
+
+    pair_open();
+    fake_verbs_refuse("reg_mr", ENOMEM);
+    for (int i = 0; i < 60 && pw_now_ns() < until;) {
+        i += ops->send_inline(a.peer, 0, "x", 1) == 0;
+        ops->progress(a.nic);
+    }
+    while (!b_has_fewer_than(RDM_RX_LEAST - 8) && pw_now_ns() < until)
+        ops->progress(a.nic);
+    cr_expect(b_has_fewer_than(RDM_RX_LEAST - 8));
+    fake_verbs_lock();
+    cr_expect(lt(uint, 0, rdma.refusals));
+    cr_expect(lt(uint, rdma.refusals, 5), "one in a tick");
+    fake_verbs_unlock();
+    fake_verbs_refuse(NULL, 0);
+}
+
 /* As the file system of a file that is mapped may say: then messages bring it, and the
  * connection is none the worse for it. */
 Test(verbs, memory_of_ours_that_the_device_refuses, BOTH)
